@@ -1,0 +1,1 @@
+//! Builds, loads and inspects lineinfo tables.

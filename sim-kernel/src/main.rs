@@ -1,0 +1,2 @@
+//! A simulated kernel with an empty lineinfo slot.
+fn main() {}
