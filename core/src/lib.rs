@@ -1,2 +1,152 @@
 //! file:line tables for kernel stack traces: the part that runs inside a kernel.
+//!
+//! A kernel prints `vfs_write+0xf8/0x450`; its reader wants `fs/read_write.c:681`. The table that
+//! answers is a *blob* outside the kernel, and the kernel has an empty [`slot::Slot`] for it, filled
+//! at boot or later, and emptied again to get the memory back.
+//!
+//! ```text
+//!  vmlinux ──(lineinfo build)──> rows ──writer::encode──> blob
+//!                                                          │
+//!            boot image ── footer::Footer::find ───────────┤
+//!            device file ── uapi ──────────────────────────┤
+//!                                                          v
+//!                 Table::parse: checksum, bounds, every row proved
+//!                                                          │
+//!                                                  Slot::swap (a writer)
+//!                                                          v
+//!  stack dump, panic, NMI ── Slot::read ── Table::lookup ── Location
+//!                                             " (fs/read_write.c:681)"
+//! ```
+//!
+//! The life of one request: an NMI handler takes a frame's return address, subtracts the run-time
+//! address of `_text` ([`Offset::of`]), enters the slot ([`slot::Slot::read`]: two atomic
+//! read-modify-writes and one load), asks [`Table::lookup_return_address`], writes the
+//! [`Location`] into a buffer on its stack ([`Location::write`]) and leaves the slot. Nothing on
+//! that way allocates, takes a lock, loops on another CPU, or can panic.
+//!
+//! # The blob, byte by byte
+//!
+//! All integers are little-endian and unaligned. [`blob::Header`] (96 bytes) is followed by
+//! `sections` directory entries ([`blob::SectionEntry`], 12 bytes each) and then by the sections
+//! themselves, in the order of the directory and without holes. Readers skip sections whose kind
+//! they do not know.
+//!
+//! | section | contents |
+//! |---|---|
+//! | 1 regions | [`blob::RegionEntry`], one per text section, by ascending start |
+//! | 2 region names | UTF-8, named by offset and length from the regions |
+//! | 3 files | `u32` end of each name, then the names, UTF-8 |
+//! | 4 rows | the tables of the regions, one after the other, in the header's encoding |
+//!
+//! The encodings are specified where they are implemented: [`encoding::flat`], [`encoding::delta`].
+//!
+//! A worked example: one region of 16 bytes of text at `_text`, one file, and three rows
+//! (`a.c:7` from 0, `a.c:9` from 4, a gap from 12).
+//!
+#![cfg_attr(not(feature = "alloc"), doc = "```ignore")]
+#![cfg_attr(feature = "alloc", doc = "```")]
+//! use lineinfo_core::{Offset, Row, Table, blob::{Encoding, Profile}, writer::{Image, Region, encode}};
+//!
+//! let rows = [
+//!     Row { start: 0, file: 0, line: 7 },
+//!     Row { start: 4, file: 0, line: 9 },
+//!     Row { start: 12, file: 0, line: 0 },
+//! ];
+//! let blob = encode(&Image {
+//!     machine: 62,
+//!     build_id: &[0xab; 20],
+//!     text_start: 0xffff_ffff_8100_0000,
+//!     profile: Profile::Full,
+//!     files: &["a.c"],
+//!     regions: &[Region { name: ".text", start: 0, len: 16, init: false, rows: &rows }],
+//! }, Encoding::Flat)?;
+//!
+//! assert_eq!(&blob[0..8], b"\x89LNINFO\n"); // magic
+//! assert_eq!(&blob[8..12], [1, 0, 96, 0]); // format version 1, header of 96 bytes
+//! let directory = 96;
+//! assert_eq!(&blob[directory..directory + 12], [1, 0, 0, 0, 144, 0, 0, 0, 32, 0, 0, 0]);
+//! let regions = 144;
+//! assert_eq!(&blob[regions + 8..regions + 12], [16, 0, 0, 0]); // length of text, bytes
+//! assert_eq!(&blob[regions + 32..regions + 37], b".text");
+//! let files = regions + 32 + 5;
+//! assert_eq!(&blob[files..files + 7], b"\x03\0\0\0a.c"); // its name ends at 3
+//! let table = files + 7;
+//! assert_eq!(&blob[table..table + 12], [0, 0, 0, 0, 4, 0, 0, 0, 12, 0, 0, 0]); // starts
+//! assert_eq!(&blob[table + 12..table + 24], [7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]); // lines
+//! assert_eq!(&blob[table + 24..], [0, 0, 0, 0, 0, 0]); // files, u16 each
+//!
+//! let table = Table::parse(&blob)?;
+//! let mut buffer = [0; 64];
+//! let location = table.lookup(Offset(5)).ok_or("a miss")?;
+//! assert_eq!(location.write(&mut buffer), " (a.c:9)");
+//! assert!(table.lookup(Offset(12)).is_none()); // a gap
+//! assert!(table.lookup(Offset(16)).is_none()); // beyond the text
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![no_std]
+#![deny(unsafe_code)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::as_conversions
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::as_conversions,
+        clippy::allow_attributes,
+        reason = "a test may panic"
+    )
+)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod blob;
+pub mod encoding;
+mod error;
+mod files;
+pub mod footer;
+mod location;
+pub mod slot;
+mod table;
+pub mod text;
+pub mod uapi;
+#[cfg(feature = "alloc")]
+pub mod writer;
+
+pub use encoding::Row;
+pub use error::Error;
+pub use files::FileName;
+pub use location::{Location, Offset};
+pub use table::{Layout, RegionView, Table};
+
+/// A `u32` as an index: every target of this crate has at least 32-bit addresses.
+#[expect(
+    clippy::as_conversions,
+    reason = "usize is at least as wide as u32, checked at compile time"
+)]
+const fn index(value: u32) -> usize {
+    const { assert!(usize::BITS >= u32::BITS) };
+    value as usize
+}
+
+/// A length or position as `u64`, for error reports: `usize` is never wider.
+#[expect(
+    clippy::as_conversions,
+    reason = "usize is at most as wide as u64, checked at compile time"
+)]
+const fn wide(value: usize) -> u64 {
+    const { assert!(usize::BITS <= u64::BITS) };
+    value as u64
+}

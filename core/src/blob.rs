@@ -1,0 +1,176 @@
+//! The on-disk layout of a blob: raw structures, in the order in which they stand.
+//!
+//! Reading them is the business of [`crate::Table`]; nothing here is trusted until it has been
+//! through [`crate::Table::parse`].
+
+use zerocopy::byteorder::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Defines an enumeration of the format together with its numbers and names.
+macro_rules! numbered {
+    ($(#[$meta:meta])* $name:ident: $repr:ty { $($(#[$doc:meta])* $variant:ident = $number:literal, $text:literal;)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$doc])* $variant),* }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The number that stands for it in a blob.
+            pub const fn number(self) -> $repr {
+                match self { $(Self::$variant => $number),* }
+            }
+
+            /// What the number stands for, if this version knows it.
+            pub const fn from_number(number: $repr) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)* _ => None }
+            }
+
+            /// Its name, in lower case.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.pad(self.name())
+            }
+        }
+    };
+}
+pub(crate) use numbered;
+
+/// The first bytes of a blob. Not ASCII and with a newline, so that a transfer that changes text
+/// is noticed.
+pub const MAGIC: [u8; 8] = *b"\x89LNINFO\n";
+
+/// The version of the format that this crate reads and writes.
+///
+/// History: 1, the first.
+pub const FORMAT_VERSION: u16 = 1;
+
+/// Longest build-id that fits, in bytes (a SHA-1; `ld --build-id=md5` makes 16).
+pub const BUILD_ID_MAX: usize = 20;
+
+/// The size of [`Header`], in bytes.
+pub const HEADER_SIZE: usize = size_of::<Header>();
+
+/// The head of a blob, 96 bytes at its start.
+///
+/// `magic`, `total_size` and `crc32` keep their places in every future version, so that any
+/// version can be told from damage.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Header {
+    /// Offset 0: [`MAGIC`].
+    pub magic: [u8; 8],
+    /// Offset 8: [`FORMAT_VERSION`].
+    pub format_version: U16,
+    /// Offset 10: size of this header in bytes; the directory begins there.
+    pub header_size: U16,
+    /// Offset 12: size of the whole blob in bytes.
+    pub total_size: U32,
+    /// Offset 16: CRC-32 (IEEE) of the whole blob, these four bytes taken as zero.
+    pub crc32: U32,
+    /// Offset 20: `e_machine` of the ELF file the rows came from.
+    pub machine: U16,
+    /// Offset 22: an [`Encoding`].
+    pub encoding: u8,
+    /// Offset 23: a [`Profile`].
+    pub profile: u8,
+    /// Offset 24: link-time address of `_text`; 0 for a relocatable module.
+    pub text_start: U64,
+    /// Offset 32: bytes from `_text` to the end of the last region.
+    pub text_len: U64,
+    /// Offset 40: number of rows, over all regions.
+    pub rows: U32,
+    /// Offset 44: number of files.
+    pub files: U32,
+    /// Offset 48: number of regions.
+    pub regions: U32,
+    /// Offset 52: number of entries in the section directory.
+    pub sections: U32,
+    /// Offset 56: length of the build-id in bytes, at most [`BUILD_ID_MAX`].
+    pub build_id_len: u8,
+    /// Offset 57: the build-id, zeros behind its length.
+    pub build_id: [u8; BUILD_ID_MAX],
+    /// Offset 77: zero.
+    pub reserved: [u8; 19],
+}
+
+/// One entry of the section directory, 12 bytes.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct SectionEntry {
+    /// Offset 0: a [`SectionKind`], or a kind unknown to this reader.
+    pub kind: U32,
+    /// Offset 4: where the section begins, in bytes from the start of the blob.
+    pub offset: U32,
+    /// Offset 8: its size in bytes.
+    pub size: U32,
+}
+
+/// One text section of the image, 32 bytes.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct RegionEntry {
+    /// Offset 0: start of the section, in bytes from `_text`.
+    pub start: U64,
+    /// Offset 8: its length in bytes.
+    pub len: U32,
+    /// Offset 12: number of its rows.
+    pub rows: U32,
+    /// Offset 16: where its table begins, in bytes from the start of the rows section.
+    pub table_offset: U32,
+    /// Offset 20: size of its table in bytes.
+    pub table_size: U32,
+    /// Offset 24: where its name begins, in bytes from the start of the region names.
+    pub name_offset: U32,
+    /// Offset 28: length of its name in bytes.
+    pub name_len: U16,
+    /// Offset 30: [`REGION_INIT`] or zero.
+    pub flags: U16,
+}
+
+/// The region is init text: freed after boot, and its table with it.
+pub const REGION_INIT: u16 = 1;
+
+const _: () = assert!(size_of::<Header>() == 96);
+const _: () = assert!(size_of::<SectionEntry>() == 12);
+const _: () = assert!(size_of::<RegionEntry>() == 32);
+
+numbered! {
+    /// The kinds of section.
+    SectionKind: u32 {
+        /// [`RegionEntry`] structures.
+        Regions = 1, "regions";
+        /// The names of the regions.
+        RegionNames = 2, "region-names";
+        /// The names of the files.
+        Files = 3, "files";
+        /// The tables of the regions.
+        Rows = 4, "rows";
+    }
+}
+
+numbered! {
+    /// How rows are encoded.
+    Encoding: u8 {
+        /// Arrays of fixed-size fields: [`crate::encoding::flat`].
+        Flat = 1, "flat";
+        /// Blocks of 64 rows, LEB128 differences: [`crate::encoding::delta`].
+        Delta = 2, "delta";
+    }
+}
+
+numbered! {
+    /// What the rows are exact for.
+    Profile: u8 {
+        /// Exact at every byte of text.
+        Full = 1, "full";
+        /// Exact at return addresses and traps, approximate elsewhere.
+        Calls = 2, "calls";
+    }
+}

@@ -1,0 +1,126 @@
+//! The encodings of the rows of one region.
+//!
+//! Every encoding stores the same thing: a list of [`Row`]s with strictly ascending starts. A row
+//! counts up to the start of the next, the last one up to the end of the region; before the first
+//! there is a gap.
+
+pub mod delta;
+pub mod flat;
+
+use crate::blob::Encoding;
+use crate::wide;
+
+/// One row of a region's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Row {
+    /// Where it begins, in bytes from the start of the region.
+    pub start: u32,
+    /// Index of its file; 0 in a gap.
+    pub file: u32,
+    /// Its line, from 1; 0 makes the row a gap, addresses with no line information.
+    pub line: u32,
+}
+
+impl Row {
+    /// Whether it stands for addresses with no line information.
+    pub const fn is_gap(&self) -> bool {
+        self.line == 0
+    }
+}
+
+/// The encoded table of one region, with the numbers from outside it that its decoder needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RegionTable<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// Number of rows.
+    pub(crate) rows: u32,
+    /// Number of files in the blob.
+    pub(crate) files: u32,
+    /// Length of the region, in bytes of text.
+    pub(crate) len: u32,
+}
+
+/// What breaks a rule of an encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Where, in bytes from the start of the table.
+    pub(crate) at: usize,
+    pub(crate) expected: &'static str,
+    pub(crate) found: u64,
+}
+
+/// All rows of a table, in order; an error ends them.
+#[derive(Clone, Debug)]
+pub(crate) enum Rows<'a> {
+    Flat(flat::Rows<'a>),
+    Delta(delta::Rows<'a>),
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<Row, Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Flat(rows) => rows.next(),
+            Self::Delta(rows) => rows.next(),
+        }
+    }
+}
+
+impl<'a> RegionTable<'a> {
+    /// The row that covers `target`, in bytes from the start of the region; gaps included.
+    pub(crate) fn find(&self, encoding: Encoding, target: u32) -> Option<Row> {
+        match encoding {
+            Encoding::Flat => flat::find(self, target),
+            Encoding::Delta => delta::find(self, target),
+        }
+    }
+
+    pub(crate) fn rows(&self, encoding: Encoding) -> Result<Rows<'a>, Fault> {
+        match encoding {
+            Encoding::Flat => flat::Rows::new(self).map(Rows::Flat),
+            Encoding::Delta => delta::Rows::new(self).map(Rows::Delta),
+        }
+    }
+
+    /// Decodes every row once and proves the rules that hold for any encoding.
+    pub(crate) fn check(&self, encoding: Encoding) -> Result<(), Fault> {
+        let mut count: u32 = 0;
+        let mut previous = None;
+        for row in self.rows(encoding)? {
+            let row = row?;
+            let fault = |expected, found: u32| Fault {
+                at: 0,
+                expected,
+                found: u64::from(found),
+            };
+            if previous.is_some_and(|previous| row.start <= previous) {
+                return Err(fault("rows with ascending starts", row.start));
+            }
+            if row.start >= self.len {
+                return Err(fault("a row that starts inside its region", row.start));
+            }
+            if row.file >= self.files && !row.is_gap() {
+                return Err(fault("the index of a file", row.file));
+            }
+            previous = Some(row.start);
+            count = count.saturating_add(1);
+        }
+        if count != self.rows {
+            return Err(Fault {
+                at: 0,
+                expected: "as many rows as the region says",
+                found: u64::from(count),
+            });
+        }
+        Ok(())
+    }
+
+    fn fault(&self, expected: &'static str) -> Fault {
+        Fault {
+            at: 0,
+            expected,
+            found: wide(self.bytes.len()),
+        }
+    }
+}

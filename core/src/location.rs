@@ -1,0 +1,67 @@
+use core::fmt;
+
+use crate::files::FileName;
+use crate::text::TextBuffer;
+
+/// A distance from `_text`, in bytes; never an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(pub u64);
+
+impl Offset {
+    /// The offset of a run-time address, given the run-time address of `_text`; `None` below it.
+    pub const fn of(address: u64, text: u64) -> Option<Self> {
+        match address.checked_sub(text) {
+            Some(offset) => Some(Self(offset)),
+            None => None,
+        }
+    }
+
+    /// The last byte of the call that returns here; `None` for 0, to which no call returns.
+    pub const fn before(self) -> Option<Self> {
+        match self.0.checked_sub(1) {
+            Some(offset) => Some(Self(offset)),
+            None => None,
+        }
+    }
+}
+
+/// A source line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Location<'a> {
+    /// Its file, relative to the root of the sources.
+    pub file: FileName<'a>,
+    /// The line in it, from 1.
+    pub line: u32,
+    /// The table is not exact at this address, only near it ([`crate::blob::Profile::Calls`]).
+    pub approximate: bool,
+}
+
+impl Location<'_> {
+    /// Writes ` (fs/read_write.c:681)`, or ` (fs/read_write.c:~681)` if approximate, as far as
+    /// there is room, and returns what was written.
+    pub fn write<'b>(&self, buffer: &'b mut [u8]) -> &'b str {
+        let mut text = TextBuffer::new(buffer);
+        self.push_to(&mut text);
+        text.into_str()
+    }
+
+    /// Appends the same to a text, without `core::fmt`, which has branches that panic.
+    pub fn push_to(&self, text: &mut TextBuffer<'_>) {
+        text.push_str(" (");
+        self.file.push_to(text);
+        text.push_str(self.line_mark());
+        text.push_u32(self.line);
+        text.push_str(")");
+    }
+
+    const fn line_mark(&self) -> &'static str {
+        if self.approximate { ":~" } else { ":" }
+    }
+}
+
+/// `fs/read_write.c:681`, or `fs/read_write.c:~681` if approximate.
+impl fmt::Display for Location<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{}", self.file, self.line_mark(), self.line)
+    }
+}

@@ -1,0 +1,591 @@
+use core::ops::Range;
+
+use zerocopy::FromBytes;
+
+use crate::blob::{
+    BUILD_ID_MAX, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, REGION_INIT,
+    RegionEntry, SectionEntry, SectionKind,
+};
+use crate::encoding::{Fault, RegionTable, Row, Rows};
+use crate::error::Error;
+use crate::files::{FileName, Files};
+use crate::location::{Location, Offset};
+use crate::{index, wide};
+
+/// A validated view of a blob.
+///
+/// After [`Table::parse`] a look-up cannot fail, only miss, and it cannot leave the blob.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'a> {
+    bytes: &'a [u8],
+    layout: Layout,
+}
+
+/// What [`Table::parse`] found: where things stand in the blob, without the blob.
+///
+/// Whoever owns the bytes keeps this beside them and makes a [`Table`] again at no cost with
+/// [`Table::from_layout`].
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    header: Header,
+    encoding: Encoding,
+    profile: Profile,
+    regions: Span,
+    region_names: Span,
+    files: Span,
+    rows: Span,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    start: usize,
+    end: usize,
+}
+
+impl Span {
+    fn of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes.get(self.start..self.end).unwrap_or(&[])
+    }
+}
+
+impl Layout {
+    /// ELF machine number (`e_machine`) of the image that the table describes.
+    pub const fn machine(&self) -> u16 {
+        self.header.machine.get()
+    }
+
+    /// Build-id of the image, empty if it has none.
+    pub fn build_id(&self) -> &[u8] {
+        self.header
+            .build_id
+            .get(..usize::from(self.header.build_id_len))
+            .unwrap_or(&[])
+    }
+
+    /// Link-time address of `_text`.
+    pub const fn text_start(&self) -> u64 {
+        self.header.text_start.get()
+    }
+
+    /// Bytes from `_text` to the end of the last region.
+    pub const fn text_len(&self) -> u64 {
+        self.header.text_len.get()
+    }
+
+    /// How the rows are encoded.
+    pub const fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// What the rows are exact for.
+    pub const fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Number of rows, gaps included.
+    pub const fn rows(&self) -> u32 {
+        self.header.rows.get()
+    }
+
+    /// Number of files.
+    pub const fn files(&self) -> u32 {
+        self.header.files.get()
+    }
+
+    /// Size of the blob in bytes.
+    pub const fn size(&self) -> u32 {
+        self.header.total_size.get()
+    }
+}
+
+/// One text section of a table.
+#[derive(Clone, Debug)]
+pub struct RegionView<'a> {
+    /// Name of the section.
+    pub name: &'a str,
+    /// Start of the section, from `_text`.
+    pub start: Offset,
+    /// Its length in bytes.
+    pub len: u32,
+    /// Number of its rows.
+    pub rows: u32,
+    /// It is init text, freed after boot.
+    pub init: bool,
+    /// Where its table stands in the blob, in bytes.
+    pub table: Range<u64>,
+}
+
+impl Header {
+    /// The header at the start of `bytes`, with its magic and sizes checked and nothing else.
+    ///
+    /// For a receiver that must make room for [`Header::total_size`] bytes before it has them;
+    /// everything else waits for the checksum.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Truncated`], [`Error::Magic`], and [`Error::Malformed`] for a size that cannot
+    /// hold the header.
+    pub fn peek(bytes: &[u8]) -> Result<&Self, Error> {
+        // A file of another kind is better told by its first bytes than by its length.
+        if let Ok((found, _)) = <[u8; 8]>::read_from_prefix(bytes)
+            && found != MAGIC
+        {
+            return Err(Error::Magic { found });
+        }
+        let (header, _) = Self::ref_from_prefix(bytes).map_err(|_| Error::Truncated {
+            expected: wide(HEADER_SIZE),
+            found: wide(bytes.len()),
+        })?;
+        if index(header.total_size.get()) < HEADER_SIZE {
+            return Err(Error::Malformed {
+                part: "header",
+                offset: wide(core::mem::offset_of!(Self, total_size)),
+                expected: "a size of at least a header",
+                found: u64::from(header.total_size.get()),
+            });
+        }
+        Ok(header)
+    }
+
+    /// The checksum of a blob, in which the field of the checksum counts as zero.
+    pub(crate) fn checksum(blob: &[u8]) -> u32 {
+        const START: usize = core::mem::offset_of!(Header, crc32);
+        const END: usize = core::mem::offset_of!(Header, machine);
+        const { assert!(END - START == size_of::<u32>()) };
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(blob.get(..START).unwrap_or(&[]));
+        hasher.update(&[0; size_of::<u32>()]);
+        hasher.update(blob.get(END..).unwrap_or(&[]));
+        hasher.finalize()
+    }
+}
+
+impl<'a> Table<'a> {
+    /// Validates a blob: the checksum first, then every bound, then every row.
+    ///
+    /// Decodes the whole table once, so that no later look-up can meet anything unexpected.
+    ///
+    /// # Errors
+    ///
+    /// An [`Error`] that says what was expected where, and what was found.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        let layout = Layout::parse(bytes)?;
+        let table = Self { bytes, layout };
+        table.check_files()?;
+        table.check_regions()?;
+        Ok(table)
+    }
+
+    /// A table from bytes that [`Table::parse`] has accepted, and the layout it gave.
+    ///
+    /// With other bytes look-ups miss or answer wrongly; they still never leave `bytes`.
+    pub const fn from_layout(bytes: &'a [u8], layout: Layout) -> Self {
+        Self { bytes, layout }
+    }
+
+    /// Where things stand in the blob, and the facts of its header.
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The location of the instruction at `offset`; `None` in a gap and outside the text.
+    ///
+    /// For an address that a call returns to use [`Table::lookup_return_address`].
+    pub fn lookup(&self, offset: Offset) -> Option<Location<'a>> {
+        self.locate(offset, self.layout.profile == Profile::Calls)
+    }
+
+    /// The location of the call that returns to `offset`: that of its last byte.
+    pub fn lookup_return_address(&self, offset: Offset) -> Option<Location<'a>> {
+        self.locate(offset.before()?, false)
+    }
+
+    /// The location of a trap, an instruction like `ud2` that faults by design, at `offset`.
+    pub fn lookup_trap(&self, offset: Offset) -> Option<Location<'a>> {
+        self.locate(offset, false)
+    }
+
+    /// The names of all files, in the order of their indices.
+    pub fn files(&self) -> impl Iterator<Item = FileName<'a>> + use<'a> {
+        let files = self.file_section();
+        (0..self.layout.files()).map_while(move |file| files?.get(file))
+    }
+
+    /// The name of one file.
+    pub fn file(&self, file: u32) -> Option<FileName<'a>> {
+        self.file_section()?.get(file)
+    }
+
+    /// All regions, by ascending start.
+    pub fn regions(&self) -> impl Iterator<Item = RegionView<'a>> + use<'a> {
+        let table = *self;
+        table
+            .region_entries()
+            .iter()
+            .filter_map(move |entry| table.view(entry))
+    }
+
+    /// The rows of one region, by its position among [`Table::regions`].
+    pub fn region_rows(&self, region: usize) -> impl Iterator<Item = Row> + use<'a> {
+        self.region_entries()
+            .get(region)
+            .and_then(|entry| self.region_table(entry))
+            .and_then(|table| table.rows(self.layout.encoding).ok())
+            .into_iter()
+            .flat_map(|rows: Rows<'a>| rows.map_while(Result::ok))
+    }
+
+    /// The sections of the blob: the name of each kind that is known, offset and size in bytes.
+    pub fn sections(&self) -> impl Iterator<Item = (Option<SectionKind>, u32, u32)> + use<'a> {
+        directory(self.bytes, &self.layout.header)
+            .unwrap_or(&[])
+            .iter()
+            .map(|entry| {
+                (
+                    SectionKind::from_number(entry.kind.get()),
+                    entry.offset.get(),
+                    entry.size.get(),
+                )
+            })
+    }
+
+    fn locate(&self, offset: Offset, approximate: bool) -> Option<Location<'a>> {
+        let regions = self.region_entries();
+        let after = regions.partition_point(|region| region.start.get() <= offset.0);
+        let entry = regions.get(after.checked_sub(1)?)?;
+        let target = u32::try_from(offset.0.checked_sub(entry.start.get())?).ok()?;
+        if target >= entry.len.get() {
+            return None;
+        }
+        let row = self
+            .region_table(entry)?
+            .find(self.layout.encoding, target)?;
+        if row.is_gap() {
+            return None;
+        }
+        Some(Location {
+            file: self.file(row.file)?,
+            line: row.line,
+            approximate,
+        })
+    }
+
+    fn region_entries(&self) -> &'a [RegionEntry] {
+        <[RegionEntry]>::ref_from_bytes(self.layout.regions.of(self.bytes)).unwrap_or(&[])
+    }
+
+    fn file_section(&self) -> Option<Files<'a>> {
+        Files::new(self.layout.files.of(self.bytes), self.layout.files())
+    }
+
+    fn region_table(&self, entry: &RegionEntry) -> Option<RegionTable<'a>> {
+        let bytes = slice(
+            self.layout.rows.of(self.bytes),
+            entry.table_offset.get(),
+            entry.table_size.get(),
+        )?;
+        Some(RegionTable {
+            bytes,
+            rows: entry.rows.get(),
+            files: self.layout.files(),
+            len: entry.len.get(),
+        })
+    }
+
+    fn view(&self, entry: &RegionEntry) -> Option<RegionView<'a>> {
+        let name = slice(
+            self.layout.region_names.of(self.bytes),
+            entry.name_offset.get(),
+            u32::from(entry.name_len.get()),
+        )?;
+        let table_start =
+            wide(self.layout.rows.start).checked_add(u64::from(entry.table_offset.get()))?;
+        Some(RegionView {
+            name: core::str::from_utf8(name).ok()?,
+            start: Offset(entry.start.get()),
+            len: entry.len.get(),
+            rows: entry.rows.get(),
+            init: entry.flags.get() & REGION_INIT != 0,
+            table: table_start..table_start.checked_add(u64::from(entry.table_size.get()))?,
+        })
+    }
+
+    fn check_files(&self) -> Result<(), Error> {
+        let span = self.layout.files;
+        let files = self.file_section().ok_or(Error::Malformed {
+            part: "files",
+            offset: wide(span.start),
+            expected: "the end of every name",
+            found: u64::from(self.layout.files()),
+        })?;
+        files.check().map_err(fault_in("files", span.start))
+    }
+
+    fn check_regions(&self) -> Result<(), Error> {
+        let mut text_end = 0;
+        let mut table_end = 0;
+        let mut rows = 0_u64;
+        for (position, entry) in self.region_entries().iter().enumerate() {
+            let at = position
+                .saturating_mul(size_of::<RegionEntry>())
+                .saturating_add(self.layout.regions.start);
+            let malformed = |expected, found| Error::Malformed {
+                part: "regions",
+                offset: wide(at),
+                expected,
+                found,
+            };
+            let start = entry.start.get();
+            if start < text_end {
+                return Err(malformed("regions that ascend and do not overlap", start));
+            }
+            text_end = start
+                .checked_add(u64::from(entry.len.get()))
+                .filter(|end| *end <= self.layout.text_len())
+                .ok_or_else(|| malformed("a region inside the text covered", start))?;
+            if entry.flags.get() & !REGION_INIT != 0 {
+                return Err(malformed("no unknown flags", entry.flags.get().into()));
+            }
+            let view = self
+                .view(entry)
+                .ok_or_else(|| malformed("a name in UTF-8", entry.name_offset.get().into()))?;
+            if view.name.chars().any(char::is_control) {
+                let name = entry.name_offset.get();
+                return Err(malformed(
+                    "a name without control characters",
+                    u64::from(name),
+                ));
+            }
+            if entry.table_offset.get() != table_end {
+                return Err(malformed(
+                    "a table where the last one ended",
+                    entry.table_offset.get().into(),
+                ));
+            }
+            let table = self.region_table(entry).ok_or_else(|| {
+                malformed(
+                    "a table inside the rows section",
+                    entry.table_size.get().into(),
+                )
+            })?;
+            table_end = table_end.saturating_add(entry.table_size.get());
+            let table_start = usize::try_from(view.table.start).unwrap_or(usize::MAX);
+            table
+                .check(self.layout.encoding)
+                .map_err(fault_in("rows", table_start))?;
+            rows = rows.saturating_add(u64::from(entry.rows.get()));
+        }
+        let malformed = |expected, found| Error::Malformed {
+            part: "regions",
+            offset: wide(self.layout.regions.start),
+            expected,
+            found,
+        };
+        if index(table_end) != self.layout.rows.of(self.bytes).len() {
+            return Err(malformed(
+                "tables that fill the rows section",
+                u64::from(table_end),
+            ));
+        }
+        if text_end != self.layout.text_len() {
+            return Err(malformed(
+                "a last region that ends the text covered",
+                text_end,
+            ));
+        }
+        if rows != u64::from(self.layout.rows()) {
+            return Err(malformed("as many rows as the header says", rows));
+        }
+        Ok(())
+    }
+}
+
+impl Layout {
+    fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let header = *Header::peek(bytes)?;
+        check_size(header.total_size.get(), bytes.len())?;
+        let found = Header::checksum(bytes);
+        if found != header.crc32.get() {
+            return Err(Error::Checksum {
+                expected: header.crc32.get(),
+                found,
+            });
+        }
+        if header.format_version.get() != FORMAT_VERSION {
+            return Err(Error::Version {
+                found: header.format_version.get(),
+            });
+        }
+        let malformed = |offset: usize, expected, found| Error::Malformed {
+            part: "header",
+            offset: wide(offset),
+            expected,
+            found,
+        };
+        macro_rules! at {
+            ($field:ident) => {
+                core::mem::offset_of!(Header, $field)
+            };
+        }
+        if usize::from(header.header_size.get()) != HEADER_SIZE {
+            return Err(malformed(
+                at!(header_size),
+                "96 bytes of header",
+                header.header_size.get().into(),
+            ));
+        }
+        if header.reserved != [0; 19] {
+            return Err(malformed(at!(reserved), "reserved bytes of zero", 1));
+        }
+        let id_len = usize::from(header.build_id_len);
+        let beyond = header.build_id.get(id_len..).ok_or_else(|| {
+            malformed(
+                at!(build_id_len),
+                "a build-id of at most 20 bytes",
+                wide(id_len),
+            )
+        })?;
+        if beyond.iter().any(|byte| *byte != 0) {
+            return Err(malformed(
+                at!(build_id),
+                "zeros behind the build-id",
+                wide(BUILD_ID_MAX),
+            ));
+        }
+        let encoding = Encoding::from_number(header.encoding).ok_or_else(|| {
+            malformed(
+                at!(encoding),
+                "a known encoding: 1 (flat) or 2 (delta)",
+                header.encoding.into(),
+            )
+        })?;
+        let profile = Profile::from_number(header.profile).ok_or_else(|| {
+            malformed(
+                at!(profile),
+                "a known profile: 1 (full) or 2 (calls)",
+                header.profile.into(),
+            )
+        })?;
+
+        let mut layout = Self {
+            header,
+            encoding,
+            profile,
+            regions: Span::default(),
+            region_names: Span::default(),
+            files: Span::default(),
+            rows: Span::default(),
+        };
+        layout.read_directory(bytes)?;
+        let entries = layout.regions.of(bytes).len();
+        if entries != index(header.regions.get()).saturating_mul(size_of::<RegionEntry>()) {
+            return Err(malformed(
+                at!(regions),
+                "32 bytes of section for every region",
+                wide(entries),
+            ));
+        }
+        Ok(layout)
+    }
+
+    fn read_directory(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let malformed = |entry: usize, expected, found| Error::Malformed {
+            part: "section directory",
+            offset: wide(
+                entry
+                    .saturating_mul(size_of::<SectionEntry>())
+                    .saturating_add(HEADER_SIZE),
+            ),
+            expected,
+            found,
+        };
+        let entries = directory(bytes, &self.header).ok_or_else(|| {
+            malformed(
+                0,
+                "as many entries as the header says",
+                self.header.sections.get().into(),
+            )
+        })?;
+        let mut end = HEADER_SIZE.saturating_add(size_of_val(entries));
+        let mut seen = [false; SectionKind::ALL.len()];
+        for (position, entry) in entries.iter().enumerate() {
+            let start = index(entry.offset.get());
+            if start != end {
+                return Err(malformed(
+                    position,
+                    "a section where the last one ended",
+                    wide(start),
+                ));
+            }
+            end = start
+                .checked_add(index(entry.size.get()))
+                .filter(|end| *end <= bytes.len())
+                .ok_or_else(|| {
+                    malformed(
+                        position,
+                        "a section inside the blob",
+                        entry.size.get().into(),
+                    )
+                })?;
+            let Some(kind) = SectionKind::from_number(entry.kind.get()) else {
+                continue;
+            };
+            let repeated = seen
+                .iter_mut()
+                .zip(SectionKind::ALL)
+                .find(|(_, known)| **known == kind)
+                .is_some_and(|(seen, _)| core::mem::replace(seen, true));
+            if repeated {
+                return Err(malformed(
+                    position,
+                    "one section of a kind",
+                    entry.kind.get().into(),
+                ));
+            }
+            *match kind {
+                SectionKind::Regions => &mut self.regions,
+                SectionKind::RegionNames => &mut self.region_names,
+                SectionKind::Files => &mut self.files,
+                SectionKind::Rows => &mut self.rows,
+            } = Span { start, end };
+        }
+        if end != bytes.len() {
+            return Err(malformed(
+                entries.len(),
+                "sections up to the end of the blob",
+                wide(end),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn check_size(total_size: u32, found: usize) -> Result<(), Error> {
+    let expected = u64::from(total_size);
+    let found = wide(found);
+    match found.cmp(&expected) {
+        core::cmp::Ordering::Equal => Ok(()),
+        core::cmp::Ordering::Less => Err(Error::Truncated { expected, found }),
+        core::cmp::Ordering::Greater => Err(Error::Trailing { expected, found }),
+    }
+}
+
+fn directory<'a>(bytes: &'a [u8], header: &Header) -> Option<&'a [SectionEntry]> {
+    let count = index(header.sections.get());
+    let behind_header = bytes.get(HEADER_SIZE..)?;
+    let (entries, _) = <[SectionEntry]>::ref_from_prefix_with_elems(behind_header, count).ok()?;
+    Some(entries)
+}
+
+fn slice(bytes: &[u8], offset: u32, size: u32) -> Option<&[u8]> {
+    bytes.get(index(offset)..)?.get(..index(size))
+}
+
+fn fault_in(part: &'static str, base: usize) -> impl Fn(Fault) -> Error {
+    move |fault| Error::Malformed {
+        part,
+        offset: wide(base.saturating_add(fault.at)),
+        expected: fault.expected,
+        found: fault.found,
+    }
+}

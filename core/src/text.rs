@@ -1,0 +1,121 @@
+//! Text in a buffer of fixed size: what does not fit is left out, never written beyond.
+
+use core::fmt;
+
+/// A text that grows in a borrowed buffer and stops at its end.
+///
+/// The trap it avoids: `snprintf` returns the length that would have been, and the caller goes on
+/// from there. Here the length is what was written.
+///
+/// ```
+/// use lineinfo_core::text::TextBuffer;
+///
+/// let mut buffer = [0; 8];
+/// let mut text = TextBuffer::new(&mut buffer);
+/// text.push_str("line ");
+/// text.push_u32(1234);
+/// assert_eq!(text.into_str(), "line 123");
+/// ```
+#[derive(Debug)]
+pub struct TextBuffer<'a> {
+    buffer: &'a mut [u8],
+    len: usize,
+    truncated: bool,
+}
+
+impl<'a> TextBuffer<'a> {
+    /// An empty text in `buffer`.
+    pub const fn new(buffer: &'a mut [u8]) -> Self {
+        Self {
+            buffer,
+            len: 0,
+            truncated: false,
+        }
+    }
+
+    /// Appends as many whole characters as fit; once something was left out, nothing more.
+    pub fn push_str(&mut self, text: &str) {
+        if self.truncated {
+            return;
+        }
+        let room = self.buffer.len().saturating_sub(self.len);
+        let fits = text.get(..floor_char_boundary(text, room)).unwrap_or("");
+        let end = self.len.saturating_add(fits.len());
+        if let Some(free) = self.buffer.get_mut(self.len..end) {
+            free.copy_from_slice(fits.as_bytes());
+            self.len = end;
+        }
+        self.truncated = fits.len() < text.len();
+    }
+
+    /// Appends a number in decimal.
+    pub fn push_u32(&mut self, mut value: u32) {
+        let mut digits = [0; 10];
+        let mut used = 0_usize;
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0'.saturating_add(u8::try_from(value % 10).unwrap_or(0));
+            used = used.saturating_add(1);
+            value /= 10;
+            if value == 0 {
+                break;
+            }
+        }
+        let start = digits.len().saturating_sub(used);
+        let number = digits.get(start..).unwrap_or(&[]);
+        self.push_str(core::str::from_utf8(number).unwrap_or(""));
+    }
+
+    /// The text so far.
+    pub fn as_str(&self) -> &str {
+        let written = self.buffer.get(..self.len).unwrap_or(&[]);
+        core::str::from_utf8(written).unwrap_or("")
+    }
+
+    /// The text, for as long as the buffer lives.
+    pub fn into_str(self) -> &'a str {
+        let written = self.buffer.get(..self.len).unwrap_or(&[]);
+        core::str::from_utf8(written).unwrap_or("")
+    }
+}
+
+impl fmt::Write for TextBuffer<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push_str(text);
+        Ok(())
+    }
+}
+
+/// The longest prefix of `text` of at most `limit` bytes that ends between characters.
+fn floor_char_boundary(text: &str, limit: usize) -> usize {
+    if limit >= text.len() {
+        return text.len();
+    }
+    (0..=limit)
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_all_their_digits() {
+        for value in [0, 7, 10, 681, u32::MAX] {
+            let mut buffer = [0; 16];
+            let mut text = TextBuffer::new(&mut buffer);
+            text.push_u32(value);
+            assert_eq!(text.into_str(), std::format!("{value}"));
+        }
+    }
+
+    #[test]
+    fn a_text_ends_where_something_was_left_out() {
+        let mut buffer = [0; 4];
+        let mut text = TextBuffer::new(&mut buffer);
+        text.push_str("abcä");
+        text.push_str("d");
+        assert_eq!(text.into_str(), "abc");
+    }
+}

@@ -1,0 +1,283 @@
+//! The ABI of the device `/dev/lineinfo`, shared by the kernel and its loader.
+//!
+//! The device has the semantics of a file. `open` for writing is exclusive. `write` streams a blob
+//! in pieces of any size; the table goes live with the last byte of a valid one, and the `write`
+//! that brought it fails with an [`Errno`] if it is refused. `close` before that discards what was
+//! written. `read` gives the status as text. The ioctls have fixed-size arguments without pointers
+//! (what FUSE demands), in the byte order of the host.
+//!
+//! | number | argument | meaning |
+//! |---|---|---|
+//! | [`NR_STATUS`] | [`Status`], read | what the slot holds |
+//! | [`NR_COMMIT`] | none | success once the blob written here is live; else why it is not |
+//! | [`NR_UNLOAD`] | none | empty the slot, give the memory back |
+//! | [`NR_LOOKUP`] | [`Lookup`], read and written | file and line of a run-time address |
+//!
+//! Where there is no character device, a Unix stream socket is the door to the same operations:
+//! [`door`].
+
+use core::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::blob::{BUILD_ID_MAX, Encoding, Profile, numbered};
+use crate::text::TextBuffer;
+
+numbered! {
+    /// The error numbers of the device, those of Linux (`include/uapi/asm-generic/errno*.h`).
+    Errno: u32 {
+        /// Not privileged, or late loading is refused (`lineinfo=never`).
+        EPERM = 1, "EPERM";
+        /// Not a lineinfo blob, of another version, or malformed.
+        ENOEXEC = 8, "ENOEXEC";
+        /// The descriptor was not opened for this.
+        EBADF = 9, "EBADF";
+        /// No memory for the table.
+        ENOMEM = 12, "ENOMEM";
+        /// Somebody else is loading, or the old table is still being read.
+        EBUSY = 16, "EBUSY";
+        /// Not a request of this device, or out of turn.
+        EINVAL = 22, "EINVAL";
+        /// No such ioctl.
+        ENOTTY = 25, "ENOTTY";
+        /// The blob is larger than `lineinfo.max=` allows.
+        EFBIG = 27, "EFBIG";
+        /// Nothing is loaded.
+        ENODATA = 61, "ENODATA";
+        /// The checksum does not match.
+        EBADMSG = 74, "EBADMSG";
+        /// The blob was built for another kernel.
+        ESTALE = 116, "ESTALE";
+    }
+}
+
+/// The type byte of the ioctl numbers; free in Linux's `ioctl-number.rst` as of 6.12.
+pub const IOCTL_TYPE: u8 = 0xf7;
+/// `_IOR(IOCTL_TYPE, 0, Status)`.
+pub const NR_STATUS: u8 = 0;
+/// `_IO(IOCTL_TYPE, 1)`.
+pub const NR_COMMIT: u8 = 1;
+/// `_IO(IOCTL_TYPE, 2)`.
+pub const NR_UNLOAD: u8 = 2;
+/// `_IOWR(IOCTL_TYPE, 3, Lookup)`.
+pub const NR_LOOKUP: u8 = 3;
+
+numbered! {
+    /// What a slot is doing.
+    State: u32 {
+        /// It holds no table.
+        Empty = 0, "empty";
+        /// It holds a table.
+        Loaded = 1, "loaded";
+        /// It holds no table and takes none (`lineinfo=never`).
+        Never = 2, "never";
+    }
+}
+
+/// The argument of [`NR_STATUS`], 232 bytes; the numbers are zero where nothing is loaded.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Status {
+    /// A [`State`].
+    pub state: u32,
+    /// Number of rows.
+    pub rows: u32,
+    /// Number of files.
+    pub files: u32,
+    /// [`Errno`] of the last load that was refused, 0 if none was.
+    pub last_errno: u32,
+    /// Size of the blob in bytes.
+    pub bytes: u64,
+    /// Memory taken for it in bytes, whole pages.
+    pub memory: u64,
+    /// [`Encoding`].
+    pub encoding: u8,
+    /// [`Profile`].
+    pub profile: u8,
+    /// Length of the build-id in bytes.
+    pub build_id_len: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Build-id of the table, or, where nothing is loaded, of the kernel, which a table must have.
+    pub build_id: [u8; BUILD_ID_MAX],
+    /// Why the last load was refused: UTF-8, zeros behind it; cut to what fits.
+    pub last_reason: [u8; 176],
+}
+
+const _: () = assert!(size_of::<Status>() == 232);
+
+impl Status {
+    /// The build-id.
+    pub fn build_id(&self) -> &[u8] {
+        self.build_id
+            .get(..usize::from(self.build_id_len))
+            .unwrap_or(&self.build_id)
+    }
+
+    /// Why the last load was refused, empty if none was.
+    pub fn last_reason(&self) -> &str {
+        until_nul(&self.last_reason)
+    }
+
+    /// Sets the error of the last load.
+    pub fn set_last_error(&mut self, errno: Errno, reason: &str) {
+        self.last_errno = errno.number();
+        self.last_reason = nul_padded(reason);
+    }
+}
+
+/// The text that `read` gives: one `name: value` a line.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |known: Option<&'static str>| known.unwrap_or("unknown");
+        let state = State::from_number(self.state);
+        writeln!(f, "state: {}", name(state.map(State::name)))?;
+        write!(f, "build_id: ")?;
+        for byte in self.build_id() {
+            write!(f, "{byte:02x}")?;
+        }
+        writeln!(f)?;
+        if state == Some(State::Loaded) {
+            let encoding = Encoding::from_number(self.encoding).map(Encoding::name);
+            let profile = Profile::from_number(self.profile).map(Profile::name);
+            writeln!(f, "encoding: {}", name(encoding))?;
+            writeln!(f, "profile: {}", name(profile))?;
+            writeln!(f, "entries: {}", self.rows)?;
+            writeln!(f, "files: {}", self.files)?;
+            writeln!(f, "bytes: {}", self.bytes)?;
+            writeln!(f, "memory: {}", self.memory)?;
+        }
+        if self.last_errno != 0 {
+            let errno = Errno::from_number(self.last_errno).map(Errno::name);
+            writeln!(f, "last_error: {}: {}", name(errno), self.last_reason())?;
+        }
+        Ok(())
+    }
+}
+
+/// The address given to [`Lookup`] is a return address: the call before it is meant.
+pub const LOOKUP_RETURN_ADDRESS: u32 = 1;
+/// [`Lookup`] found a location.
+pub const LOOKUP_FOUND: u32 = 1;
+/// The location found is approximate.
+pub const LOOKUP_APPROXIMATE: u32 = 2;
+
+/// The argument of [`NR_LOOKUP`], 280 bytes.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Lookup {
+    /// In: a run-time address.
+    pub address: u64,
+    /// In: 0 or [`LOOKUP_RETURN_ADDRESS`].
+    pub flags: u32,
+    /// Out: 0 for a miss, or [`LOOKUP_FOUND`], with or without [`LOOKUP_APPROXIMATE`].
+    pub result: u32,
+    /// Out: the line, from 1.
+    pub line: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Out: the file, UTF-8, zeros behind it; cut to what fits.
+    pub file: [u8; 256],
+}
+
+const _: () = assert!(size_of::<Lookup>() == 280);
+
+impl Lookup {
+    /// A question.
+    pub const fn new(address: u64, flags: u32) -> Self {
+        Self {
+            address,
+            flags,
+            result: 0,
+            line: 0,
+            reserved: 0,
+            file: [0; 256],
+        }
+    }
+
+    /// Fills in the answer.
+    pub fn answer(&mut self, location: Option<crate::Location<'_>>) {
+        *self = Self::new(self.address, self.flags);
+        if let Some(location) = location {
+            let approximate = if location.approximate {
+                LOOKUP_APPROXIMATE
+            } else {
+                0
+            };
+            self.result = LOOKUP_FOUND | approximate;
+            self.line = location.line;
+            location.file.push_to(&mut TextBuffer::new(&mut self.file));
+        }
+    }
+
+    /// The file, empty in a miss.
+    pub fn file(&self) -> &str {
+        until_nul(&self.file)
+    }
+}
+
+fn until_nul(bytes: &[u8]) -> &str {
+    let text = bytes.split(|byte| *byte == 0).next().unwrap_or(&[]);
+    core::str::from_utf8(text).unwrap_or("")
+}
+
+fn nul_padded<const N: usize>(text: &str) -> [u8; N] {
+    let mut bytes = [0; N];
+    TextBuffer::new(&mut bytes).push_str(text);
+    bytes
+}
+
+/// The same operations over a Unix stream socket, for a kernel without character devices.
+///
+/// A connection is an open file: the first request is [`door::Op::Open`], closing the connection closes
+/// the file. Each request is a [`door::Request`] and `len` bytes; each is answered by a
+/// [`door::Reply`] and `len` bytes. The kernel takes the peer's credentials from the socket.
+pub mod door {
+    use super::{FromBytes, Immutable, IntoBytes, KnownLayout, numbered};
+
+    numbered! {
+        /// What a request asks for.
+        Op: u32 {
+            /// Open; `arg` is [`OPEN_READ`] or [`OPEN_WRITE`], or both.
+            Open = 1, "open";
+            /// Write the payload; the reply's `value` is how many bytes were taken.
+            Write = 2, "write";
+            /// Read the status as text, from byte `arg` on; the payload of the reply.
+            Read = 3, "read";
+            /// The ioctl with number `arg`; its argument is the payload, there and back.
+            Ioctl = 4, "ioctl";
+        }
+    }
+
+    /// Open for status and look-ups.
+    pub const OPEN_READ: u32 = 1;
+    /// Open for load and unload: exclusive and privileged.
+    pub const OPEN_WRITE: u32 = 2;
+
+    /// Largest payload of a request or reply, in bytes.
+    pub const PAYLOAD_MAX: u32 = 64 * 1024;
+
+    /// The head of a request, 12 bytes.
+    #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+    #[repr(C)]
+    pub struct Request {
+        /// An [`Op`].
+        pub op: u32,
+        /// See [`Op`].
+        pub arg: u32,
+        /// Length of the payload in bytes, at most [`PAYLOAD_MAX`].
+        pub len: u32,
+    }
+
+    /// The head of a reply, 12 bytes.
+    #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+    #[repr(C)]
+    pub struct Reply {
+        /// 0, or an [`super::Errno`].
+        pub errno: u32,
+        /// See [`Op`].
+        pub value: u32,
+        /// Length of the payload in bytes, at most [`PAYLOAD_MAX`].
+        pub len: u32,
+    }
+}
