@@ -24,9 +24,9 @@ impl BootImage {
     ///
     /// # Errors
     ///
-    /// Those of [`files::open_regular`], and [`Error::Footer`] for a footer that cannot be true.
+    /// Those of [`files::open_image`], and [`Error::Footer`] for a footer that cannot be true.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let mut file = files::open_regular(path)?;
+        let mut file = files::open_image(path)?;
         let mut read_tail = || {
             let len = file.metadata()?.len();
             let mut tail = Vec::new();

@@ -17,6 +17,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Results could not be printed.
+    #[error("stdout: {0}")]
+    Stdout(#[source] io::Error),
     /// What should be a regular file is something else.
     #[error("{}: is {found}; name a file", path.display())]
     NotAFile {
@@ -140,6 +143,11 @@ impl Error {
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+
+    /// The reader of stdout went away, as `head` does when it has seen enough.
+    pub fn is_closed_stdout(&self) -> bool {
+        matches!(self, Self::Stdout(source) if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// The exit status: 1 failed, 2 usage, 4 corrupt, wrong version or wrong build.

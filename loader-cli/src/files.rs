@@ -9,22 +9,30 @@ use lineinfo_core::{Layout, Table};
 
 use crate::error::Error;
 
-/// Opens a regular file that is not empty.
+/// Opens an image: a regular file that is not empty.
 ///
 /// # Errors
 ///
 /// [`Error::Io`], or [`Error::NotAFile`], which says what is there instead.
-pub fn open_regular(path: &Path) -> Result<File, Error> {
+pub fn open_image(path: &Path) -> Result<File, Error> {
+    let file = open_regular(path)?;
+    if file.metadata().map_err(Error::io(path))?.len() == 0 {
+        return Err(Error::NotAFile {
+            path: path.to_owned(),
+            found: "an empty file",
+        });
+    }
+    Ok(file)
+}
+
+fn open_regular(path: &Path) -> Result<File, Error> {
     let file = File::open(path).map_err(Error::io(path))?;
-    let metadata = file.metadata().map_err(Error::io(path))?;
-    let kind = metadata.file_type();
+    let kind = file.metadata().map_err(Error::io(path))?.file_type();
     let found = if kind.is_dir() {
         "a directory"
     } else if kind.is_socket() || kind.is_char_device() || kind.is_block_device() || kind.is_fifo()
     {
         "a device, socket or pipe"
-    } else if metadata.len() == 0 {
-        "an empty file"
     } else {
         return Ok(file);
     };
@@ -34,11 +42,11 @@ pub fn open_regular(path: &Path) -> Result<File, Error> {
     })
 }
 
-/// Reads a whole file, which must be regular and not empty.
+/// Reads a whole file, which must be regular.
 ///
 /// # Errors
 ///
-/// Those of [`open_regular`], and [`Error::Io`].
+/// [`Error::Io`], or [`Error::NotAFile`].
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     io::Read::read_to_end(&mut open_regular(path)?, &mut bytes).map_err(Error::io(path))?;

@@ -110,7 +110,8 @@ pub fn verify(
             || Context::from_dwarf(sections.borrow(|section| EndianSlice::new(section, endian))),
             |context, addresses| {
                 let context = context.as_ref().map_err(|source| failed(*source))?;
-                let report = compare(table, context, &root, addresses).map_err(failed)?;
+                let report = compare(table, context, &root, identity.text_start, addresses)
+                    .map_err(failed)?;
                 bar.inc(addresses.len() as u64);
                 Ok(report)
             },
@@ -141,11 +142,12 @@ fn compare(
     table: &Table<'_>,
     context: &Context<EndianSlice<'_, RunTimeEndian>>,
     root: &SourceRoot,
+    text_start: u64,
     offsets: &[Offset],
 ) -> gimli::Result<Report> {
     let mut report = Report::default();
     for offset in offsets {
-        let address = table.layout().text_start() + offset.0;
+        let address = text_start + offset.0;
         let ours = table.lookup(*offset).map(|location| location.to_string());
         let theirs = context.find_location(address)?.and_then(|location| {
             let file = printable(root.relative(&join([location.file?])));

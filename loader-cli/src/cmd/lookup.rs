@@ -138,9 +138,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         if answer.file.is_none() {
             status = exit::UNRESOLVED;
         }
-        answer
-            .print(args.json, &mut out)
-            .map_err(Error::io("stdout"))
+        answer.print(args.json, &mut out).map_err(Error::Stdout)
     };
     if addresses.is_empty() {
         for line in io::stdin().lock().lines() {
@@ -150,7 +148,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     } else {
         addresses.iter().try_for_each(|address| one(address))?;
     }
-    out.flush().map_err(Error::io("stdout"))?;
+    out.flush().map_err(Error::Stdout)?;
     Ok(status)
 }
 

@@ -76,15 +76,14 @@ struct DeviceArg {
     path: PathBuf,
 }
 
-/// Prints to stdout; a reader that has seen enough (`| head`) is no error.
+/// Prints to stdout.
 fn print(
     what: impl FnOnce(&mut BufWriter<io::StdoutLock<'_>>) -> io::Result<()>,
 ) -> Result<(), Error> {
     let mut out = BufWriter::new(io::stdout().lock());
-    match what(&mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done.map_err(Error::io("stdout")),
-    }
+    what(&mut out)
+        .and_then(|()| out.flush())
+        .map_err(Error::Stdout)
 }
 
 /// A bar on stderr that counts bytes; hidden where stderr is no terminal.

@@ -22,8 +22,9 @@ pub struct Identity {
     pub machine: u16,
     /// Build-id, empty if there is none.
     pub build_id: Vec<u8>,
-    /// Link-time address of `_text`, of the lowest text section where there is no such symbol; 0
-    /// in a relocatable file.
+    /// The file is relocatable, a module: its addresses are made up.
+    pub relocatable: bool,
+    /// Address of `_text`, or of the lowest text section where there is no such symbol.
     pub text_start: u64,
     /// Bytes that the image takes in memory: what is loaded from the file, without `.bss`.
     pub size_bytes: u64,
@@ -53,7 +54,8 @@ impl TextSection {
     }
 }
 
-/// In a relocatable file text sections are laid out one after the other with this alignment.
+/// In a relocatable file text sections are laid out one after the other with this alignment, and
+/// none at 0, where discarded code is.
 const RELOCATABLE_ALIGN: u64 = 4096;
 
 /// An ELF file on disk, from which only what is asked for is read.
@@ -72,7 +74,7 @@ impl ElfFile {
     pub fn open(path: &Path) -> Result<Self, Error> {
         Ok(Self {
             path: path.to_owned(),
-            cache: ReadCache::new(files::open_regular(path)?),
+            cache: ReadCache::new(files::open_image(path)?),
         })
     }
 
@@ -117,7 +119,7 @@ fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
     let relocatable = file.kind() == ObjectKind::Relocatable;
     let mut text = Vec::new();
     let mut size_bytes = 0_u64;
-    let mut next = 0_u64;
+    let mut next = RELOCATABLE_ALIGN;
     for section in file.sections() {
         let SectionFlags::Elf { sh_flags, .. } = section.flags() else {
             continue;
@@ -157,6 +159,7 @@ fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
         .unwrap_or(0);
     Ok(Identity {
         machine: machine.0,
+        relocatable,
         build_id: file.build_id()?.unwrap_or_default().to_owned(),
         text_start,
         size_bytes,

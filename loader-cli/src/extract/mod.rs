@@ -273,7 +273,11 @@ impl Extracted {
             &writer::Image {
                 machine: self.identity.machine,
                 build_id: &self.identity.build_id,
-                text_start: self.identity.text_start,
+                text_start: if self.identity.relocatable {
+                    0
+                } else {
+                    self.identity.text_start
+                },
                 profile: Profile::Full,
                 files: &names,
                 regions: &regions,
