@@ -133,10 +133,12 @@ fn admit(mut stream: UnixStream) -> io::Result<()> {
         let _gone = reply(&mut stream, Err(Errno::EBUSY), &[]);
         return Ok(());
     };
-    thread::Builder::new().name("visitor".into()).spawn(move || {
-        visit(stream, credentials);
-        drop(place);
-    })?;
+    thread::Builder::new()
+        .name("visitor".into())
+        .spawn(move || {
+            visit(stream, credentials);
+            drop(place);
+        })?;
     Ok(())
 }
 

@@ -73,10 +73,13 @@ mod tests {
         for (arguments, options, kernel) in cases {
             let arguments = arguments.iter().map(OsString::from).collect();
             let (found_options, found_kernel) = split(arguments);
-            assert_eq!((found_options, found_kernel), (
-                options.iter().map(OsString::from).collect::<Vec<_>>(),
-                kernel.iter().map(OsString::from).collect::<Vec<_>>(),
-            ));
+            assert_eq!(
+                (found_options, found_kernel),
+                (
+                    options.iter().map(OsString::from).collect::<Vec<_>>(),
+                    kernel.iter().map(OsString::from).collect::<Vec<_>>(),
+                )
+            );
         }
     }
 

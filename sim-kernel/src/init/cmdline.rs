@@ -179,7 +179,9 @@ mod tests {
 
     #[test]
     fn known_parameters_and_the_last_one_wins() {
-        let line = parse("lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k");
+        let line = parse(
+            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k",
+        );
         assert_eq!(
             line.parameters,
             Parameters {
@@ -224,7 +226,10 @@ mod tests {
         let line = parse("ro a=1 usb.delay=3 a=2 nokaslr=1 -- b=3 loglevel=1 \"c d\" -- e");
         assert_eq!(line.parameters, Parameters::DEFAULT);
         assert_eq!(line.unknown, ["ro", "a=2", "nokaslr=1"]);
-        assert_eq!(line.init_arguments, ["ro", "b=3", "loglevel=1", "c d", "--", "e"]);
+        assert_eq!(
+            line.init_arguments,
+            ["ro", "b=3", "loglevel=1", "c d", "--", "e"]
+        );
         assert_eq!(line.init_environment, ["a=2", "nokaslr=1"]);
     }
 

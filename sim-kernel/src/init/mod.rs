@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use cmdline::{CommandLine, Parameters};
 
-use crate::drivers::lineinfo::{self, LINEINFO, Policy};
+use crate::drivers::lineinfo::{self, BuildId, LINEINFO, Policy};
 use crate::host::door::Door;
 use crate::kernel::image::{self, Image};
 use crate::kernel::task::Identity;
@@ -133,12 +133,23 @@ fn setup_image(parameters: Parameters) -> Option<File> {
 }
 
 fn check_image(image: &Image) {
-    printk!(Info, "kallsyms: {} functions", image.symbols.len());
+    let build_id = BuildId::new(&image.build_id);
+    printk!(
+        Info,
+        "image: build-id {build_id}, {} functions",
+        image.symbols.len()
+    );
     if image.symbols.len() == 0 {
-        printk!(Warning, "kallsyms: traces have no names; build without `strip`");
+        printk!(
+            Warning,
+            "kallsyms: traces have no names; build without `strip`"
+        );
     }
     if image.build_id.is_empty() {
-        printk!(Warning, "lineinfo: the image has no build-id; link it with --build-id=sha1");
+        printk!(
+            Warning,
+            "lineinfo: the image has no build-id; link it with --build-id=sha1"
+        );
     }
     if !stacktrace::frame_pointers_work() {
         printk!(
@@ -150,7 +161,10 @@ fn check_image(image: &Image) {
 
 fn smp_init(count: usize) {
     if let Err(error) = cpu::smp_init(count) {
-        printk!(Warning, "smp: cannot start {count} CPUs: {error}; boot with a smaller maxcpus=");
+        printk!(
+            Warning,
+            "smp: cannot start {count} CPUs: {error}; boot with a smaller maxcpus="
+        );
     }
     let online = cpu::online();
     printk!(Info, "smp: Brought up 1 node, {online} CPUs");
@@ -167,7 +181,10 @@ fn lineinfo_init(parameters: Parameters, image: Option<&File>) {
     match (parameters.lineinfo, image) {
         (Policy::On, Some(image)) => lineinfo::footer::load_from_image(image),
         (Policy::On, None) => {}
-        (Policy::Off, _) => printk!(Info, "lineinfo: off, the slot is empty; late load is allowed"),
+        (Policy::Off, _) => printk!(
+            Info,
+            "lineinfo: off, the slot is empty; late load is allowed"
+        ),
         (Policy::Never, _) => printk!(Info, "lineinfo: never, the slot stays empty"),
     }
 }

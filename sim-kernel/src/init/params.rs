@@ -74,7 +74,11 @@ pub(crate) fn memparse(text: &str) -> Option<u64> {
         b'E' => 60,
         _ => 0,
     };
-    let digits = if shift == 0 { text } else { &text[..text.len() - 1] };
+    let digits = if shift == 0 {
+        text
+    } else {
+        &text[..text.len() - 1]
+    };
     let number = unsigned(digits)?;
     number.checked_mul(1 << shift)
 }

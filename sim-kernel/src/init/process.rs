@@ -40,7 +40,11 @@ pub(crate) enum Input {
 pub(super) fn kernel_init(line: &CommandLine, input: Input, stay: bool) -> ! {
     printk!(Info, "Run init as init process");
     printk!(Debug, "  with arguments: {}", line.init_arguments.join(" "));
-    printk!(Debug, "  with environment: {}", line.init_environment.join(" "));
+    printk!(
+        Debug,
+        "  with environment: {}",
+        line.init_environment.join(" ")
+    );
     run_init_process(&input);
     // A kernel with a door and nothing to do waits for visitors; a script ends when it ends.
     if stay && matches!(input, Input::Stdin) {
@@ -60,7 +64,13 @@ fn run_init_process(input: &Input) {
     };
     for _stdio in 0..=STDOUT + 1 {
         let path = "/dev/console";
-        if let Err(errno) = do_syscall_64(&mut task, Syscall::Open { path, mode: console }) {
+        if let Err(errno) = do_syscall_64(
+            &mut task,
+            Syscall::Open {
+                path,
+                mode: console,
+            },
+        ) {
             printk!(Err, "init: cannot open {path}: {errno}");
         }
     }
@@ -141,7 +151,10 @@ fn run_command(task: &mut Task, line: &str) {
             _ => complain(task, &format!("sleep: bad number of seconds '{seconds}'")),
         },
         ("poweroff", "") => reboot::kernel_power_off(),
-        _ => complain(task, &format!("unknown command '{line}'; there are: {HELP}")),
+        _ => complain(
+            task,
+            &format!("unknown command '{line}'; there are: {HELP}"),
+        ),
     }
     keep_frame(());
 }

@@ -49,7 +49,12 @@ impl Kallsyms {
             .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_definition())
             .filter_map(|symbol| {
                 let start = symbol.address().wrapping_add(slide);
-                Some((start, symbol.size(), symbol.is_global(), symbol.name().ok()?.to_owned()))
+                Some((
+                    start,
+                    symbol.size(),
+                    symbol.is_global(),
+                    symbol.name().ok()?.to_owned(),
+                ))
             });
         Self::new(functions.collect())
     }
@@ -75,7 +80,9 @@ impl Kallsyms {
 
     /// The function that the byte at `address` belongs to; for any context.
     pub(crate) fn lookup(&self, address: u64) -> Option<Symbol<'_>> {
-        let after = self.functions.partition_point(|function| function.start <= address);
+        let after = self
+            .functions
+            .partition_point(|function| function.start <= address);
         let symbol = self.symbol(after.checked_sub(1)?)?;
         (address - symbol.start < symbol.size_bytes).then_some(symbol)
     }

@@ -90,7 +90,10 @@ impl Write for AnswerText {
 #[inline(never)]
 pub(crate) fn trigger_all_cpu_backtrace(level: Level) {
     if COLLECTING.swap(true, Ordering::Acquire) {
-        printk!(Warning, "NMI backtrace: somebody else is collecting traces; try again");
+        printk!(
+            Warning,
+            "NMI backtrace: somebody else is collecting traces; try again"
+        );
         return;
     }
     let this = nmi::this_thread();
@@ -98,7 +101,10 @@ pub(crate) fn trigger_all_cpu_backtrace(level: Level) {
     REQUEST.store(request, Ordering::Release);
     for (cpu, thread) in cpu::threads().filter(|(_, thread)| *thread != this) {
         if let Err(errno) = nmi::send(thread) {
-            printk!(Warning, "NMI backtrace: cannot interrupt cpu {cpu}: {errno}");
+            printk!(
+                Warning,
+                "NMI backtrace: cannot interrupt cpu {cpu}: {errno}"
+            );
         }
     }
     let start = Instant::now();
@@ -126,7 +132,10 @@ fn print_answer(cpu: usize, request: u32, start: Instant, level: Level) {
     let len = answer.len.load(Ordering::Relaxed);
     let mut line = [0; 1024];
     let mut used = 0;
-    for byte in answer.text[..len].iter().map(|byte| byte.load(Ordering::Relaxed)) {
+    for byte in answer.text[..len]
+        .iter()
+        .map(|byte| byte.load(Ordering::Relaxed))
+    {
         if byte == b'\n' {
             let text = std::str::from_utf8(&line[..used]).unwrap_or("?");
             super::printk::emit(level, format_args!("{text}"));
@@ -143,7 +152,9 @@ pub(crate) fn smp_send_stop() {
     STOPPING.store(true, Ordering::Release);
     let this = nmi::this_thread();
     let others = cpu::threads().filter(|(_, thread)| *thread != this);
-    let sent = others.filter(|(_, thread)| nmi::send(*thread).is_ok()).count();
+    let sent = others
+        .filter(|(_, thread)| nmi::send(*thread).is_ok())
+        .count();
     let start = Instant::now();
     while STOPPED.load(Ordering::Acquire) < sent && start.elapsed() < TIMEOUT {
         syscall::safe_halt(PAUSE);

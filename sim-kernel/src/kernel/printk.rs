@@ -87,7 +87,12 @@ fn log(message: fmt::Arguments<'_>, shown: bool) {
     let mut text = TextBuffer::new(room);
     let time = uptime();
     // A `TextBuffer` takes everything; a message that cannot format itself is cut there.
-    let _cut = write!(text, "[{:5}.{:06}] {message}", time.as_secs(), time.subsec_micros());
+    let _cut = write!(
+        text,
+        "[{:5}.{:06}] {message}",
+        time.as_secs(),
+        time.subsec_micros()
+    );
     let len = text.into_str().len();
     // Whatever the message quotes, it is one line, and it does not steer a terminal.
     for byte in &mut room[..len] {

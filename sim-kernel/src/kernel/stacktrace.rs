@@ -108,7 +108,10 @@ impl fmt::Display for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let task::Identity { cpu, pid, .. } = self.0;
         let (comm, version) = (self.0.comm(), env!("CARGO_PKG_VERSION"));
-        write!(f, "CPU: {cpu} PID: {pid} Comm: {comm} Not tainted {version}")
+        write!(
+            f,
+            "CPU: {cpu} PID: {pid} Comm: {comm} Not tainted {version}"
+        )
     }
 }
 
@@ -120,11 +123,14 @@ pub(crate) fn frame_pointers_work() -> bool {
     };
     let in_order = |frames: [u64; 2]| {
         let functions: [fn() -> [u64; 2]; 2] = [inner, outer];
-        functions.into_iter().zip(frames).all(|(function, address)| {
-            let called = image.symbols.lookup(function as usize as u64);
-            let found = image.symbols.lookup(address.saturating_sub(1));
-            called.is_some() && found == called
-        })
+        functions
+            .into_iter()
+            .zip(frames)
+            .all(|(function, address)| {
+                let called = image.symbols.lookup(function as usize as u64);
+                let found = image.symbols.lookup(address.saturating_sub(1));
+                called.is_some() && found == called
+            })
     };
     // Without symbols there is nothing to compare with, and nothing to show.
     image.symbols.len() == 0 || in_order(outer())

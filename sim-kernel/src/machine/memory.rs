@@ -128,8 +128,13 @@ impl Pages {
         let _unknown =
             unsafe { madvise(self.start(), self.size_bytes(), MmapAdvise::MADV_NOHUGEPAGE) };
         // SAFETY: faults in pages that are mapped writable, without changing their contents.
-        let populated =
-            unsafe { madvise(self.start(), self.size_bytes(), MmapAdvise::MADV_POPULATE_WRITE) };
+        let populated = unsafe {
+            madvise(
+                self.start(),
+                self.size_bytes(),
+                MmapAdvise::MADV_POPULATE_WRITE,
+            )
+        };
         match populated {
             // Before Linux 5.14 a page comes when it is touched.
             Err(Errno::EINVAL) => {

@@ -80,7 +80,10 @@ pub(crate) fn safe_halt(timeout: Duration) {
 #[inline(never)]
 pub(crate) fn sleep(duration: Duration) {
     let start = Instant::now();
-    while let Some(left) = duration.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+    while let Some(left) = duration
+        .checked_sub(start.elapsed())
+        .filter(|left| !left.is_zero())
+    {
         safe_halt(left);
     }
 }

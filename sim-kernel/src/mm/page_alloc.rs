@@ -37,7 +37,9 @@ impl PageBooks {
             start = run.end;
             position += 1;
         }
-        let end = start.checked_add(count.get()).filter(|end| *end <= self.total)?;
+        let end = start
+            .checked_add(count.get())
+            .filter(|end| *end <= self.total)?;
         self.used.insert(position, start..end);
         Some(start..end)
     }

@@ -105,9 +105,16 @@ struct Writer {
 /// How far a load has come.
 enum Load {
     /// The header is not complete.
-    Header { bytes: [u8; HEADER_SIZE], len: usize },
+    Header {
+        bytes: [u8; HEADER_SIZE],
+        len: usize,
+    },
     /// The pages are filling up.
-    Body { pages: Pages, size: usize, len: usize },
+    Body {
+        pages: Pages,
+        size: usize,
+        len: usize,
+    },
     /// The table is live.
     Live,
     /// It was refused, and so is everything that follows.

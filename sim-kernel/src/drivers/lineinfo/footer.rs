@@ -23,7 +23,10 @@ pub(crate) fn load_from_image(image: &File) {
             LINEINFO.refuse("appended table", refusal);
         }
         Err(Failure::Io(error)) => {
-            printk!(Err, "lineinfo: cannot read the image: {error}; the slot is empty");
+            printk!(
+                Err,
+                "lineinfo: cannot read the image: {error}; the slot is empty"
+            );
         }
     }
 }
@@ -50,7 +53,11 @@ fn try_load(image: &File) -> Result<bool, Failure> {
     let Config { max_bytes, .. } = *LINEINFO.config()?;
     let size_bytes = u64::from(footer.payload_size);
     if size_bytes > max_bytes.saturating_add(ALIGN.into()) {
-        return Err(Refusal::TooLarge { size_bytes, max_bytes }.into());
+        return Err(Refusal::TooLarge {
+            size_bytes,
+            max_bytes,
+        }
+        .into());
     }
     // Straight into the pages that will be the table; even nothing takes one.
     let size = footer.payload_size as usize;

@@ -21,7 +21,7 @@ use lineinfo_core::text::TextBuffer;
 use lineinfo_core::uapi::{Lookup, State, Status};
 use zerocopy::FromZeros;
 
-pub(crate) use refusal::Refusal;
+pub(crate) use refusal::{BuildId, Refusal};
 pub(crate) use table::LoadedTable;
 
 use crate::kernel::stacktrace::Address;
@@ -148,7 +148,11 @@ impl Lineinfo {
 
     /// Writes down why something was refused: in the log, and for [`Status`].
     pub(crate) fn refuse(&self, what: &str, refusal: Refusal) -> Refusal {
-        printk!(Err, "lineinfo: {what} refused: {refusal}: -{}", refusal.errno());
+        printk!(
+            Err,
+            "lineinfo: {what} refused: {refusal}: -{}",
+            refusal.errno()
+        );
         *self.last_refusal() = Some(refusal);
         refusal
     }
