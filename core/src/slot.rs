@@ -457,3 +457,216 @@ impl<O> fmt::Display for SwapError<O> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::boxed::Box;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use loom::sync::Arc;
+
+    use super::*;
+
+    type LoomPointer<T> = loom::sync::atomic::AtomicPtr<T>;
+    atomics!(loom::sync::atomic::AtomicUsize, LoomPointer);
+
+    struct Loom;
+
+    impl Atomics for Loom {
+        type Word = loom::sync::atomic::AtomicUsize;
+        type Pointer<T> = loom::sync::atomic::AtomicPtr<T>;
+    }
+
+    /// Memory that notices when it is given back; it stays mapped so that a late reader is seen.
+    struct Memory {
+        given_back: loom::sync::atomic::AtomicUsize,
+        id: usize,
+    }
+
+    struct Handle(&'static Memory);
+
+    impl Handle {
+        fn new(id: usize) -> Self {
+            Self(Box::leak(Box::new(Memory {
+                given_back: loom::sync::atomic::AtomicUsize::new(0),
+                id,
+            })))
+        }
+    }
+
+    // SAFETY: the memory is leaked and so valid for ever.
+    #[expect(unsafe_code, reason = "see the comment above")]
+    unsafe impl Owner for Handle {
+        type Target = Memory;
+
+        fn into_raw(self) -> NonNull<Memory> {
+            NonNull::from(self.0)
+        }
+
+        unsafe fn from_raw(raw: NonNull<Memory>) -> Self {
+            // SAFETY: `raw` was made from a `&'static Memory` in `into_raw`.
+            Self(unsafe { raw.as_ref() })
+        }
+    }
+
+    type LoomSlot = Slot<Memory, Handle, Loom>;
+
+    fn give_back(handle: Option<Handle>) {
+        if let Some(Handle(memory)) = handle {
+            memory.given_back.store(1, Ordering::Relaxed);
+        }
+    }
+
+    fn look(slot: &LoomSlot) -> Option<usize> {
+        let reader = slot.read();
+        let memory = reader.get()?;
+        assert_eq!(
+            memory.given_back.load(Ordering::Relaxed),
+            0,
+            "read after it was given back"
+        );
+        Some(memory.id)
+    }
+
+    /// Waits as a kernel would, by letting others run.
+    fn wait() -> bool {
+        loom::thread::yield_now();
+        true
+    }
+
+    #[test]
+    fn loom_readers_never_see_memory_that_was_given_back() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let slot = Arc::new(LoomSlot::new());
+            give_back(slot.swap(Some(Handle::new(1)), wait).ok().flatten());
+            let reader = {
+                let slot = slot.clone();
+                loom::thread::spawn(move || {
+                    let first = look(&slot);
+                    let second = look(&slot);
+                    // Once it was replaced nobody sees the old one again.
+                    assert!(first.is_none_or(|first| second.is_none_or(|second| second >= first)));
+                })
+            };
+            give_back(slot.swap(Some(Handle::new(2)), wait).ok().flatten());
+            give_back(slot.swap(None, wait).ok().flatten());
+            reader.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_a_writer_that_gave_up_leaves_the_old_table_to_the_next() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let slot = Arc::new(LoomSlot::new());
+            give_back(slot.swap(Some(Handle::new(1)), wait).ok().flatten());
+            let reader = {
+                let slot = slot.clone();
+                loom::thread::spawn(move || look(&slot))
+            };
+            let given_up = match slot.swap(None, || false) {
+                Ok(old) => {
+                    give_back(old);
+                    false
+                }
+                Err(SwapError::Pending) => true,
+                Err(SwapError::Busy(_)) => panic!("there is no other writer"),
+            };
+            reader.join().unwrap();
+            let left = slot.reclaim(wait).expect("the reader has left");
+            assert_eq!(left.is_some(), given_up);
+            give_back(left);
+        });
+    }
+
+    #[test]
+    fn loom_two_writers_exclude_each_other() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let slot = Arc::new(LoomSlot::new());
+            let other = {
+                let slot = slot.clone();
+                loom::thread::spawn(move || {
+                    if let Ok(old) = slot.swap(Some(Handle::new(1)), wait) {
+                        give_back(old);
+                    }
+                })
+            };
+            match slot.swap(Some(Handle::new(2)), wait) {
+                Ok(old) => give_back(old),
+                Err(SwapError::Busy(new)) => assert!(new.is_some(), "nothing is lost"),
+                Err(SwapError::Pending) => panic!("nobody gives up"),
+            }
+            other.join().unwrap();
+            assert!(look(&slot).is_some());
+        });
+    }
+
+    #[test]
+    fn a_reader_inside_a_writer_and_inside_a_reader_does_not_wait() {
+        let slot: Slot<usize, Box<usize>> = Slot::empty();
+        slot.swap(Some(Box::new(1)), || false).unwrap();
+        let outer = slot.read();
+        let inner = slot.read();
+        let mut asked = 0;
+        let swapped = slot.swap(Some(Box::new(2)), || {
+            // As an NMI would, in the middle of the publish.
+            assert_eq!(slot.read().get(), Some(&2));
+            asked += 1;
+            asked < 3
+        });
+        assert_eq!(swapped, Err(SwapError::Pending));
+        assert_eq!((outer.get(), inner.get()), (Some(&1), Some(&1)));
+        assert_eq!(slot.swap(None, || false), Err(SwapError::Busy(None)));
+        drop((outer, inner));
+        assert_eq!(slot.reclaim(|| false), Ok(Some(Box::new(1))));
+        assert_eq!(slot.reclaim(|| false), Ok(None));
+    }
+
+    #[test]
+    fn what_is_in_a_slot_is_dropped_with_it() {
+        let value = std::sync::Arc::new(());
+        let slot: Slot<_, Box<std::sync::Arc<()>>> = Slot::empty();
+        slot.swap(Some(Box::new(value.clone())), || false).unwrap();
+        let reader = slot.read();
+        assert_eq!(
+            slot.swap(Some(Box::new(value.clone())), || false),
+            Err(SwapError::Pending)
+        );
+        drop(reader);
+        drop(slot);
+        assert_eq!(std::sync::Arc::strong_count(&value), 1);
+    }
+
+    #[test]
+    fn threads_that_read_while_one_writes() {
+        let slot: Slot<usize, Box<usize>> = Slot::empty();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut last = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        let now = slot.read().get().copied().unwrap_or(last);
+                        assert!(now >= last);
+                        last = now;
+                    }
+                });
+            }
+            for version in 1..2000 {
+                let new = (version % 5 != 0).then(|| Box::new(version));
+                slot.swap(new, || {
+                    thread::yield_now();
+                    true
+                })
+                .unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+}

@@ -40,11 +40,12 @@ impl<'a> TextBuffer<'a> {
         }
         let room = self.buffer.len().saturating_sub(self.len);
         let fits = text.get(..floor_char_boundary(text, room)).unwrap_or("");
-        let end = self.len.saturating_add(fits.len());
-        if let Some(free) = self.buffer.get_mut(self.len..end) {
-            free.copy_from_slice(fits.as_bytes());
-            self.len = end;
+        let free = self.buffer.iter_mut().skip(self.len);
+        // `copy_from_slice` would leave a branch that panics.
+        for (to, from) in free.zip(fits.bytes()) {
+            *to = from;
         }
+        self.len = self.len.saturating_add(fits.len());
         self.truncated = fits.len() < text.len();
     }
 

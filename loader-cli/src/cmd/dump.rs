@@ -1,0 +1,194 @@
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use comfy_table::{CellAlignment, Table as TextTable, presets};
+use lineinfo_core::Table;
+use lineinfo_core::blob::FORMAT_VERSION;
+use serde::Serialize;
+
+use super::print;
+use crate::Error;
+use crate::error::exit;
+use crate::files::BlobFile;
+use crate::hex;
+
+/// Show what is in a table.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The table.
+    #[arg(value_name = "X")]
+    blob: PathBuf,
+    /// Print one JSON object.
+    #[arg(long, conflicts_with = "rows")]
+    json: bool,
+    /// Print every row instead: address, and file and line, or ?? for a gap.
+    #[arg(long)]
+    rows: bool,
+}
+
+/// The JSON document; the field names are a promise.
+#[derive(Debug, Serialize)]
+struct Summary {
+    format_version: u16,
+    machine: String,
+    build_id: String,
+    text_start: String,
+    text_bytes: u64,
+    encoding: &'static str,
+    profile: &'static str,
+    entries: u32,
+    files: u32,
+    bytes: u32,
+    sections: Vec<Section>,
+    regions: Vec<Region>,
+}
+
+#[derive(Debug, Serialize)]
+struct Section {
+    name: &'static str,
+    offset: u32,
+    bytes: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Region {
+    name: String,
+    start: String,
+    text_bytes: u32,
+    entries: u32,
+    table_bytes: u64,
+    init: bool,
+}
+
+impl Summary {
+    fn new(table: &Table<'_>) -> Self {
+        let layout = table.layout();
+        Self {
+            format_version: FORMAT_VERSION,
+            machine: machine_name(layout.machine()),
+            build_id: hex(layout.build_id()),
+            text_start: format!("{:#x}", layout.text_start()),
+            text_bytes: layout.text_len(),
+            encoding: layout.encoding().name(),
+            profile: layout.profile().name(),
+            entries: layout.rows(),
+            files: layout.files(),
+            bytes: layout.size(),
+            sections: table
+                .sections()
+                .map(|(kind, offset, bytes)| Section {
+                    name: kind.map_or("unknown", |kind| kind.name()),
+                    offset,
+                    bytes,
+                })
+                .collect(),
+            regions: table
+                .regions()
+                .map(|region| Region {
+                    name: region.name.to_owned(),
+                    start: format!("{:#x}", layout.text_start().wrapping_add(region.start.0)),
+                    text_bytes: region.len,
+                    entries: region.rows,
+                    table_bytes: region.table.end - region.table.start,
+                    init: region.init,
+                })
+                .collect(),
+        }
+    }
+
+    fn print(&self, to: &mut impl Write) -> io::Result<()> {
+        writeln!(to, "format version   {}", self.format_version)?;
+        writeln!(to, "machine          {}", self.machine)?;
+        writeln!(to, "build-id         {}", self.build_id)?;
+        writeln!(
+            to,
+            "text             {} bytes at {}",
+            self.text_bytes, self.text_start
+        )?;
+        writeln!(to, "encoding         {}", self.encoding)?;
+        writeln!(to, "profile          {}", self.profile)?;
+        writeln!(to, "entries          {}", self.entries)?;
+        writeln!(to, "files            {}", self.files)?;
+        writeln!(to, "bytes            {}", self.bytes)?;
+        let mut sections = text_table(&["section", "offset", "bytes"]);
+        for section in &self.sections {
+            sections.add_row([
+                section.name.to_owned(),
+                section.offset.to_string(),
+                section.bytes.to_string(),
+            ]);
+        }
+        writeln!(to, "\n{}", right_aligned(sections))?;
+        let mut regions = text_table(&["region", "start", "text bytes", "entries", "table bytes"]);
+        for region in &self.regions {
+            regions.add_row([
+                region.name.clone(),
+                region.start.clone(),
+                region.text_bytes.to_string(),
+                region.entries.to_string(),
+                region.table_bytes.to_string(),
+            ]);
+        }
+        writeln!(to, "\n{}", right_aligned(regions))
+    }
+}
+
+fn text_table(header: &[&str]) -> TextTable {
+    let mut table = TextTable::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    table
+}
+
+/// All columns but the first, which has names.
+fn right_aligned(mut table: TextTable) -> TextTable {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// The name of an ELF machine as kernel developers know it.
+fn machine_name(machine: u16) -> String {
+    use object::elf;
+    match elf::Machine(machine) {
+        elf::EM_X86_64 => "x86_64".to_owned(),
+        elf::EM_386 => "i386".to_owned(),
+        elf::EM_AARCH64 => "arm64".to_owned(),
+        elf::EM_ARM => "arm".to_owned(),
+        elf::EM_RISCV => "riscv".to_owned(),
+        elf::EM_PPC64 => "ppc64".to_owned(),
+        elf::EM_S390 => "s390".to_owned(),
+        _ => format!("e_machine {machine}"),
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Error> {
+    let blob = BlobFile::open(&args.blob)?;
+    let table = blob.table();
+    print(|out| {
+        if args.rows {
+            return print_rows(&table, out);
+        }
+        let summary = Summary::new(&table);
+        if args.json {
+            serde_json::to_writer(&mut *out, &summary)?;
+            return writeln!(out);
+        }
+        summary.print(out)
+    })?;
+    Ok(exit::DONE)
+}
+
+fn print_rows(table: &Table<'_>, to: &mut impl Write) -> io::Result<()> {
+    for (position, region) in table.regions().enumerate() {
+        let base = table.layout().text_start().wrapping_add(region.start.0);
+        for row in table.region_rows(position) {
+            let address = base.wrapping_add(row.start.into());
+            match table.file(row.file).filter(|_| !row.is_gap()) {
+                Some(file) => writeln!(to, "{address:#x} {file}:{}", row.line)?,
+                None => writeln!(to, "{address:#x} ??")?,
+            }
+        }
+    }
+    Ok(())
+}

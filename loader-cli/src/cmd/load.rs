@@ -1,0 +1,41 @@
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::{DeviceArg, print, progress_bar};
+use crate::Error;
+use crate::device::{Access, Device};
+use crate::error::exit;
+use crate::files;
+
+/// Load a table into a running kernel.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The table.
+    #[arg(value_name = "X")]
+    blob: PathBuf,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Error> {
+    // The kernel is the judge of what it takes, so nothing but the file is looked at here.
+    let blob = files::read(&args.blob)?;
+    let mut device = Device::open(&args.device.path, Access::Write)?;
+    let bar = progress_bar("load");
+    bar.set_length(blob.len() as u64);
+    device.load(&blob, |written| bar.set_position(written))?;
+    bar.finish_and_clear();
+    let status = device.status()?;
+    print(|out| {
+        writeln!(
+            out,
+            "{}: loaded: {} entries, {} files, {} bytes in {} bytes of memory",
+            args.device.path.display(),
+            status.rows,
+            status.files,
+            status.bytes,
+            status.memory
+        )
+    })?;
+    Ok(exit::DONE)
+}

@@ -1,0 +1,169 @@
+use std::io::{self, BufRead, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use lineinfo_core::uapi::{LOOKUP_APPROXIMATE, LOOKUP_FOUND, LOOKUP_RETURN_ADDRESS};
+use lineinfo_core::{Location, Offset};
+use serde::Serialize;
+
+use crate::Error;
+use crate::device::{Access, Device};
+use crate::error::exit;
+use crate::files::BlobFile;
+
+/// Look up file and line of addresses.
+///
+/// In a table addresses are those of the image as it was linked; on a device they are those of the
+/// running kernel. Without ADDR they are read from stdin, separated by white space.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The table, unless there is a device, and addresses in hexadecimal.
+    #[arg(value_name = "X|ADDR")]
+    operands: Vec<String>,
+    /// Ask a running kernel instead of a table.
+    #[arg(long, value_name = "PATH")]
+    device: Option<PathBuf>,
+    /// The addresses are return addresses: look up the call before each.
+    #[arg(short, long)]
+    return_addresses: bool,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One line of output; the field names are a promise.
+#[derive(Debug, Serialize)]
+struct Answer {
+    address: String,
+    file: Option<String>,
+    line: Option<u32>,
+    approximate: bool,
+}
+
+impl Answer {
+    fn new(address: u64, location: Option<(String, u32, bool)>) -> Self {
+        let address = format!("{address:#x}");
+        match location {
+            Some((file, line, approximate)) => Self {
+                address,
+                file: Some(file),
+                line: Some(line),
+                approximate,
+            },
+            None => Self {
+                address,
+                file: None,
+                line: None,
+                approximate: false,
+            },
+        }
+    }
+
+    fn print(&self, json: bool, to: &mut impl Write) -> io::Result<()> {
+        if json {
+            serde_json::to_writer(&mut *to, self)?;
+            return writeln!(to);
+        }
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => {
+                let mark = if self.approximate { "~" } else { "" };
+                writeln!(to, "{} {file}:{mark}{line}", self.address)
+            }
+            _ => writeln!(to, "{} ??", self.address),
+        }
+    }
+}
+
+/// Where answers come from.
+enum Source {
+    Blob(BlobFile),
+    Device(Device),
+}
+
+impl Source {
+    fn lookup(&mut self, address: u64, is_return_address: bool) -> Result<Answer, Error> {
+        let location = match self {
+            Self::Blob(blob) => {
+                let table = blob.table();
+                let found = Offset::of(address, table.layout().text_start()).and_then(|offset| {
+                    if is_return_address {
+                        table.lookup_return_address(offset)
+                    } else {
+                        table.lookup(offset)
+                    }
+                });
+                found.map(
+                    |Location {
+                         file,
+                         line,
+                         approximate,
+                     }| { (file.to_string(), line, approximate) },
+                )
+            }
+            Self::Device(device) => {
+                let flags = if is_return_address {
+                    LOOKUP_RETURN_ADDRESS
+                } else {
+                    0
+                };
+                let answer = device.lookup(address, flags)?;
+                (answer.result & LOOKUP_FOUND != 0).then(|| {
+                    let approximate = answer.result & LOOKUP_APPROXIMATE != 0;
+                    (answer.file().to_owned(), answer.line, approximate)
+                })
+            }
+        };
+        Ok(Answer::new(address, location))
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Error> {
+    let (mut source, addresses) = match (&args.device, args.operands.split_first()) {
+        (Some(device), _) => (
+            Source::Device(Device::open(device, Access::Read)?),
+            &args.operands[..],
+        ),
+        (None, Some((blob, addresses))) => {
+            (Source::Blob(BlobFile::open(Path::new(blob))?), addresses)
+        }
+        (None, None) => {
+            return Err(Error::Usage(
+                "name a table, or a device with --device".to_owned(),
+            ));
+        }
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut status = exit::DONE;
+    let mut one = |text: &str| {
+        let answer = source.lookup(parse_address(text)?, args.return_addresses)?;
+        if answer.file.is_none() {
+            status = exit::UNRESOLVED;
+        }
+        answer.print(args.json, &mut out).map_err(Error::Stdout)
+    };
+    if addresses.is_empty() {
+        for line in io::stdin().lock().lines() {
+            let line = line.map_err(Error::io("stdin"))?;
+            line.split_whitespace().try_for_each(&mut one)?;
+        }
+    } else {
+        addresses.iter().try_for_each(|address| one(address))?;
+    }
+    out.flush().map_err(Error::Stdout)?;
+    Ok(status)
+}
+
+fn parse_address(text: &str) -> Result<u64, Error> {
+    let digits = text
+        .strip_prefix("0x")
+        .or_else(|| text.strip_prefix("0X"))
+        .unwrap_or(text);
+    // `from_str_radix` would take a sign as well.
+    if !digits.starts_with(|c: char| c.is_ascii_hexdigit()) {
+        return Err(Error::Address {
+            text: text.to_owned(),
+        });
+    }
+    u64::from_str_radix(digits, 16).map_err(|_| Error::Address {
+        text: text.to_owned(),
+    })
+}

@@ -1,0 +1,19 @@
+use std::io::Write;
+
+use super::{DeviceArg, print};
+use crate::Error;
+use crate::device::{Access, Device};
+use crate::error::exit;
+
+/// Show what a running kernel has loaded, and why it last refused something.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Error> {
+    let status = Device::open(&args.device.path, Access::Read)?.status()?;
+    print(|out| write!(out, "{status}"))?;
+    Ok(exit::DONE)
+}

@@ -1,0 +1,27 @@
+use std::io::Write;
+
+use super::{DeviceArg, print};
+use crate::Error;
+use crate::device::{Access, Device};
+use crate::error::exit;
+
+/// Unload the table of a running kernel and give its memory back.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Error> {
+    let mut device = Device::open(&args.device.path, Access::Write)?;
+    let memory = device.status()?.memory;
+    device.unload()?;
+    let device = args.device.path.display();
+    print(|out| {
+        writeln!(
+            out,
+            "{device}: unloaded: {memory} bytes of memory given back"
+        )
+    })?;
+    Ok(exit::DONE)
+}

@@ -1,0 +1,223 @@
+//! Why a command fails, and with which exit status.
+
+use std::io;
+use std::path::PathBuf;
+
+use lineinfo_core::uapi::Errno;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operation on a file failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Results could not be printed.
+    #[error("stdout: {0}")]
+    Stdout(#[source] io::Error),
+    /// What should be a regular file is something else.
+    #[error("{}: is {found}; name a file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// A file is not ELF, or damaged.
+    #[error("{}: not a usable ELF file: {source}", path.display())]
+    Elf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ElfError,
+    },
+    /// The DWARF of a file is damaged or of an unknown kind.
+    #[error("{}: debug information: {source}", path.display())]
+    Dwarf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: gimli::Error,
+    },
+    /// An ELF file has no line tables.
+    #[error(
+        "{}: no .debug_line section: build it with debug information (CONFIG_DEBUG_INFO, -g), or name the file that has it (a -dbg package)",
+        path.display()
+    )]
+    NoDebugInformation {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The rows do not fit the format.
+    #[error("{}: {source}", path.display())]
+    Encode {
+        /// The file they came from.
+        path: PathBuf,
+        /// What does not fit.
+        source: lineinfo_core::writer::EncodeError,
+    },
+    /// A blob was refused.
+    #[error("{}: {source}", path.display())]
+    Blob {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: lineinfo_core::Error,
+    },
+    /// The blob at the end of an image is damaged.
+    #[error("{}: {source}", path.display())]
+    Footer {
+        /// The image.
+        path: PathBuf,
+        /// What is wrong.
+        source: lineinfo_core::footer::FooterError,
+    },
+    /// An image has no appended blob.
+    #[error("{}: no lineinfo footer at its end: nothing is appended to it", path.display())]
+    NothingAppended {
+        /// The image.
+        path: PathBuf,
+    },
+    /// A blob is too large for a footer.
+    #[error("{}: a blob of {size_bytes} bytes is too large to append", path.display())]
+    TooLarge {
+        /// The blob.
+        path: PathBuf,
+        /// Its size.
+        size_bytes: usize,
+    },
+    /// A blob and an image belong to different builds.
+    #[error(
+        "{}: build-id {blob} is not that of {}, {image}; build the table from this image, or add --force",
+        blob_path.display(),
+        image_path.display()
+    )]
+    OtherBuild {
+        /// The blob.
+        blob_path: PathBuf,
+        /// Its build-id in hexadecimal.
+        blob: String,
+        /// The image.
+        image_path: PathBuf,
+        /// Its build-id in hexadecimal.
+        image: String,
+    },
+    /// The device refused an operation.
+    #[error("{}: {operation}: {}{}", path.display(), errno_name(*errno), reason_suffix(reason))]
+    Device {
+        /// The device.
+        path: PathBuf,
+        /// What was asked for.
+        operation: &'static str,
+        /// Its answer.
+        errno: u32,
+        /// The reason it gives, if any.
+        reason: String,
+    },
+    /// The device does not speak the protocol.
+    #[error("{}: not a lineinfo device: {found}", path.display())]
+    NotADevice {
+        /// The path.
+        path: PathBuf,
+        /// What it is or did.
+        found: String,
+    },
+    /// Something that should be an address is not.
+    #[error("{text:?} is not an address: give it in hexadecimal, like 0xffffffff81000000")]
+    Address {
+        /// What was given.
+        text: String,
+    },
+    /// Arguments do not fit together.
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl Error {
+    /// Wraps what the system said of a path.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    /// The reader of stdout went away, as `head` does when it has seen enough.
+    pub fn is_closed_stdout(&self) -> bool {
+        matches!(self, Self::Stdout(source) if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The exit status: 1 failed, 2 usage, 4 corrupt, wrong version or wrong build.
+    pub fn exit_code(&self) -> u8 {
+        let corrupt = [Errno::EBADMSG, Errno::ENOEXEC, Errno::ESTALE].map(Errno::number);
+        match self {
+            Self::Address { .. } | Self::Usage(_) => exit::USAGE,
+            Self::Blob { .. } | Self::Footer { .. } | Self::OtherBuild { .. } => exit::CORRUPT,
+            Self::Device { errno, .. } if corrupt.contains(errno) => exit::CORRUPT,
+            _ => exit::FAILED,
+        }
+    }
+}
+
+/// What is wrong with an ELF file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ElfError {
+    /// Its structure is damaged.
+    #[error(transparent)]
+    Structure(#[from] object::read::Error),
+    /// An executable section is too large for a table, or beyond the end of the address space.
+    #[error(
+        "executable section {name} of {size} bytes at {address:#x}; a table holds 4 GiB of text"
+    )]
+    TextSection {
+        /// Name of the section.
+        name: String,
+        /// Its address.
+        address: u64,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A relocation of debug information is of an unknown kind or outside its section.
+    #[error("relocation {relocation} at byte {at} of {section} is not one of debug information")]
+    Relocation {
+        /// Name of the section.
+        section: String,
+        /// Where it applies, in bytes from the start of the section.
+        at: u64,
+        /// Its type.
+        relocation: String,
+    },
+}
+
+/// The exit statuses.
+pub mod exit {
+    /// All went well.
+    pub const DONE: u8 = 0;
+    /// Something failed.
+    pub const FAILED: u8 = 1;
+    /// The arguments do not make sense.
+    pub const USAGE: u8 = 2;
+    /// Some addresses have no line.
+    pub const UNRESOLVED: u8 = 3;
+    /// A blob is corrupt, of another version or build, or differs from its image.
+    pub const CORRUPT: u8 = 4;
+}
+
+fn errno_name(errno: u32) -> String {
+    match Errno::from_number(errno) {
+        Some(errno) => errno.name().to_owned(),
+        None => io::Error::from_raw_os_error(errno as i32).to_string(),
+    }
+}
+
+fn reason_suffix(reason: &str) -> String {
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason}")
+    }
+}

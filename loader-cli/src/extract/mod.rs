@@ -1,0 +1,288 @@
+//! From an ELF file with DWARF to the rows of a table.
+//!
+//! ```text
+//!   ElfFile::open ─> Elf::parse ─> identity, text sections
+//!                        │
+//!                        ├─ debug sections, relocated ─> lines::run ─> sequences of rows
+//!                        │                                                  │
+//!                        └────────── text sections ──────────> Extracted <──┘
+//! ```
+//!
+//! The rules of the rows: of several at one address the last counts; a sequence's end begins a gap;
+//! line 0 is a gap; what lies outside the text sections belongs to discarded code; neighbours that
+//! say the same are one row, across functions and sequences.
+
+pub mod elf;
+mod lines;
+pub mod paths;
+
+use std::collections::HashMap;
+
+use indicatif::ProgressBar;
+use lineinfo_core::Row;
+use lineinfo_core::blob::{Encoding, Profile};
+use lineinfo_core::writer::{self, EncodeError};
+
+use self::elf::{Elf, Identity, TextSection};
+use self::lines::Program;
+use self::paths::SourceRoot;
+use crate::error::Error;
+
+/// All that a table is made from.
+#[derive(Debug)]
+pub struct Extracted {
+    /// What the table says of its image.
+    pub identity: Identity,
+    /// The root to which file names are relative.
+    pub root: SourceRoot,
+    /// Names of files, each once, in the order in which the rows name them.
+    pub files: Vec<String>,
+    /// The text sections that have rows, by ascending address.
+    pub regions: Vec<Region>,
+    /// What was met on the way.
+    pub counts: Counts,
+}
+
+/// The rows of one text section.
+#[derive(Debug)]
+pub struct Region {
+    /// The section.
+    pub section: TextSection,
+    /// Its rows, by strictly ascending start.
+    pub rows: Vec<Row>,
+}
+
+/// How much there was to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Line programs.
+    pub programs: u64,
+    /// Rows that they made.
+    pub rows_read: u64,
+    /// Sequences outside every text section: discarded code.
+    pub sequences_discarded: u64,
+    /// Bytes of text for which two sequences have rows; the one that starts first is followed.
+    pub bytes_overlapping: u64,
+}
+
+/// Reads the rows of an image; the bar counts bytes of `.debug_line`.
+///
+/// # Errors
+///
+/// [`Error::NoDebugInformation`], or what is wrong with the file or its DWARF.
+pub fn extract(
+    elf: &Elf<'_>,
+    root: Option<SourceRoot>,
+    bar: &ProgressBar,
+) -> Result<Extracted, Error> {
+    let programs = lines::run(elf, bar)?;
+    let root = root.unwrap_or_else(|| find_root(&programs));
+    let identity = elf.identity.clone();
+    let mut counts = Counts {
+        programs: programs.len() as u64,
+        rows_read: programs.iter().map(|program| program.rows_read).sum(),
+        ..Counts::default()
+    };
+    let mut sequences: Vec<Vec<SequenceOf<'_>>> = vec![Vec::new(); identity.text.len()];
+    for program in &programs {
+        for sequence in &program.sequences {
+            // What stands below `_text` has no offset in a table.
+            let section = identity.text.iter().position(|text| {
+                (text.address..text.end()).contains(&sequence.start)
+                    && text.address >= identity.text_start
+            });
+            match section {
+                Some(section) => sequences[section].push(SequenceOf { program, sequence }),
+                None => counts.sequences_discarded += 1,
+            }
+        }
+    }
+
+    let mut files = FileTable::new(&root);
+    let mut regions = Vec::new();
+    for (section, mut sequences) in identity.text.iter().zip(sequences) {
+        sequences.sort_by_key(|of| of.sequence.start);
+        let rows = rows_of(section, &sequences, &mut files, &mut counts);
+        if rows.iter().any(|row| !row.is_gap()) {
+            regions.push(Region {
+                section: section.clone(),
+                rows,
+            });
+        }
+    }
+    Ok(Extracted {
+        files: files.names,
+        identity,
+        root,
+        regions,
+        counts,
+    })
+}
+
+/// The root of the sources of an image: that to which [`extract`] makes names relative.
+///
+/// # Errors
+///
+/// Those of [`extract`].
+pub fn source_root(elf: &Elf<'_>) -> Result<SourceRoot, Error> {
+    lines::run(elf, &ProgressBar::hidden()).map(|programs| find_root(&programs))
+}
+
+/// See [`SourceRoot::find`].
+fn find_root(programs: &[Program]) -> SourceRoot {
+    let units: Vec<_> = programs
+        .iter()
+        .filter(|program| !program.sequences.is_empty())
+        .filter_map(|program| program.unit.clone())
+        .collect();
+    SourceRoot::find(&units)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SequenceOf<'a> {
+    program: &'a Program,
+    sequence: &'a lines::Sequence,
+}
+
+/// The files of a table, numbered as the rows come to them.
+struct FileTable<'a> {
+    root: &'a SourceRoot,
+    names: Vec<String>,
+    indices: HashMap<String, u32>,
+}
+
+impl<'a> FileTable<'a> {
+    fn new(root: &'a SourceRoot) -> Self {
+        Self {
+            root,
+            names: Vec::new(),
+            indices: HashMap::new(),
+        }
+    }
+
+    fn index_of(&mut self, path: &str) -> u32 {
+        let name = printable(self.root.relative(path));
+        *self.indices.entry(name).or_insert_with_key(|name| {
+            self.names.push(name.clone());
+            self.names.len() as u32 - 1
+        })
+    }
+}
+
+/// A name that a kernel log can take.
+pub(crate) fn printable(path: &str) -> String {
+    match path {
+        "" => "<unnamed>".to_owned(),
+        _ => path.replace(char::is_control, "\u{fffd}"),
+    }
+}
+
+fn rows_of(
+    section: &TextSection,
+    sequences: &[SequenceOf<'_>],
+    files: &mut FileTable<'_>,
+    counts: &mut Counts,
+) -> Vec<Row> {
+    let mut rows = Rows::default();
+    let mut covered = section.address;
+    for SequenceOf { program, sequence } in sequences {
+        let end = sequence.end.min(section.end());
+        counts.bytes_overlapping += covered.min(end).saturating_sub(sequence.start);
+        if end <= covered {
+            continue;
+        }
+        let offset = |address: u64| (address - section.address) as u32;
+        rows.gap(offset(covered));
+        let mut indices = vec![None; program.files.len()];
+        for (position, row) in sequence.rows.iter().enumerate() {
+            let next = sequence.rows.get(position + 1);
+            let ends = next.map_or(end, |next| sequence.start + u64::from(next.start));
+            let start = (sequence.start + u64::from(row.start)).max(covered);
+            // Wholly inside an earlier sequence, or behind the end of the section.
+            if ends <= start || start >= end {
+                continue;
+            }
+            if row.line == 0 {
+                rows.gap(offset(start));
+                continue;
+            }
+            let slot = &mut indices[row.file as usize];
+            let file =
+                *slot.get_or_insert_with(|| files.index_of(&program.files[row.file as usize]));
+            rows.push(Row {
+                start: offset(start),
+                file,
+                line: row.line,
+            });
+        }
+        covered = end;
+    }
+    if covered < section.end() {
+        rows.gap((covered - section.address) as u32);
+    }
+    rows.0
+}
+
+/// Rows in which neighbours differ.
+#[derive(Default)]
+struct Rows(Vec<Row>);
+
+impl Rows {
+    fn gap(&mut self, start: u32) {
+        self.push(Row {
+            start,
+            file: 0,
+            line: 0,
+        });
+    }
+
+    fn push(&mut self, row: Row) {
+        // A row of no length gives way to what comes at its address.
+        self.0.pop_if(|last| last.start == row.start);
+        let same = match self.0.last() {
+            Some(last) => (last.file, last.line) == (row.file, row.line),
+            // Before the first row there is a gap anyway.
+            None => row.is_gap(),
+        };
+        if !same {
+            self.0.push(row);
+        }
+    }
+}
+
+impl Extracted {
+    /// Writes the blob.
+    ///
+    /// # Errors
+    ///
+    /// See [`writer::encode`].
+    pub fn encode(&self, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
+        let names: Vec<&str> = self.files.iter().map(String::as_str).collect();
+        let regions: Vec<_> = self
+            .regions
+            .iter()
+            .map(|region| writer::Region {
+                name: &region.section.name,
+                start: region.section.address - self.identity.text_start,
+                len: region.section.len,
+                init: region.section.init,
+                rows: &region.rows,
+            })
+            .collect();
+        writer::encode(
+            &writer::Image {
+                machine: self.identity.machine,
+                build_id: &self.identity.build_id,
+                text_start: if self.identity.relocatable {
+                    0
+                } else {
+                    self.identity.text_start
+                },
+                profile: Profile::Full,
+                files: &names,
+                regions: &regions,
+            },
+            encoding,
+        )
+    }
+}

@@ -1,0 +1,254 @@
+//! What went wrong elsewhere: line semantics, relocations and paths, on object files made to order.
+
+mod support;
+
+use std::io::Write;
+
+use indicatif::ProgressBar;
+use lineinfo_cli::extract::elf::ElfFile;
+use lineinfo_cli::extract::{Extracted, extract};
+use lineinfo_core::blob::Encoding;
+use lineinfo_core::{Offset, Table};
+use support::{ARM_BIG, I386, Machine, S390X, SequenceSpec, UnitSpec, X86_64, object};
+
+fn extract_from(file: &[u8]) -> Result<Extracted, lineinfo_cli::Error> {
+    let mut temporary = tempfile::NamedTempFile::new().expect("a temporary file");
+    temporary.write_all(file).expect("room for a small file");
+    let file = ElfFile::open(temporary.path())?;
+    extract(&file.parse()?, None, &ProgressBar::hidden())
+}
+
+/// Everything from the object file to the look-up: one answer per byte of the named section.
+fn answers(file: &[u8], section: &str) -> Vec<String> {
+    let extracted = extract_from(file).expect("an object file with line tables");
+    let mut blob = Vec::new();
+    for &encoding in Encoding::ALL {
+        blob = extracted.encode(encoding).expect("a table");
+    }
+    let table = Table::parse(&blob).expect("a valid table");
+    let region = table.regions().find(|region| region.name == section);
+    let region = region.expect("a region for the section");
+    (0..u64::from(region.len))
+        .map(|at| {
+            let found = table.lookup(Offset(region.start.0 + at));
+            found.map_or("??".to_owned(), |location| location.to_string())
+        })
+        .collect()
+}
+
+const COMP_DIR: &str = "/src/linux";
+
+fn unit<'a>(name: &'a str, sequences: &'a [SequenceSpec<'a>]) -> UnitSpec<'a> {
+    UnitSpec {
+        version: 5,
+        comp_dir: COMP_DIR,
+        name,
+        sequences,
+    }
+}
+
+fn text(rows: &[(u64, &str, u64)], len: u64, text_len: u64) -> Vec<String> {
+    let sequences = [SequenceSpec {
+        section: 0,
+        rows,
+        len,
+    }];
+    let file = object(X86_64, &[(".text", text_len)], &[unit("a.c", &sequences)]);
+    answers(&file, ".text")
+}
+
+#[test]
+fn of_several_rows_at_one_address_the_last_counts() {
+    let rows = [
+        (0, "b.h", 90),
+        (0, "a.c", 10),
+        (0, "a.c", 11),
+        (2, "a.c", 12),
+        (2, "a.c", 9),
+    ];
+    assert_eq!(text(&rows, 3, 3), ["a.c:11", "a.c:11", "a.c:9"]);
+}
+
+#[test]
+fn end_sequence_begins_a_gap() {
+    assert_eq!(text(&[(0, "a.c", 1)], 2, 4), ["a.c:1", "a.c:1", "??", "??"]);
+    let first = [(0, "a.c", 1)];
+    let second = [(3, "b.c", 2)];
+    let sequences = [
+        SequenceSpec {
+            section: 0,
+            rows: &first,
+            len: 1,
+        },
+        SequenceSpec {
+            section: 0,
+            rows: &second,
+            len: 4,
+        },
+    ];
+    let file = object(X86_64, &[(".text", 5)], &[unit("a.c", &sequences)]);
+    assert_eq!(
+        answers(&file, ".text"),
+        ["a.c:1", "??", "??", "b.c:2", "??"]
+    );
+}
+
+#[test]
+fn line_0_means_no_line() {
+    let rows = [(0, "a.c", 1), (1, "a.c", 0), (2, "a.c", 2)];
+    assert_eq!(text(&rows, 3, 3), ["a.c:1", "??", "a.c:2"]);
+}
+
+#[test]
+fn a_look_up_does_not_stop_at_a_function_whose_line_is_that_of_the_last() {
+    // Two functions, the second at 2, that begin and end on one line: one row, four bytes.
+    let rows = [(0, "a.c", 7), (2, "a.c", 7)];
+    assert_eq!(text(&rows, 4, 4), ["a.c:7"; 4]);
+}
+
+#[test]
+fn discarded_code_leaves_no_rows() {
+    let kept = [(0, "a.c", 1)];
+    let discarded = [(0, "gone.c", 99)];
+    let sequences = [
+        SequenceSpec {
+            section: 0,
+            rows: &kept,
+            len: 2,
+        },
+        // Longer than all the text, and at address 0 as linkers leave it.
+        SequenceSpec {
+            section: usize::MAX,
+            rows: &discarded,
+            len: 0x10_0000,
+        },
+    ];
+    let file = object(X86_64, &[(".text", 2)], &[unit("a.c", &sequences)]);
+    let extracted = extract_from(&file).expect("an object file");
+    assert_eq!(extracted.counts.sequences_discarded, 1);
+    assert_eq!(answers(&file, ".text"), ["a.c:1", "a.c:1"]);
+}
+
+/// Three sections in one file, all of which start at 0.
+fn module(machine: Machine, version: u16) -> Vec<u8> {
+    let core = [(0, "fs/xfs/xfs_aops.c", 10), (2, "include/linux/fs.h", 20)];
+    let init = [(0, "fs/xfs/xfs_super.c", 30)];
+    let cold = [(0, "fs/xfs/xfs_aops.c", 40)];
+    let sequence = |section, rows| SequenceSpec {
+        section,
+        rows,
+        len: 4,
+    };
+    let first = [sequence(0, &core[..]), sequence(2, &cold[..])];
+    let second = [sequence(1, &init[..])];
+    let sections = [(".text", 4), (".init.text", 4), (".text.unlikely", 4)];
+    let units = [
+        ("fs/xfs/xfs_aops.c", &first[..]),
+        ("fs/xfs/xfs_super.c", &second[..]),
+    ];
+    object(
+        machine,
+        &sections,
+        &units.map(|(name, sequences)| UnitSpec {
+            version,
+            comp_dir: COMP_DIR,
+            name,
+            sequences,
+        }),
+    )
+}
+
+#[test]
+fn sections_of_a_relocatable_file_do_not_collide_and_relocations_are_applied() {
+    for machine in [X86_64, I386, S390X, ARM_BIG] {
+        for version in 2..=5 {
+            let file = module(machine, version);
+            let said = |section| answers(&file, section);
+            assert_eq!(
+                said(".text"),
+                [
+                    "fs/xfs/xfs_aops.c:10",
+                    "fs/xfs/xfs_aops.c:10",
+                    "include/linux/fs.h:20",
+                    "include/linux/fs.h:20"
+                ],
+                "{machine:?}, DWARF {version}"
+            );
+            assert_eq!(said(".init.text"), ["fs/xfs/xfs_super.c:30"; 4]);
+            assert_eq!(said(".text.unlikely"), ["fs/xfs/xfs_aops.c:40"; 4]);
+        }
+    }
+}
+
+#[test]
+fn init_text_is_marked_so_that_it_can_be_freed() {
+    let extracted = extract_from(&module(X86_64, 5)).expect("a module");
+    let init: Vec<_> = extracted
+        .regions
+        .iter()
+        .filter(|region| region.section.init)
+        .map(|region| region.section.name.as_str())
+        .collect();
+    assert_eq!(init, [".init.text"]);
+}
+
+#[test]
+fn paths_come_from_dwarf_and_not_from_the_names_of_directories() {
+    let named = |comp_dir: &str, name: &str, version| {
+        let rows = [(0, name, 1)];
+        let sequences = [SequenceSpec {
+            section: 0,
+            rows: &rows,
+            len: 1,
+        }];
+        let unit = UnitSpec {
+            version,
+            comp_dir,
+            name,
+            sequences: &sequences,
+        };
+        answers(&object(X86_64, &[(".text", 1)], &[unit]), ".text").remove(0)
+    };
+    for version in 2..=5 {
+        for (comp_dir, name, expected) in [
+            (
+                "/src/linux",
+                "arch/parisc/kernel/traps.c",
+                "arch/parisc/kernel/traps.c:1",
+            ),
+            ("/src/linux", "/src/linux/kernel/fork.c", "kernel/fork.c:1"),
+            ("/src/linux", "./kernel//fork.c", "kernel/fork.c:1"),
+            ("debian/build/build_amd64", "init/main.c", "init/main.c:1"),
+            (
+                "/src/linux/build",
+                "../arch/riscv/kernel/stacktrace.c",
+                "arch/riscv/kernel/stacktrace.c:1",
+            ),
+        ] {
+            assert_eq!(named(comp_dir, name, version), expected, "DWARF {version}");
+        }
+    }
+}
+
+#[test]
+fn damaged_line_tables_are_an_error_or_a_table() {
+    let file = module(X86_64, 5);
+    let mut refused = 0;
+    for at in 0..file.len() {
+        for value in [0, 0x7f, 0xff] {
+            let mut damaged = file.clone();
+            damaged[at] = value;
+            match extract_from(&damaged) {
+                Ok(extracted) => {
+                    // Whatever came out must be a table, or be refused as one.
+                    let _ = extracted.encode(Encoding::Delta);
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(!error.to_string().is_empty());
+                }
+            }
+        }
+    }
+    assert!(refused > 0);
+}

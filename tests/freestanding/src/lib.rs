@@ -1,0 +1,57 @@
+//! What a kernel written in C links: look-ups without std, without an allocator, without a panic.
+//!
+//! ```sh
+//! cargo build -p lineinfo-freestanding --features kernel --profile freestanding
+//! ```
+//!
+//! makes a static library that needs nothing but `memcpy` and its like. A panic would call
+//! `lineinfo_panic`, which nobody defines, so it links only if no branch that panics is left.
+//! Without the feature it is an ordinary library, so that the workspace builds as a whole.
+
+#![cfg_attr(feature = "kernel", no_std)]
+
+use core::ffi::c_char;
+use core::slice;
+
+use lineinfo_core::text::TextBuffer;
+use lineinfo_core::{Offset, Table};
+
+#[cfg(feature = "kernel")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    unsafe extern "C" {
+        safe fn lineinfo_panic() -> !;
+    }
+    lineinfo_panic()
+}
+
+/// Validates a blob and writes ` (file:line)` of the call that returns to `offset` into `text`.
+///
+/// `offset` is in bytes from `_text`. Returns the length of what was written in bytes, 0 for a
+/// miss, or minus an errno.
+///
+/// # Safety
+///
+/// `blob` must be valid for reads of `blob_size` bytes, `text` for writes of `text_size`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lineinfo_lookup(
+    blob: *const u8,
+    blob_size: usize,
+    offset: u64,
+    text: *mut c_char,
+    text_size: usize,
+) -> isize {
+    // SAFETY: the caller promises it.
+    let blob = unsafe { slice::from_raw_parts(blob, blob_size) };
+    // SAFETY: the caller promises it.
+    let text = unsafe { slice::from_raw_parts_mut(text.cast::<u8>(), text_size) };
+    let table = match Table::parse(blob) {
+        Ok(table) => table,
+        Err(error) => return -(error.errno().number() as isize),
+    };
+    let mut text = TextBuffer::new(text);
+    if let Some(location) = table.lookup_return_address(Offset(offset)) {
+        location.push_to(&mut text);
+    }
+    text.as_str().len() as isize
+}
