@@ -178,6 +178,33 @@ impl Kernel {
         }
     }
 
+    /// The resident pages of its RAM in kB, as the host counts them.
+    ///
+    /// The kernel logs where its RAM lies in the process; `/proc/PID/smaps` has what is mapped there.
+    ///
+    /// # Errors
+    ///
+    /// If either does not say.
+    pub fn resident_ram_kb(&self) -> Result<u64> {
+        let arena = self.log.iter().find_map(|line| {
+            let (_, range) = line.split_once("mm: arena ")?;
+            parse_range(range.split(',').next()?)
+        });
+        let (start, end) = arena.context("the boot log does not say where the RAM is")?;
+        let path = format!("/proc/{}/smaps", self.pid());
+        let smaps = std::fs::read_to_string(&path).context(path)?;
+        let mut inside = false;
+        let mut resident_kb = 0;
+        for line in smaps.lines() {
+            if let Some((first, last)) = line.split(' ').next().and_then(parse_range) {
+                inside = first >= start && last <= end;
+            } else if let Some(rss) = line.strip_prefix("Rss:").filter(|_| inside) {
+                resident_kb += rss.trim().trim_end_matches(" kB").parse::<u64>()?;
+            }
+        }
+        Ok(resident_kb)
+    }
+
     fn send(&mut self, text: &str) -> Result<()> {
         let stdin = self.stdin.as_mut().context("init has no more input")?;
         stdin.write_all(text.as_bytes()).context("write to init")?;
@@ -195,6 +222,13 @@ impl Drop for Kernel {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// `start-end` in hexadecimal.
+fn parse_range(text: &str) -> Option<(u64, u64)> {
+    let address = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
+    let (start, end) = text.split_once('-')?;
+    Some((address(start)?, address(end)?))
 }
 
 /// One frame of a stack trace on the console.
