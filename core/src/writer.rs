@@ -10,6 +10,7 @@ use crate::blob::{
 };
 use crate::encoding::packed::write as packed;
 use crate::encoding::{Row, delta, flat};
+use crate::files;
 use crate::{index, wide};
 
 /// What a blob is made from.
@@ -370,19 +371,21 @@ impl<'a> Numbering<'a> {
     }
 }
 
-fn file_section(files: &[&str]) -> Result<Vec<u8>, EncodeError> {
-    let mut section = Vec::new();
-    let mut end = 0_usize;
-    for name in files {
-        end = end.saturating_add(name.len());
-        let end = narrow("the size of the file names", end)?;
-        section.extend_from_slice(&end.to_le_bytes());
+fn file_section(names: &[&str]) -> Result<Vec<u8>, EncodeError> {
+    for name in names {
+        if let Some(control) = name.chars().find(|c| c.is_control()) {
+            return Err(EncodeError::Invalid(crate::Error::Malformed {
+                part: "files",
+                offset: 0,
+                expected: "a name without control characters",
+                found: u64::from(u32::from(control)),
+            }));
+        }
     }
-    section.reserve_exact(end);
-    for name in files {
-        section.extend_from_slice(name.as_bytes());
-    }
-    Ok(section)
+    files::write::encode(names).ok_or(EncodeError::TooLarge {
+        what: "the size of the file names",
+        size: 1 << 32,
+    })
 }
 
 fn narrow(what: &'static str, size: usize) -> Result<u32, EncodeError> {
