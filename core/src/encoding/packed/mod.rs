@@ -157,13 +157,13 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
     let mut entries = 0_usize;
     for class in &mut classes {
         bits.fill();
-        let length = length_code.read(&mut bits)?;
-        let end = start.wrapping_add(length.wrapping_shl(model.unit_bits));
+        let (number, shift) = length_code.read_length(&mut bits, model.unit_bits)?;
+        let length = number.wrapping_shl(shift);
+        let end = start.wrapping_add(length);
+        *class = length_class(length.wrapping_shr(model.unit_bits));
         if target < end {
-            *class = length_class(length);
             break;
         }
-        *class = length_class(length);
         start = end;
         entries = entries.wrapping_add(1);
     }
@@ -398,20 +398,23 @@ impl Current<'_> {
         }
         let [length_code, ..] = &model.codes.numbers;
         self.lengths.fill();
-        let length = length_code
-            .read(&mut self.lengths)
+        let (number, shift) = length_code
+            .read_length(&mut self.lengths, model.unit_bits)
             .ok_or_else(|| fault("the code of a length"))?;
-        let bytes = length
-            .checked_mul(1_u32.wrapping_shl(model.unit_bits))
-            .filter(|bytes| *bytes > 0);
-        self.start = bytes
-            .and_then(|bytes| start.checked_add(bytes))
+        let length = number
+            .checked_mul(1_u32.wrapping_shl(shift))
+            .filter(|length| *length > 0)
+            .ok_or_else(|| fault("a length of at least one byte"))?;
+        self.start = start
+            .checked_add(length)
             .filter(|end| *end <= self.end)
             .ok_or_else(|| fault("an entry inside its block"))?;
         let is_first = self.first.is_some();
         let place = match self.first.take() {
             Some(first) => Some(first),
-            None => self.tokens.next(model, length_class(length)),
+            None => self
+                .tokens
+                .next(model, length_class(length.wrapping_shr(model.unit_bits))),
         };
         let place = place.ok_or_else(|| fault("a token that leads to a place"))?;
         // A gap is said in one way only: by its own token, or by its own first file.
