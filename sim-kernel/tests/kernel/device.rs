@@ -8,7 +8,7 @@ use lineinfo_core::uapi::{Errno, LOOKUP_FOUND, Lookup, NR_COMMIT, NR_LOOKUP, NR_
 use lineinfo_core::writer;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::support::{Image, Kernel};
+use crate::support::{Client, Image, Kernel};
 
 fn errno<T>(errno: Errno) -> Result<T, u32> {
     Err(errno.number())
@@ -362,8 +362,7 @@ fn tables_come_and_go_while_traces_are_printed() {
         let loads = scope.spawn(move || {
             let mut loads = 0;
             while matches!(stop.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty)) {
-                let mut client = crate::support::Client::connect(&kernel_socket);
-                client.open(OPEN_WRITE).expect("the one before has gone");
+                let mut client = Client::loader(&kernel_socket);
                 client.write_all(&blobs[loads % 2]).expect("a load");
                 if loads % 3 == 0 {
                     client.unload().expect("unload");
