@@ -31,6 +31,8 @@ pub(crate) const NODES: &[Node] = &[
     },
 ];
 
+type Show = fn() -> String;
+type Store = fn(&[u8]) -> Result<usize, Errno>;
 type Open = fn(Credentials, OpenMode) -> Result<Box<dyn FileOperations>, Errno>;
 
 const fn text_file(path: &'static str, open: Open) -> Node {
@@ -42,7 +44,7 @@ const fn text_file(path: &'static str, open: Open) -> Node {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it is the end of an `open`")]
-fn open_text(show: fn() -> String) -> Result<Box<dyn FileOperations>, Errno> {
+fn open_text(show: Show) -> Result<Box<dyn FileOperations>, Errno> {
     Ok(Box::new(ProcFile {
         show: Some(show),
         store: None,
@@ -52,8 +54,8 @@ fn open_text(show: fn() -> String) -> Result<Box<dyn FileOperations>, Errno> {
 
 /// A file in `/proc`.
 struct ProcFile {
-    show: Option<fn() -> String>,
-    store: Option<fn(&[u8]) -> Result<usize, Errno>>,
+    show: Option<Show>,
+    store: Option<Store>,
     text: Snapshot,
 }
 

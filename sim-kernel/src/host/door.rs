@@ -3,21 +3,25 @@
 //!
 //! Each connection is a task of its own, whose requests are system calls like any other's.
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE, Op, PAYLOAD_MAX, Reply, Request};
 use lineinfo_core::uapi::{NR_STATUS, Status};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Uid;
 use zerocopy::{FromZeros, IntoBytes};
@@ -37,8 +41,19 @@ const CONNECTIONS_MAX: usize = 64;
 /// So many of them are kept for those who may load, whoever else holds the others.
 const CONNECTIONS_RESERVED: usize = 16;
 
+/// So many of those that find no place are kept open until they can have read the answer.
+const TURNED_AWAY_MAX: usize = 16;
+
 /// How long to wait after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a loader that has gone is waited for until its file is closed.
+const GONE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long to sleep between two looks at it.
+const GONE_PAUSE: Duration = Duration::from_micros(100);
+
+/// The connection that has the device open for writing.
+static LOADER: Mutex<Option<Arc<UnixStream>>> = Mutex::new(None);
 
 static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
 /// The number of the next task.
@@ -108,16 +123,28 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
 }
 
 fn accept(listener: &UnixListener) {
+    // A peer writes its request before it reads our answer, which takes a connection that is open;
+    // the last few wait for that.
+    let mut turned_away = VecDeque::with_capacity(TURNED_AWAY_MAX);
     for connection in listener.incoming() {
-        let served = connection.and_then(admit);
-        if let Err(error) = served {
-            printk!(Warning, "lineinfo: a connection was not accepted: {error}");
-            thread::sleep(ACCEPT_PAUSE);
+        match connection.and_then(admit) {
+            Ok(None) => {}
+            Ok(Some(stream)) => {
+                if turned_away.len() == TURNED_AWAY_MAX {
+                    turned_away.pop_front();
+                }
+                turned_away.push_back(stream);
+            }
+            Err(error) => {
+                printk!(Warning, "lineinfo: a connection was not accepted: {error}");
+                thread::sleep(ACCEPT_PAUSE);
+            }
         }
     }
 }
 
-fn admit(mut stream: UnixStream) -> io::Result<()> {
+/// Gives a connection a task of its own, or gives it back with an answer why not.
+fn admit(stream: UnixStream) -> io::Result<Option<UnixStream>> {
     let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
     let credentials = Credentials {
         uid: Uid::from_raw(peer.uid()),
@@ -129,17 +156,16 @@ fn admit(mut stream: UnixStream) -> io::Result<()> {
             Warning,
             "lineinfo: process {host_pid} of user {uid} turned away: all connections are in use"
         );
-        // Whether the peer is there to read this is its affair.
-        let _gone = reply(&mut stream, Err(Errno::EBUSY), &[]);
-        return Ok(());
+        reply(&stream, Err(Errno::EBUSY), &[])?;
+        return Ok(Some(stream));
     };
     thread::Builder::new()
         .name("visitor".into())
         .spawn(move || {
-            visit(stream, credentials);
+            visit(Arc::new(stream), credentials);
             drop(place);
         })?;
-    Ok(())
+    Ok(None)
 }
 
 /// A place among the connections.
@@ -166,7 +192,7 @@ impl Drop for Place {
 
 /// The life of one task behind the socket; its files are closed with it.
 #[inline(never)]
-fn visit(mut stream: UnixStream, credentials: Credentials) {
+fn visit(stream: Arc<UnixStream>, credentials: Credentials) {
     stack_starts_here();
     let pid = NEXT_PID.fetch_add(1, Ordering::Relaxed);
     Identity::new(pid as usize % cpu::online().max(1), pid, "visitor").make_current();
@@ -174,13 +200,35 @@ fn visit(mut stream: UnixStream, credentials: Credentials) {
         task: Task::new(credentials),
         fd: None,
         payload: Vec::new(),
+        stream: Arc::clone(&stream),
     };
     // A peer that goes away closes its file, whatever it was doing.
-    while let Ok(true) = visitor.serve(&mut stream) {}
+    while let Ok(true) = visitor.serve() {}
+    drop(visitor);
+    loader().take_if(|loader| Arc::ptr_eq(loader, &stream));
     keep_frame(());
 }
 
+fn loader() -> MutexGuard<'static, Option<Arc<UnixStream>>> {
+    LOADER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for a loader whose peer has closed the connection: for the peer its file is closed, so
+/// whoever comes after it, perhaps started by it, must find the device free.
+fn wait_for_loader_that_has_gone() {
+    let start = Instant::now();
+    let gone = |loader: &Arc<UnixStream>| {
+        let mut poll_fds = [PollFd::new(loader.as_fd(), PollFlags::empty())];
+        // Asked for nothing, the host says only that the peer has hung up.
+        poll(&mut poll_fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    };
+    while loader().as_ref().is_some_and(gone) && start.elapsed() < GONE_TIMEOUT {
+        thread::sleep(GONE_PAUSE);
+    }
+}
+
 struct Visitor {
+    stream: Arc<UnixStream>,
     task: Task,
     /// Its descriptor of the device, once it is open.
     fd: Option<usize>,
@@ -189,22 +237,22 @@ struct Visitor {
 
 impl Visitor {
     /// Answers one request; says whether there can be another one.
-    fn serve(&mut self, stream: &mut UnixStream) -> io::Result<bool> {
+    fn serve(&mut self) -> io::Result<bool> {
         let mut request = Request::new_zeroed();
-        stream.read_exact(request.as_mut_bytes())?;
+        (&*self.stream).read_exact(request.as_mut_bytes())?;
         if request.len > PAYLOAD_MAX {
             // Where the next request begins is anybody's guess.
-            reply(stream, Err(Errno::EINVAL), &[])?;
+            reply(&self.stream, Err(Errno::EINVAL), &[])?;
             return Ok(false);
         }
         self.resize(request.len as usize)?;
-        stream.read_exact(&mut self.payload)?;
+        (&*self.stream).read_exact(&mut self.payload)?;
         let result = self.answer(&request);
         let payload = match Op::from_number(request.op) {
             Some(Op::Read | Op::Ioctl) if result.is_ok() => &self.payload[..],
             _ => &[],
         };
-        reply(stream, result, payload)?;
+        reply(&self.stream, result, payload)?;
         Ok(true)
     }
 
@@ -252,8 +300,14 @@ impl Visitor {
             read: flags & OPEN_READ != 0,
             write: flags & OPEN_WRITE != 0,
         };
+        if mode.write {
+            wait_for_loader_that_has_gone();
+        }
         let path = "/dev/lineinfo";
         self.fd = Some(do_syscall_64(&mut self.task, Syscall::Open { path, mode })?);
+        if mode.write {
+            *loader() = Some(Arc::clone(&self.stream));
+        }
         Ok(0)
     }
 
@@ -266,7 +320,7 @@ impl Visitor {
     }
 }
 
-fn reply(stream: &mut UnixStream, result: Result<usize, Errno>, payload: &[u8]) -> io::Result<()> {
+fn reply(mut stream: &UnixStream, result: Result<usize, Errno>, payload: &[u8]) -> io::Result<()> {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     let head = Reply {
         errno: result.err().map_or(0, |errno| errno as u32),

@@ -15,7 +15,7 @@ pub(crate) fn install_button() -> io::Result<()> {
     thread::Builder::new()
         .name("power-button".into())
         .spawn(move || {
-            while let Ok(signal) = signals.wait() {
+            if let Ok(signal) = signals.wait() {
                 printk!(Info, "power button: {signal}");
                 reboot::kernel_power_off();
             }

@@ -50,7 +50,7 @@ pub(crate) fn start_kernel(boot: Boot) -> ! {
     panic::set_timeout(parameters.panic_s);
     printk!(
         Notice,
-        "Linux-like sim-kernel version {} (x86_64)",
+        "sim-kernel version {} (x86_64)",
         env!("CARGO_PKG_VERSION")
     );
     parse_early_parameters(&boot.command_line);

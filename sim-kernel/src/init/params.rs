@@ -112,7 +112,9 @@ mod tests {
 
     use super::*;
 
-    fn split(line: &str) -> Vec<(&str, Option<&str>)> {
+    type Split<'a> = (&'a str, Option<&'a str>);
+
+    fn split(line: &str) -> Vec<Split<'_>> {
         let mut all = Vec::new();
         let mut rest = line;
         while let Some((parameter, behind)) = next_arg(rest) {
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_line_is_split_as_linux_splits_it() {
-        let cases: &[(&str, &[(&str, Option<&str>)])] = &[
+        let cases: &[(&str, &[Split<'_>])] = &[
             ("", &[]),
             ("  quiet\tro ", &[("quiet", None), ("ro", None)]),
             ("a=b c=", &[("a", Some("b")), ("c", Some(""))]),

@@ -81,21 +81,25 @@ fn cpu_startup_entry() {
 
 #[inline(never)]
 fn do_idle() {
-    keep_frame(cpuidle_idle_call());
+    cpuidle_idle_call();
+    keep_frame(());
 }
 
 #[inline(never)]
 fn cpuidle_idle_call() {
-    keep_frame(default_idle());
+    default_idle();
+    keep_frame(());
 }
 
 #[inline(never)]
 fn default_idle() {
-    keep_frame(syscall::safe_halt(TICK));
+    syscall::safe_halt(TICK);
+    keep_frame(());
 }
 
 /// What a CPU does between two idle times.
 #[inline(never)]
 fn run_workqueue() {
-    keep_frame(LINEINFO.reclaim());
+    LINEINFO.reclaim();
+    keep_frame(());
 }

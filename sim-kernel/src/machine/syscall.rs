@@ -21,11 +21,14 @@ pub(crate) const CONSOLE: i32 = libc::STDOUT_FILENO;
 #[inline(always)]
 unsafe fn syscall(number: i64, arguments: [usize; 4]) -> Result<usize, Errno> {
     let result: i64;
-    // SAFETY: the instruction changes rax, rcx and r11 only; what the host does is the caller's
+    // Who is interrupted in there is found behind the instruction: the second one sees to it that
+    // this place has the line of this call, and not that of whatever the compiler puts next.
+    // SAFETY: the instructions change rax, rcx and r11 only; what the host does is the caller's
     // promise.
     unsafe {
         asm!(
             "syscall",
+            "nop",
             inlateout("rax") number => result,
             in("rdi") arguments[0],
             in("rsi") arguments[1],

@@ -106,7 +106,7 @@ mod tests {
                     prop_assert!(mine.iter().all(|other| run.end <= other.start || other.end <= run.start));
                     mine.push(run);
                 } else {
-                    let mut free = vec![true; 32];
+                    let mut free = [true; 32];
                     for run in &mine {
                         free[run.clone()].fill(false);
                     }

@@ -15,7 +15,7 @@ use lineinfo_core::Row;
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE, Op, Reply, Request};
 use lineinfo_core::uapi::{
-    LOOKUP_RETURN_ADDRESS, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD, Status,
+    Errno, LOOKUP_RETURN_ADDRESS, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD, Status,
 };
 use lineinfo_core::writer;
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
@@ -134,11 +134,7 @@ impl Kernel {
 
     /// A connection with the device open for loading.
     pub(crate) fn loader(&self) -> Client {
-        let mut client = self.connect();
-        client
-            .open(OPEN_READ | OPEN_WRITE)
-            .expect("open for writing");
-        client
+        Client::loader(&self.socket)
     }
 
     /// Loads a table, all of it at once.
@@ -224,6 +220,26 @@ impl Client {
         let stream = UnixStream::connect(socket).expect("the door is open");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         Self(stream)
+    }
+
+    /// A connection with the device open for loading.
+    ///
+    /// A child that another test is starting has the connections of this process until it executes
+    /// its program, and so may keep the last loader's open a moment longer.
+    pub(crate) fn loader(socket: &Path) -> Self {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut client = Self::connect(socket);
+            match client.open(OPEN_READ | OPEN_WRITE) {
+                Err(errno) if errno == Errno::EBUSY.number() && Instant::now() < end => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                opened => {
+                    opened.expect("open for writing");
+                    return client;
+                }
+            }
+        }
     }
 
     /// The reply's value and payload, or its errno.

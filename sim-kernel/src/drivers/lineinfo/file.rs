@@ -92,7 +92,7 @@ fn answer(argument: &mut [u8]) -> Result<(), Errno> {
         LOOKUP_RETURN_ADDRESS => Address::Return(question.address),
         _ => return Err(Errno::EINVAL),
     };
-    LINEINFO.answer(&mut question, address);
+    LINEINFO.answer(&mut question, address)?;
     question.write_to(argument).map_err(|_| Errno::EINVAL)
 }
 

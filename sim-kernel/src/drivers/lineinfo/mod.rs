@@ -108,10 +108,12 @@ impl Lineinfo {
         }
     }
 
-    /// Answers a question.
-    fn answer(&self, question: &mut Lookup, address: Address) {
+    /// Answers a question, if there is a table to ask.
+    fn answer(&self, question: &mut Lookup, address: Address) -> Result<(), Refusal> {
         let reader = self.slot.read();
-        question.answer(reader.get().and_then(|table| table.lookup(address)));
+        let table = reader.get().ok_or(Refusal::Empty)?;
+        question.answer(table.lookup(address));
+        Ok(())
     }
 
     /// Memory of the table in the slot, in bytes.
