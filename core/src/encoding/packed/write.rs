@@ -53,7 +53,7 @@ const HOT_CLASSES_MAX: usize = 32;
 /// What a class costs, in bits: its contexts, and its share in other codes.
 const HOT_CLASS_PRICE: f32 = 1000.0;
 /// What one of the built-in token codes is worth: they are in every kernel, needed or not.
-const BUILT_IN_PRICE: f32 = 60_000.0;
+const BUILT_IN_PRICE: f32 = 25_000.0;
 /// Entries below which codes of its own cannot pay for a table.
 const SMALL: usize = 4_000;
 
@@ -450,7 +450,7 @@ fn classless(cluster_of: &[u8], hot_classes: u8) -> Vec<u8> {
     fixed.iter().chain(hot).copied().collect()
 }
 
-/// The unit of lengths: the largest of which nearly all starts are multiples.
+/// The unit of lengths: the largest of which nearly all starts are multiples, and not by chance.
 fn unit_bits(starts: impl Iterator<Item = u32> + Clone) -> u32 {
     let of = |bits: u32| {
         starts
@@ -461,7 +461,7 @@ fn unit_bits(starts: impl Iterator<Item = u32> + Clone) -> u32 {
     let nearly_all = all - all / 32;
     (1..=ALIGN_BITS)
         .rev()
-        .find(|bits| all > 0 && of(*bits).count() >= nearly_all)
+        .find(|bits| all >= 64 && of(*bits).count() >= nearly_all)
         .unwrap_or(0)
 }
 
