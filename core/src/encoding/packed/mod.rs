@@ -343,32 +343,34 @@ const fn row(start: u32, place: Place) -> Row {
     }
 }
 
+/// Lengths and tokens are read in step, so that nothing has to be kept of either; they do not wait
+/// for each other.
+///
+/// Not inlined: the other encodings must not pay for its stack.
+#[inline(never)]
 pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
-    let model = table.model.as_ref()?;
-    let block = Directory::new(table, model.page_bits)?.find(table, target)?;
+    let model = &Model::new(table.model)?;
+    let block = directory::find(table, model.page_bits, target)?;
     let mut bits = Bits::<false>::new(table.bytes, block.begin);
-    // The first place before the lengths: they do not wait for each other.
     let (mut tokens, mut place) = Tokens::begin(model, table.bytes, &block)?;
     let length_code = model.codes.number(LENGTH);
-    let mut classes = [0_u8; ENTRIES_MAX];
     let mut start = block.start;
-    let mut entries = 0_usize;
-    for class in &mut classes {
+    for entry in 0..ENTRIES_MAX {
         bits.fill();
         let (number, shift) = length_code.read_length(&mut bits, model.unit_bits)?;
         let length = number.wrapping_shl(shift);
+        // The first place came with the head of the block.
+        if entry > 0 {
+            let class = length_class(length.wrapping_shr(model.unit_bits));
+            place = tokens.next(model, class)?;
+        }
         let end = start.wrapping_add(length);
-        *class = length_class(length.wrapping_shr(model.unit_bits));
         if target < end {
-            break;
+            return Some(row(start, place));
         }
         start = end;
-        entries = entries.wrapping_add(1);
     }
-    for class in classes.get(1..=entries)? {
-        place = tokens.next(model, *class)?;
-    }
-    Some(row(start, place))
+    None
 }
 
 /// Decodes a table block by block, and proves on the way what [`find`] relies on.
@@ -412,7 +414,7 @@ impl<'a> Rows<'a> {
             expected,
             found: wide(table.bytes.len()),
         };
-        let model = table.model.ok_or_else(|| fault("a model"))?;
+        let model = Model::new(table.model).ok_or_else(|| fault("a model"))?;
         let empty = table.bytes.is_empty();
         if !empty && (table.rows == 0 || table.len == 0) {
             return Err(fault("no table for a region without rows"));
@@ -619,7 +621,8 @@ impl Current<'_> {
         if place.line == 0 && (place.file != 0 || (!is_first && !self.tokens.in_gap())) {
             return Err(fault("a line from 1"));
         }
-        let taken = self.lengths.taken().wrapping_add(self.tokens.bits.taken());
+        let lengths = self.lengths.taken(self.block.begin);
+        let taken = lengths.wrapping_add(self.tokens.bits.taken(self.block.end));
         let size = self.block.end.wrapping_sub(self.block.begin);
         if taken.div_ceil(8) > size {
             return Err(fault("streams that do not run into each other"));

@@ -90,6 +90,7 @@ pub(super) struct Codes<'a> {
 }
 
 impl<'a> Codes<'a> {
+    #[inline(always)]
     pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
         let (header, rest) = CodesHeader::ref_from_prefix(bytes).ok()?;
         let known = (1..=128).contains(&header.hot_classes)
@@ -137,6 +138,7 @@ fn begin_of(kind: usize, bits: &[u8; NUMBERS]) -> usize {
 
 impl<'a> Model<'a> {
     /// A view of a section; `None` if it does not have the form of one.
+    #[inline(always)]
     pub(crate) fn new(section: &'a [u8]) -> Option<Self> {
         let (header, rest) = ModelHeader::ref_from_prefix(section).ok()?;
         let (hot, rest) = rest.split_at_checked(index(header.hot_size.get()))?;
