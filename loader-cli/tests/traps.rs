@@ -6,6 +6,7 @@ use std::io::Write;
 
 use indicatif::ProgressBar;
 use lineinfo_cli::extract::elf::ElfFile;
+use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::extract::{Extracted, extract};
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::{Offset, Table};
@@ -15,7 +16,7 @@ fn extract_from(file: &[u8]) -> Result<Extracted, lineinfo_cli::Error> {
     let mut temporary = tempfile::NamedTempFile::new().expect("a temporary file");
     temporary.write_all(file).expect("room for a small file");
     let file = ElfFile::open(temporary.path())?;
-    extract(&file.parse()?, None, &ProgressBar::hidden())
+    extract(&file.parse()?, &Naming::default(), &ProgressBar::hidden())
 }
 
 /// Everything from the object file to the look-up: one answer per byte of the named section.

@@ -4,12 +4,10 @@ use std::time::Instant;
 
 use lineinfo_core::blob::Encoding;
 
-use super::{print, progress_bar};
+use super::{Counts, ImageArgs, print, progress_bar};
 use crate::Error;
 use crate::error::exit;
-use crate::extract::elf::ElfFile;
 use crate::extract::extract;
-use crate::extract::paths::SourceRoot;
 use crate::files;
 
 /// Build a table from an ELF file with DWARF.
@@ -24,9 +22,8 @@ pub(super) struct Args {
     /// How to encode the rows.
     #[arg(long, default_value = "delta", value_parser = parse_encoding)]
     encoding: Encoding,
-    /// The directory to which file names become relative [default: found from the DWARF].
-    #[arg(long, value_name = "DIR")]
-    source_root: Option<String>,
+    #[command(flatten)]
+    reading: ImageArgs,
 }
 
 fn parse_encoding(name: &str) -> Result<Encoding, String> {
@@ -43,11 +40,10 @@ fn parse_encoding(name: &str) -> Result<Encoding, String> {
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let start = Instant::now();
-    let bar = progress_bar("rows");
-    let file = ElfFile::open(&args.image)?;
+    let bar = progress_bar("rows", Counts::Bytes);
+    let file = args.reading.open(&args.image)?;
     let elf = file.parse()?;
-    let root = args.source_root.as_deref().map(SourceRoot::new);
-    let extracted = extract(&elf, root, &bar)?;
+    let extracted = extract(&elf, &args.reading.naming(), &bar)?;
     bar.finish_and_clear();
     let blob = extracted
         .encode(args.encoding)

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use gimli::{
-    DebugLineOffset, DwarfSections, EndianSlice, LineProgramHeader, Reader, RunTimeEndian,
-    SectionId,
+    DebugLineOffset, DwarfSections, EndianSlice, FileEntry, LineProgramHeader, Reader,
+    RunTimeEndian, SectionId,
 };
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use super::elf::Elf;
-use super::paths::{UnitPaths, join};
+use super::paths::{Naming, UnitPaths, join};
 use crate::error::Error;
 
 type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
@@ -51,9 +51,13 @@ pub(super) struct LineRow {
 /// Runs all line programs of an image, on all processors.
 ///
 /// The bar counts bytes of `.debug_line`.
-pub(super) fn run(elf: &Elf<'_>, bar: &ProgressBar) -> Result<Vec<Program>, Error> {
+pub(super) fn run(
+    elf: &Elf<'_>,
+    naming: &Naming,
+    bar: &ProgressBar,
+) -> Result<Vec<Program>, Error> {
     // The file itself is not shared with the threads.
-    let (path, endian, address_size) = (elf.path(), elf.endian(), elf.address_size());
+    let (path, endian, address_size) = (elf.dwarf_path(), elf.endian(), elf.address_size());
     let failed = |source| Error::Dwarf {
         path: path.to_owned(),
         source,
@@ -89,7 +93,7 @@ pub(super) fn run(elf: &Elf<'_>, bar: &ProgressBar) -> Result<Vec<Program>, Erro
                     comp_dir,
                     name,
                 )
-                .and_then(|program| Program::read(&dwarf, program));
+                .and_then(|program| Program::read(&dwarf, naming, program));
             bar.inc(program.size as u64);
             read.map_err(failed)
         })
@@ -152,10 +156,11 @@ fn unit_directories<'a>(
 impl Program {
     fn read<'a>(
         dwarf: &Dwarf<'a>,
+        naming: &Naming,
         program: gimli::IncompleteLineProgram<Slice<'a>>,
     ) -> gimli::Result<Self> {
         let mut read = Self {
-            unit: unit_paths(dwarf, program.header())?,
+            unit: unit_paths(dwarf, naming, program.header())?,
             files: Vec::new(),
             sequences: Vec::new(),
             rows_read: 0,
@@ -180,7 +185,8 @@ impl Program {
                 Some(file) => *file,
                 None => {
                     let file = read.files.len() as u32;
-                    read.files.push(file_name(dwarf, header, row.file_index())?);
+                    read.files
+                        .push(file_name(dwarf, naming, header, row.file_index())?);
                     file_indices.insert(row.file_index(), file);
                     file
                 }
@@ -214,25 +220,38 @@ impl Sequence {
     }
 }
 
-/// Compilation directory and primary file, as the header has them.
+/// Compilation directory, primary file and directories, as the header has them.
 fn unit_paths<'a>(
     dwarf: &Dwarf<'a>,
+    naming: &Naming,
     header: &LineProgramHeader<Slice<'a>>,
 ) -> gimli::Result<Option<UnitPaths>> {
     let comp_dir = text(dwarf, header.directory(0))?;
     // Before DWARF 5 file 0 is the name of the unit, which is relative to its directory as well.
-    if header.file(0).is_none() {
+    let Some(primary) = header.file(0) else {
         return Ok(None);
-    }
+    };
+    let (directory, name) = file_parts(dwarf, header, primary)?;
+    let directories = header
+        .include_directories()
+        .iter()
+        .map(|directory| {
+            let directory = text(dwarf, Some(*directory))?;
+            Ok(naming.path([comp_dir.as_ref(), directory.as_ref()]))
+        })
+        .collect::<gimli::Result<_>>()?;
     Ok(Some(UnitPaths {
-        primary: file_name(dwarf, header, 0)?,
-        comp_dir: join([comp_dir.as_ref()]),
+        primary: file_name(dwarf, naming, header, 0)?,
+        spelled: join([directory.as_ref(), name.as_ref()]),
+        comp_dir: naming.path([comp_dir.as_ref()]),
+        directories,
     }))
 }
 
 /// A file of the program's table: compilation directory, directory and name joined.
 fn file_name<'a>(
     dwarf: &Dwarf<'a>,
+    naming: &Naming,
     header: &LineProgramHeader<Slice<'a>>,
     file: u64,
 ) -> gimli::Result<String> {
@@ -241,13 +260,22 @@ fn file_name<'a>(
         return Ok("<invalid>".to_owned());
     };
     let comp_dir = text(dwarf, header.directory(0))?;
+    let (directory, name) = file_parts(dwarf, header, entry)?;
+    Ok(naming.path([comp_dir.as_ref(), directory.as_ref(), name.as_ref()]))
+}
+
+/// Directory and name of a file.
+fn file_parts<'a>(
+    dwarf: &Dwarf<'a>,
+    header: &LineProgramHeader<Slice<'a>>,
+    file: &FileEntry<Slice<'a>>,
+) -> gimli::Result<(Cow<'a, str>, Cow<'a, str>)> {
     // Directory 0 is the compilation directory itself, and is not below itself.
-    let directory = match entry.directory_index() {
+    let directory = match file.directory_index() {
         0 => Cow::Borrowed(""),
-        _ => text(dwarf, entry.directory(header))?,
+        _ => text(dwarf, file.directory(header))?,
     };
-    let name = text(dwarf, Some(entry.path_name()))?;
-    Ok(join([comp_dir.as_ref(), directory.as_ref(), name.as_ref()]))
+    Ok((directory, text(dwarf, Some(file.path_name()))?))
 }
 
 /// A string that may stand in the section of strings of its kind.
