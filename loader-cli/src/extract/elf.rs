@@ -558,3 +558,39 @@ impl Difference {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(r_type: elf::RelocationType, data: &mut [u8], value: u64) {
+        let difference = Difference::of(r_type).expect("half of a difference");
+        let size = difference.size(data, 0);
+        difference.apply(&mut data[..size], value);
+    }
+
+    #[test]
+    fn differences_of_risc_v() {
+        let mut word = 10_u32.to_le_bytes();
+        apply(elf::R_RISCV_ADD32, &mut word, 0x1_0000_2000);
+        apply(elf::R_RISCV_SUB32, &mut word, 0x1_0000_1000);
+        assert_eq!(u32::from_le_bytes(word), 0x100a);
+
+        // `DW_CFA_advance_loc` in the two high bits.
+        let mut byte = [0x40];
+        apply(elf::R_RISCV_SET6, &mut byte, 0x1004);
+        apply(elf::R_RISCV_SUB6, &mut byte, 0x1000);
+        assert_eq!(byte, [0x44]);
+
+        // 0 in two bytes, and 1 that is no part of it.
+        let mut uleb128 = [0x80, 0x00, 0x01];
+        apply(elf::R_RISCV_SET_ULEB128, &mut uleb128, 0x1090);
+        apply(elf::R_RISCV_SUB_ULEB128, &mut uleb128, 0x1000);
+        assert_eq!(uleb128, [0x90, 0x01, 0x01]);
+
+        let endless = [0x80; 2];
+        let difference = Difference::of(elf::R_RISCV_SUB_ULEB128).expect("one");
+        assert_eq!(difference.size(&endless, 0), 0);
+        assert_eq!(difference.size(&endless, 7), 0);
+    }
+}
