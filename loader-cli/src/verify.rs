@@ -10,7 +10,7 @@
 //! | where | addr2line crate | llvm-symbolizer | eu-addr2line | the table |
 //! |---|---|---|---|---|
 //! | padding between units, claimed by none of them | `??` | `??` | often the last line of the unit before | `??`, for the sequence has ended; not compared where no unit claims the address |
-//! | `.debug_aranges` | not read | LLVM 22 knows nothing of padding between functions and of assembly if the section is there (LLVM 14, 16 and 19 do, LLVM 22 does without it) | needed | not read |
+//! | `.debug_aranges` | not read | LLVM 22 knows nothing of padding between functions and of assembly if the section is there (LLVM 14, 16 and 19 do, LLVM 22 does without it) | knows nothing of units that are not in it, as all are that clang makes | not read |
 //! | `.debug_aranges` of a relocatable file | not read | read without its relocations: the first unit that is long enough answers for all | relocated | not read |
 //! | addresses in a relocatable file | those given by us | those of the first text section that holds it | those of its own layout | one region per section |
 //!
