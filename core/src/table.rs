@@ -6,6 +6,7 @@ use crate::blob::{
     BUILD_ID_MAX, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, REGION_INIT,
     RegionEntry, SectionEntry, SectionKind,
 };
+use crate::encoding::packed::Model;
 use crate::encoding::{Fault, RegionTable, Row, Rows};
 use crate::error::Error;
 use crate::files::{FileName, Files};
@@ -34,6 +35,7 @@ pub struct Layout {
     region_names: Span,
     files: Span,
     rows: Span,
+    model: Span,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -172,6 +174,7 @@ impl<'a> Table<'a> {
         let layout = Layout::parse(bytes)?;
         let table = Self { bytes, layout };
         table.check_files()?;
+        table.check_model()?;
         table.check_regions()?;
         Ok(table)
     }
@@ -289,6 +292,31 @@ impl<'a> Table<'a> {
             rows: entry.rows.get(),
             files: self.layout.files(),
             len: entry.len.get(),
+            model: self.model(),
+        })
+    }
+
+    fn model(&self) -> Option<Model<'a>> {
+        match self.layout.encoding {
+            Encoding::Flat | Encoding::Delta => None,
+            Encoding::Packed => Model::new(self.layout.model.of(self.bytes)),
+        }
+    }
+
+    fn check_model(&self) -> Result<(), Error> {
+        let span = self.layout.model;
+        let sound = match self.layout.encoding {
+            Encoding::Flat | Encoding::Delta => span.of(self.bytes).is_empty(),
+            Encoding::Packed => self.model().is_some_and(|model| model.is_sound()),
+        };
+        if sound {
+            return Ok(());
+        }
+        Err(Error::Malformed {
+            part: "model",
+            offset: wide(span.start),
+            expected: "hot pairs and codes in a packed table, nothing in others",
+            found: wide(span.of(self.bytes).len()),
         })
     }
 
@@ -455,7 +483,7 @@ impl Layout {
         let encoding = Encoding::from_number(header.encoding).ok_or_else(|| {
             malformed(
                 at!(encoding),
-                "a known encoding: 1 (flat) or 2 (delta)",
+                "a known encoding: 1 (flat), 2 (delta) or 3 (packed)",
                 header.encoding.into(),
             )
         })?;
@@ -475,6 +503,7 @@ impl Layout {
             region_names: Span::default(),
             files: Span::default(),
             rows: Span::default(),
+            model: Span::default(),
         };
         layout.read_directory(bytes)?;
         let entries = layout.regions.of(bytes).len();
@@ -547,6 +576,7 @@ impl Layout {
                 SectionKind::RegionNames => &mut self.region_names,
                 SectionKind::Files => &mut self.files,
                 SectionKind::Rows => &mut self.rows,
+                SectionKind::Model => &mut self.model,
             } = Span { start, end };
         }
         if end != bytes.len() {

@@ -39,9 +39,8 @@ fn split<'a>(table: &RegionTable<'a>) -> Option<(&'a [BlockEntry], &'a [u8])> {
 /// Reads one block row by row.
 #[derive(Clone, Debug)]
 struct Block<'a> {
-    stream: &'a [u8],
-    /// The next byte of the stream.
-    at: usize,
+    /// What follows in the stream.
+    rest: &'a [u8],
     /// The row read last; before the first, its start.
     row: Row,
     /// File and line of the last row that was not a gap.
@@ -52,8 +51,7 @@ struct Block<'a> {
 impl<'a> Block<'a> {
     fn new(entry: &BlockEntry, stream: &'a [u8]) -> Self {
         Self {
-            stream,
-            at: index(entry.stream.get()),
+            rest: stream.get(index(entry.stream.get())..).unwrap_or(&[]),
             row: Row {
                 start: entry.start.get(),
                 file: 0,
@@ -86,15 +84,19 @@ impl<'a> Block<'a> {
     }
 
     fn byte(&mut self) -> Option<u8> {
-        let byte = *self.stream.get(self.at)?;
-        self.at = self.at.checked_add(1)?;
-        Some(byte)
+        let (byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*byte)
     }
 
     /// An unsigned LEB128 number of at most 32 bits.
     fn uleb(&mut self) -> Option<u32> {
-        let mut value: u64 = 0;
-        for shift in [0, 7, 14, 21, 28] {
+        let first = self.byte()?;
+        if first & 0x80 == 0 {
+            return Some(u32::from(first));
+        }
+        let mut value = u64::from(first & 0x7f);
+        for shift in [7, 14, 21, 28] {
             let byte = self.byte()?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
@@ -106,8 +108,13 @@ impl<'a> Block<'a> {
 
     /// A signed LEB128 number of at most 35 bits: the difference of two `u32` takes 33.
     fn sleb(&mut self) -> Option<i64> {
-        let mut value: i64 = 0;
-        for shift in [0, 7, 14, 21, 28] {
+        let first = self.byte()?;
+        if first & 0x80 == 0 {
+            // Bit 6 is the sign.
+            return Some(i64::from((first << 1).cast_signed() >> 1));
+        }
+        let mut value = i64::from(first & 0x7f);
+        for shift in [7, 14, 21, 28] {
             let byte = self.byte()?;
             value |= i64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
@@ -173,6 +180,15 @@ impl<'a> Rows<'a> {
         })
     }
 
+    /// Where the current block has been read up to, in bytes from the start of the stream.
+    fn stream_at(&self) -> usize {
+        let rest = self
+            .current
+            .as_ref()
+            .map_or(self.stream, |block| block.rest);
+        self.stream.len().saturating_sub(rest.len())
+    }
+
     fn fault(&self, stream_at: usize, expected: &'static str) -> Fault {
         Fault {
             at: size_of_val(self.blocks).saturating_add(stream_at),
@@ -184,7 +200,7 @@ impl<'a> Rows<'a> {
     /// Goes to the next block, which must begin where the last one ended.
     fn advance(&mut self) -> Result<Option<&mut Block<'a>>, Fault> {
         if self.left_in_block == 0 {
-            let end = self.current.as_ref().map_or(0, |block| block.at);
+            let end = self.stream_at();
             let Some(entry) = self.blocks.get(self.next_block) else {
                 if end != self.stream.len() {
                     return Err(self.fault(end, "the end of the last block"));
@@ -206,14 +222,14 @@ impl Iterator for Rows<'_> {
     type Item = Result<Row, Fault>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (row, at) = match self.advance() {
-            Ok(Some(block)) => (block.next(), block.at),
+        let row = match self.advance() {
+            Ok(Some(block)) => block.next(),
             Ok(None) => return None,
             Err(fault) => return Some(Err(fault)),
         };
         self.left_in_block = self.left_in_block.saturating_sub(1);
         self.left = self.left.saturating_sub(1);
-        Some(row.ok_or_else(|| self.fault(at, "a row in LEB128 differences")))
+        Some(row.ok_or_else(|| self.fault(self.stream_at(), "a row in LEB128 differences")))
     }
 }
 

@@ -146,7 +146,7 @@ fn check(path: &Path, args: &Args) -> Result<Findings> {
     let file = ElfFile::open(path)?.with_debug(&[])?;
     let elf = file.parse()?;
     let extracted = extract(&elf, &Naming::default(), &ProgressBar::hidden())?;
-    let blob = extracted.encode(Encoding::Delta)?;
+    let blob = extracted.encode(Encoding::Packed)?;
     let table = Table::parse(&blob)?;
     let mut found = Findings {
         files: 1,
@@ -159,7 +159,7 @@ fn check(path: &Path, args: &Args) -> Result<Findings> {
     };
     let naming = Naming {
         root: Some(extracted.root),
-        maps: Vec::new(),
+        ..Naming::default()
     };
     let oracles = args.oracle.iter().cloned().map(Some);
     for oracle in std::iter::once(None).chain(oracles) {

@@ -1,0 +1,36 @@
+//! `/dev/kmsg`: the log, to be read and to be added to.
+
+use nix::errno::Errno;
+
+use crate::fs::snapshot::Snapshot;
+use crate::fs::{FileOperations, Node};
+use crate::kernel::kmsg;
+use crate::machine::frames::keep_frame;
+use crate::printk;
+
+/// The device.
+pub(crate) const NODE: Node = Node {
+    path: "/dev/kmsg",
+    permissions: 0o644,
+    open: |_, _| Ok(Box::new(Kmsg::default())),
+};
+
+#[derive(Default)]
+struct Kmsg {
+    text: Snapshot,
+}
+
+impl FileOperations for Kmsg {
+    #[inline(never)]
+    fn read(&mut self, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
+        keep_frame(Ok(self.text.read(kmsg::text, buffer, at)))
+    }
+
+    #[inline(never)]
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        for line in String::from_utf8_lossy(bytes).lines() {
+            printk!(Notice, "{line}");
+        }
+        keep_frame(Ok(bytes.len()))
+    }
+}

@@ -1,0 +1,71 @@
+//! The table that comes with the boot image, behind its end.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use lineinfo_core::footer::{ALIGN, Footer, TAIL};
+
+use super::file::no_memory;
+use super::{Config, LINEINFO, LoadedTable, Refusal};
+use crate::mm::vmalloc::vmalloc;
+use crate::printk;
+
+/// Fills the slot from the image. Whatever is wrong there is logged, and the boot goes on.
+pub(crate) fn load_from_image(image: &File) {
+    match try_load(image) {
+        Ok(true) => {}
+        Ok(false) => printk!(
+            Warning,
+            "lineinfo: no table is appended to this image, the slot is empty; append one with `lineinfo append`"
+        ),
+        Err(Failure::Refused(refusal)) => {
+            LINEINFO.refuse("appended table", refusal);
+        }
+        Err(Failure::Io(error)) => {
+            printk!(
+                Err,
+                "lineinfo: cannot read the image: {error}; the slot is empty"
+            );
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Says whether there was a table.
+fn try_load(image: &File) -> Result<bool, Failure> {
+    let file_len = image.metadata()?.len();
+    let tail_start = file_len.saturating_sub(TAIL as u64);
+    let mut tail = vec![0; (file_len - tail_start) as usize];
+    image.read_exact_at(&mut tail, tail_start)?;
+    let Some(footer) = Footer::find(&tail, file_len).map_err(Refusal::from)? else {
+        return Ok(false);
+    };
+    drop(tail);
+
+    let Config { max_bytes, .. } = *LINEINFO.config()?;
+    let size_bytes = u64::from(footer.payload_size);
+    if size_bytes > max_bytes.saturating_add(ALIGN.into()) {
+        return Err(Refusal::TooLarge {
+            size_bytes,
+            max_bytes,
+        }
+        .into());
+    }
+    // Straight into the pages that will be the table; even nothing takes one.
+    let size = footer.payload_size as usize;
+    let mut pages = vmalloc(size.max(1)).map_err(|errno| no_memory(size, errno))?;
+    image.read_exact_at(&mut pages.bytes_mut()[..size], footer.payload().start)?;
+    let pages = pages.seal().map_err(|errno| no_memory(size, errno))?;
+    let blob = footer.blob(&pages.bytes()[..size]).map_err(Refusal::from)?;
+    let blob = size - blob.len()..size;
+    LINEINFO.publish(LoadedTable::check(pages, blob, LINEINFO.config()?)?)?;
+    Ok(true)
+}

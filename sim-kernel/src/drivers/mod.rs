@@ -1,0 +1,5 @@
+//! Devices.
+
+pub(crate) mod console;
+pub(crate) mod kmsg;
+pub(crate) mod lineinfo;

@@ -1,0 +1,74 @@
+//! The way from a task into the kernel.
+
+use nix::errno::Errno;
+
+use crate::fs::OpenMode;
+use crate::fs::{ioctl, open, read_write};
+use crate::kernel::task::Task;
+use crate::machine::frames::keep_frame;
+
+/// A system call.
+#[derive(Debug)]
+pub(crate) enum Syscall<'a> {
+    /// Opens a file; gives its descriptor.
+    Open {
+        /// An absolute path.
+        path: &'a str,
+        /// What for.
+        mode: OpenMode,
+    },
+    /// Reads from where the last read ended; gives the number of bytes, 0 at the end.
+    Read {
+        /// A descriptor.
+        fd: usize,
+        /// Where to put them.
+        buffer: &'a mut [u8],
+    },
+    /// Reads from a position of the file, in bytes.
+    Pread {
+        /// A descriptor.
+        fd: usize,
+        /// Where to put them.
+        buffer: &'a mut [u8],
+        /// Position, in bytes.
+        at: u64,
+    },
+    /// Writes; gives the number of bytes taken.
+    Write {
+        /// A descriptor.
+        fd: usize,
+        /// What.
+        bytes: &'a [u8],
+    },
+    /// Anything else that a device does.
+    Ioctl {
+        /// A descriptor.
+        fd: usize,
+        /// The number of the request, without its type and size.
+        request: u32,
+        /// Its argument, there and back.
+        argument: &'a mut [u8],
+    },
+    /// Closes a file.
+    Close {
+        /// A descriptor.
+        fd: usize,
+    },
+}
+
+/// Does what a task asks for.
+#[inline(never)]
+pub(crate) fn do_syscall_64(task: &mut Task, call: Syscall<'_>) -> Result<usize, Errno> {
+    keep_frame(match call {
+        Syscall::Open { path, mode } => open::ksys_open(task, path, mode),
+        Syscall::Read { fd, buffer } => read_write::ksys_read(task, fd, buffer),
+        Syscall::Pread { fd, buffer, at } => read_write::ksys_pread64(task, fd, buffer, at),
+        Syscall::Write { fd, bytes } => read_write::ksys_write(task, fd, bytes),
+        Syscall::Ioctl {
+            fd,
+            request,
+            argument,
+        } => ioctl::ksys_ioctl(task, fd, request, argument),
+        Syscall::Close { fd } => open::ksys_close(task, fd),
+    })
+}

@@ -1,0 +1,105 @@
+//! `/proc`: files whose text is made when they are read.
+
+use std::fmt::Write;
+
+use nix::errno::Errno;
+
+use super::snapshot::Snapshot;
+use super::{FileOperations, Node, OpenMode};
+use crate::init;
+use crate::kernel::task::Credentials;
+use crate::kernel::{image, printk, sysrq};
+use crate::machine::frames::keep_frame;
+use crate::mm::vmalloc::MemInfo;
+
+/// All files in `/proc`.
+pub(crate) const NODES: &[Node] = &[
+    text_file("/proc/cmdline", |_, _| open_text(cmdline_proc_show)),
+    text_file("/proc/kallsyms", |_, _| open_text(kallsyms_show)),
+    text_file("/proc/meminfo", |_, _| open_text(meminfo_proc_show)),
+    text_file("/proc/uptime", |_, _| open_text(uptime_proc_show)),
+    Node {
+        path: "/proc/sysrq-trigger",
+        permissions: 0o200,
+        open: |_, _| {
+            Ok(Box::new(ProcFile {
+                show: None,
+                store: Some(write_sysrq_trigger),
+                text: Snapshot::default(),
+            }))
+        },
+    },
+];
+
+type Show = fn() -> String;
+type Store = fn(&[u8]) -> Result<usize, Errno>;
+type Open = fn(Credentials, OpenMode) -> Result<Box<dyn FileOperations>, Errno>;
+
+const fn text_file(path: &'static str, open: Open) -> Node {
+    Node {
+        path,
+        permissions: 0o444,
+        open,
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it is the end of an `open`")]
+fn open_text(show: Show) -> Result<Box<dyn FileOperations>, Errno> {
+    Ok(Box::new(ProcFile {
+        show: Some(show),
+        store: None,
+        text: Snapshot::default(),
+    }))
+}
+
+/// A file in `/proc`.
+struct ProcFile {
+    show: Option<Show>,
+    store: Option<Store>,
+    text: Snapshot,
+}
+
+impl FileOperations for ProcFile {
+    #[inline(never)]
+    fn read(&mut self, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
+        let show = self.show.ok_or(Errno::EINVAL)?;
+        keep_frame(Ok(self.text.read(show, buffer, at)))
+    }
+
+    #[inline(never)]
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        let store = self.store.ok_or(Errno::EINVAL)?;
+        keep_frame(store(bytes))
+    }
+}
+
+fn cmdline_proc_show() -> String {
+    format!("{}\n", init::saved_command_line())
+}
+
+fn kallsyms_show() -> String {
+    let mut text = String::new();
+    let symbols = image::image().map(|image| &image.symbols);
+    for symbol in symbols.into_iter().flat_map(|symbols| symbols.iter()) {
+        writeln!(text, "{symbol}").expect("a string takes everything");
+    }
+    text
+}
+
+fn meminfo_proc_show() -> String {
+    MemInfo::now().to_string()
+}
+
+fn uptime_proc_show() -> String {
+    let uptime = printk::uptime().as_secs_f64();
+    // The idle time is not counted.
+    format!("{uptime:.2} 0.00\n")
+}
+
+#[inline(never)]
+fn write_sysrq_trigger(bytes: &[u8]) -> Result<usize, Errno> {
+    if let Some(key) = bytes.first() {
+        sysrq::handle_sysrq(*key);
+    }
+    keep_frame(Ok(bytes.len()))
+}

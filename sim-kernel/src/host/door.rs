@@ -1,0 +1,331 @@
+//! A Unix socket behind which `/dev/lineinfo` can be reached; the protocol is
+//! [`lineinfo_core::uapi::door`].
+//!
+//! Each connection is a task of its own, whose requests are system calls like any other's.
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::fs::{self, Permissions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE, Op, PAYLOAD_MAX, Reply, Request};
+use lineinfo_core::uapi::{NR_STATUS, Status};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::Uid;
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::entry::{Syscall, do_syscall_64};
+use crate::fs::OpenMode;
+use crate::kernel::task::{Credentials, Identity, Task};
+use crate::kernel::{cpu, reboot};
+use crate::machine::frames::{keep_frame, stack_starts_here};
+use crate::printk;
+
+/// Longest path of a socket, in bytes (`sun_path`, with a zero at its end).
+const PATH_BYTES_MAX: usize = 107;
+
+/// Most connections at a time.
+const CONNECTIONS_MAX: usize = 64;
+/// So many of them are kept for those who may load, whoever else holds the others.
+const CONNECTIONS_RESERVED: usize = 16;
+
+/// So many of those that find no place are kept open until they can have read the answer.
+const TURNED_AWAY_MAX: usize = 16;
+
+/// How long to wait after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a loader that has gone is waited for until its file is closed.
+const GONE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long to sleep between two looks at it.
+const GONE_PAUSE: Duration = Duration::from_micros(100);
+
+/// The connection that has the device open for writing.
+static LOADER: Mutex<Option<Arc<UnixStream>>> = Mutex::new(None);
+
+static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+/// The number of the next task.
+static NEXT_PID: AtomicU32 = AtomicU32::new(100);
+
+/// A socket that is bound, and not yet answered.
+#[derive(Debug)]
+pub(crate) struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Door {
+    /// Makes the socket. The file of a dead process is replaced, nothing else is.
+    pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let bytes = path.as_os_str().as_bytes();
+        ensure!(
+            bytes.len() <= PATH_BYTES_MAX,
+            "socket path {shown} has {} bytes, a socket can have {PATH_BYTES_MAX}; choose a shorter one",
+            bytes.len()
+        );
+        remove_stale(path)?;
+        let listener =
+            UnixListener::bind(path).with_context(|| format!("cannot make the socket {shown}"))?;
+        // Who may do what is decided by the peer's credentials.
+        fs::set_permissions(path, Permissions::from_mode(0o666))
+            .with_context(|| format!("cannot set the permissions of the socket {shown}"))?;
+        let absolute = std::path::absolute(path)?;
+        reboot::remove_at_end(CString::new(absolute.as_os_str().as_bytes())?);
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Lets visitors in, from now on.
+    pub(crate) fn open(self) {
+        let Self { listener, path } = self;
+        let accepting = thread::Builder::new()
+            .name("door".into())
+            .spawn(move || accept(&listener));
+        match accepting {
+            Ok(_) => printk!(Info, "lineinfo: ready on {}", path.display()),
+            Err(error) => printk!(Err, "lineinfo: no thread for {}: {error}", path.display()),
+        }
+    }
+}
+
+fn remove_stale(path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("cannot look at {shown}")),
+        Ok(metadata) => ensure!(
+            metadata.file_type().is_socket(),
+            "{shown} exists and is not a socket; choose another path"
+        ),
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => bail!("another process serves the socket {shown}; choose another path"),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).with_context(|| format!("cannot replace the dead socket {shown}"))
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot tell whether {shown} is in use")),
+    }
+}
+
+fn accept(listener: &UnixListener) {
+    // A peer writes its request before it reads our answer, which takes a connection that is open;
+    // the last few wait for that.
+    let mut turned_away = VecDeque::with_capacity(TURNED_AWAY_MAX);
+    for connection in listener.incoming() {
+        match connection.and_then(admit) {
+            Ok(None) => {}
+            Ok(Some(stream)) => {
+                if turned_away.len() == TURNED_AWAY_MAX {
+                    turned_away.pop_front();
+                }
+                turned_away.push_back(stream);
+            }
+            Err(error) => {
+                printk!(Warning, "lineinfo: a connection was not accepted: {error}");
+                thread::sleep(ACCEPT_PAUSE);
+            }
+        }
+    }
+}
+
+/// Gives a connection a task of its own, or gives it back with an answer why not.
+fn admit(stream: UnixStream) -> io::Result<Option<UnixStream>> {
+    let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
+    let credentials = Credentials {
+        uid: Uid::from_raw(peer.uid()),
+        host_pid: peer.pid(),
+    };
+    let Some(place) = Place::take(credentials) else {
+        let Credentials { uid, host_pid } = credentials;
+        printk!(
+            Warning,
+            "lineinfo: process {host_pid} of user {uid} turned away: all connections are in use"
+        );
+        reply(&stream, Err(Errno::EBUSY), &[])?;
+        return Ok(Some(stream));
+    };
+    thread::Builder::new()
+        .name("visitor".into())
+        .spawn(move || {
+            visit(Arc::new(stream), credentials);
+            drop(place);
+        })?;
+    Ok(None)
+}
+
+/// A place among the connections.
+struct Place;
+
+impl Place {
+    fn take(credentials: Credentials) -> Option<Self> {
+        let limit = if credentials.privileged() {
+            CONNECTIONS_MAX
+        } else {
+            CONNECTIONS_MAX - CONNECTIONS_RESERVED
+        };
+        let one_more = |count: usize| (count < limit).then_some(count + 1);
+        let taken = CONNECTIONS.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
+        taken.ok().map(|_| Self)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        CONNECTIONS.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The life of one task behind the socket; its files are closed with it.
+#[inline(never)]
+fn visit(stream: Arc<UnixStream>, credentials: Credentials) {
+    stack_starts_here();
+    let pid = NEXT_PID.fetch_add(1, Ordering::Relaxed);
+    Identity::new(pid as usize % cpu::online().max(1), pid, "visitor").make_current();
+    let mut visitor = Visitor {
+        task: Task::new(credentials),
+        fd: None,
+        payload: Vec::new(),
+        stream: Arc::clone(&stream),
+    };
+    // A peer that goes away closes its file, whatever it was doing.
+    while let Ok(true) = visitor.serve() {}
+    drop(visitor);
+    loader().take_if(|loader| Arc::ptr_eq(loader, &stream));
+    keep_frame(());
+}
+
+fn loader() -> MutexGuard<'static, Option<Arc<UnixStream>>> {
+    LOADER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for a loader whose peer has closed the connection: for the peer its file is closed, so
+/// whoever comes after it, perhaps started by it, must find the device free.
+fn wait_for_loader_that_has_gone() {
+    let start = Instant::now();
+    let gone = |loader: &Arc<UnixStream>| {
+        let mut poll_fds = [PollFd::new(loader.as_fd(), PollFlags::empty())];
+        // Asked for nothing, the host says only that the peer has hung up.
+        poll(&mut poll_fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    };
+    while loader().as_ref().is_some_and(gone) && start.elapsed() < GONE_TIMEOUT {
+        thread::sleep(GONE_PAUSE);
+    }
+}
+
+struct Visitor {
+    stream: Arc<UnixStream>,
+    task: Task,
+    /// Its descriptor of the device, once it is open.
+    fd: Option<usize>,
+    payload: Vec<u8>,
+}
+
+impl Visitor {
+    /// Answers one request; says whether there can be another one.
+    fn serve(&mut self) -> io::Result<bool> {
+        let mut request = Request::new_zeroed();
+        (&*self.stream).read_exact(request.as_mut_bytes())?;
+        if request.len > PAYLOAD_MAX {
+            // Where the next request begins is anybody's guess.
+            reply(&self.stream, Err(Errno::EINVAL), &[])?;
+            return Ok(false);
+        }
+        self.resize(request.len as usize)?;
+        (&*self.stream).read_exact(&mut self.payload)?;
+        let result = self.answer(&request);
+        let payload = match Op::from_number(request.op) {
+            Some(Op::Read | Op::Ioctl) if result.is_ok() => &self.payload[..],
+            _ => &[],
+        };
+        reply(&self.stream, result, payload)?;
+        Ok(true)
+    }
+
+    fn answer(&mut self, request: &Request) -> Result<usize, Errno> {
+        let op = Op::from_number(request.op).ok_or(Errno::EINVAL)?;
+        if op == Op::Open {
+            return self.open(request.arg);
+        }
+        let fd = self.fd.ok_or(Errno::EBADF)?;
+        let call = match op {
+            Op::Open => return Err(Errno::EINVAL),
+            Op::Write => Syscall::Write {
+                fd,
+                bytes: &self.payload,
+            },
+            Op::Read => {
+                self.resize(PAYLOAD_MAX as usize)?;
+                let buffer = &mut self.payload;
+                let at = request.arg.into();
+                let read = do_syscall_64(&mut self.task, Syscall::Pread { fd, buffer, at })?;
+                self.payload.truncate(read);
+                return Ok(read);
+            }
+            Op::Ioctl => {
+                // This argument only comes back.
+                if request.arg == u32::from(NR_STATUS) && self.payload.is_empty() {
+                    self.resize(size_of::<Status>())?;
+                }
+                Syscall::Ioctl {
+                    fd,
+                    request: request.arg,
+                    argument: &mut self.payload,
+                }
+            }
+        };
+        do_syscall_64(&mut self.task, call)
+    }
+
+    fn open(&mut self, flags: u32) -> Result<usize, Errno> {
+        let known = flags & !(OPEN_READ | OPEN_WRITE) == 0;
+        if self.fd.is_some() || flags == 0 || !known {
+            return Err(Errno::EINVAL);
+        }
+        let mode = OpenMode {
+            read: flags & OPEN_READ != 0,
+            write: flags & OPEN_WRITE != 0,
+        };
+        if mode.write {
+            wait_for_loader_that_has_gone();
+        }
+        let path = "/dev/lineinfo";
+        self.fd = Some(do_syscall_64(&mut self.task, Syscall::Open { path, mode })?);
+        if mode.write {
+            *loader() = Some(Arc::clone(&self.stream));
+        }
+        Ok(0)
+    }
+
+    /// Makes room for a payload, as far as there is memory.
+    fn resize(&mut self, len: usize) -> Result<(), Errno> {
+        self.payload.clear();
+        self.payload.try_reserve(len).map_err(|_| Errno::ENOMEM)?;
+        self.payload.resize(len, 0);
+        Ok(())
+    }
+}
+
+fn reply(mut stream: &UnixStream, result: Result<usize, Errno>, payload: &[u8]) -> io::Result<()> {
+    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    let head = Reply {
+        errno: result.err().map_or(0, |errno| errno as u32),
+        value: result.map_or(0, number),
+        len: number(payload.len()),
+    };
+    stream.write_all(&[head.as_bytes(), payload].concat())
+}

@@ -1,0 +1,243 @@
+//! What the kernel command line says to this kernel, and what it leaves to init.
+
+use super::params::{Parameter, integer, memparse, next_arg, same_name};
+use crate::drivers::lineinfo::Policy;
+use crate::kernel::cpu::CPUS_MAX;
+use crate::kernel::printk::CONSOLE_LOGLEVEL_DEFAULT;
+use crate::mm::page_alloc::PAGE_SIZE;
+
+/// The values of all parameters of this kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parameters {
+    /// `lineinfo=`.
+    pub(crate) lineinfo: Policy,
+    /// `lineinfo.max=`: the largest blob taken, in bytes.
+    pub(crate) lineinfo_max_bytes: u64,
+    /// `mem=`: memory of the machine, in bytes.
+    pub(crate) mem_bytes: u64,
+    /// `maxcpus=`.
+    pub(crate) maxcpus: usize,
+    /// `nokaslr`.
+    pub(crate) nokaslr: bool,
+    /// `loglevel=`.
+    pub(crate) loglevel: u8,
+    /// `panic=`, in seconds.
+    pub(crate) panic_s: i64,
+}
+
+impl Parameters {
+    /// The values where nothing is said.
+    pub(crate) const DEFAULT: Self = Self {
+        lineinfo: Policy::Off,
+        lineinfo_max_bytes: 16 << 20,
+        mem_bytes: 64 << 20,
+        maxcpus: 2,
+        nokaslr: false,
+        loglevel: CONSOLE_LOGLEVEL_DEFAULT,
+        panic_s: 0,
+    };
+
+    /// Takes a parameter; `None` if it is not one of this kernel, and otherwise what is wrong.
+    fn set(&mut self, parameter: Parameter<'_>) -> Option<Result<(), &'static str>> {
+        let is = |name| same_name(parameter.name, name);
+        let value = parameter.value.unwrap_or("");
+        let result = if is("lineinfo") {
+            let policy = match value {
+                "on" => Some(Policy::On),
+                "off" => Some(Policy::Off),
+                "never" => Some(Policy::Never),
+                _ => None,
+            };
+            store(&mut self.lineinfo, policy, "on, off or never")
+        } else if is("lineinfo.max") {
+            let size = memparse(value);
+            store(&mut self.lineinfo_max_bytes, size, "a size like 16M")
+        } else if is("mem") {
+            let size = memparse(value).filter(|size| *size >= PAGE_SIZE as u64);
+            store(&mut self.mem_bytes, size, "a size like 64M, at least 4K")
+        } else if is("maxcpus") {
+            let count = integer(value).and_then(|count| usize::try_from(count).ok());
+            let count = count.filter(|count| (1..=CPUS_MAX).contains(count));
+            store(&mut self.maxcpus, count, "a number from 1 to 64")
+        } else if is("loglevel") {
+            let level = integer(value).and_then(|level| u8::try_from(level).ok());
+            let level = level.filter(|level| *level <= 15);
+            store(&mut self.loglevel, level, "a number from 0 to 15")
+        } else if is("panic") {
+            store(&mut self.panic_s, integer(value), "a number of seconds")
+        } else if is("nokaslr") && parameter.value.is_none() {
+            self.nokaslr = true;
+            Ok(())
+        } else {
+            return None;
+        };
+        Some(result)
+    }
+}
+
+const _: () = assert!(CPUS_MAX == 64, "the text above says so");
+
+fn store<T>(place: &mut T, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
+    *place = value.ok_or(expected)?;
+    Ok(())
+}
+
+/// A command line that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CommandLine {
+    /// All of it.
+    pub(crate) text: String,
+    /// What it says to the kernel.
+    pub(crate) parameters: Parameters,
+    /// What is wrong with it, for the log.
+    pub(crate) complaints: Vec<String>,
+    /// Parameters that the kernel does not know, for the log: they go to init.
+    pub(crate) unknown: Vec<String>,
+    /// Arguments of init.
+    pub(crate) init_arguments: Vec<String>,
+    /// Environment of init.
+    pub(crate) init_environment: Vec<String>,
+}
+
+impl CommandLine {
+    /// From the arguments of the process; one with white space is quoted, as boot loaders do.
+    pub(crate) fn from_arguments(arguments: &[String]) -> Self {
+        let quoted = arguments.iter().map(|argument| {
+            if argument.contains(char::is_whitespace) && !argument.contains('"') {
+                format!("\"{argument}\"")
+            } else {
+                argument.clone()
+            }
+        });
+        Self::parse(quoted.collect::<Vec<_>>().join(" "))
+    }
+
+    fn parse(text: String) -> Self {
+        let mut line = Self {
+            text: String::new(),
+            parameters: Parameters::DEFAULT,
+            complaints: Vec::new(),
+            unknown: Vec::new(),
+            init_arguments: Vec::new(),
+            init_environment: Vec::new(),
+        };
+        let mut rest = text.as_str();
+        while let Some((parameter, behind)) = next_arg(rest) {
+            rest = behind;
+            if parameter.text == "--" {
+                break;
+            }
+            line.take(parameter);
+        }
+        line.unknown.extend_from_slice(&line.init_arguments);
+        line.unknown.extend_from_slice(&line.init_environment);
+        // Behind `--` all is init's, and nobody wonders about it.
+        while let Some((parameter, behind)) = next_arg(rest) {
+            rest = behind;
+            line.init_arguments.push(parameter.text.to_owned());
+        }
+        line.text = text;
+        line
+    }
+
+    fn take(&mut self, parameter: Parameter<'_>) {
+        let (name, text) = (parameter.name, parameter.text);
+        let before = self.parameters;
+        match self.parameters.set(parameter) {
+            Some(Ok(())) => {}
+            Some(Err(expected)) => {
+                debug_assert_eq!(before, self.parameters, "a bad value changes nothing");
+                self.complaints.push(format!(
+                    "bad value in '{text}': expected {expected}; the value before it is kept"
+                ));
+            }
+            None if name.starts_with("lineinfo.") => {
+                self.complaints.push(format!(
+                    "lineinfo: unknown parameter '{name}' ignored; there is lineinfo.max"
+                ));
+            }
+            // What has a dot is meant for a module that is not there (`unknown_bootoption`).
+            None if name.contains('.') => {}
+            None if parameter.value.is_some() => {
+                // The last one wins in an environment as well.
+                let same = |earlier: &String| earlier.split('=').next() == Some(name);
+                self.init_environment.retain(|earlier| !same(earlier));
+                self.init_environment.push(text.to_owned());
+            }
+            None => self.init_arguments.push(text.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> CommandLine {
+        CommandLine::parse(text.to_owned())
+    }
+
+    #[test]
+    fn known_parameters_and_the_last_one_wins() {
+        let line = parse(
+            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k",
+        );
+        assert_eq!(
+            line.parameters,
+            Parameters {
+                lineinfo: Policy::Never,
+                lineinfo_max_bytes: 4096,
+                mem_bytes: 1 << 30,
+                maxcpus: 8,
+                nokaslr: true,
+                loglevel: 3,
+                panic_s: -1,
+            }
+        );
+        assert_eq!(line.complaints, [""; 0]);
+        assert_eq!(line.unknown, [""; 0]);
+    }
+
+    #[test]
+    fn bad_values_are_named_and_change_nothing() {
+        for bad in [
+            "lineinfo=yes",
+            "lineinfo",
+            "mem=1",
+            "mem=lots",
+            "maxcpus=0",
+            "maxcpus=65",
+            "loglevel=16",
+            "panic=soon",
+            "panic=",
+            "lineinfo.max=-1",
+            "lineinfo.min=1",
+        ] {
+            let line = parse(bad);
+            assert_eq!(line.parameters, Parameters::DEFAULT, "{bad}");
+            assert_eq!(line.complaints.len(), 1, "{bad}");
+            assert!(line.complaints[0].contains(bad.split('=').next().unwrap_or(bad)));
+            assert_eq!(line.unknown, [""; 0], "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_rest_is_for_init() {
+        let line = parse("ro a=1 usb.delay=3 a=2 nokaslr=1 -- b=3 loglevel=1 \"c d\" -- e");
+        assert_eq!(line.parameters, Parameters::DEFAULT);
+        assert_eq!(line.unknown, ["ro", "a=2", "nokaslr=1"]);
+        assert_eq!(
+            line.init_arguments,
+            ["ro", "b=3", "loglevel=1", "c d", "--", "e"]
+        );
+        assert_eq!(line.init_environment, ["a=2", "nokaslr=1"]);
+    }
+
+    #[test]
+    fn an_argument_with_a_space_stays_one_parameter() {
+        let arguments = ["a=b c".to_owned(), "d=\"e f\"".to_owned()];
+        let line = CommandLine::from_arguments(&arguments);
+        assert_eq!(line.text, "\"a=b c\" d=\"e f\"");
+        assert_eq!(line.init_environment, ["a=b c", "d=\"e f\""]);
+    }
+}

@@ -1,0 +1,205 @@
+//! The boot: from the command line to init.
+
+pub(crate) mod cmdline;
+mod params;
+mod process;
+
+use std::fs::File;
+use std::sync::OnceLock;
+
+use cmdline::{CommandLine, Parameters};
+
+use crate::drivers::lineinfo::{self, BuildId, LINEINFO, Policy};
+use crate::host::door::Door;
+use crate::kernel::image::{self, Image};
+use crate::kernel::task::Identity;
+use crate::kernel::{cpu, nmi, panic, printk, stacktrace};
+use crate::mm::page_alloc::PAGE_SIZE;
+use crate::mm::vmalloc::{self, MemInfo};
+use crate::printk;
+
+pub(crate) use process::Input;
+
+static COMMAND_LINE: OnceLock<String> = OnceLock::new();
+
+/// What the host gives to a kernel that boots.
+#[derive(Debug)]
+pub(crate) struct Boot {
+    /// The kernel command line.
+    pub(crate) command_line: CommandLine,
+    /// Where init's commands come from.
+    pub(crate) input: Input,
+    /// The socket behind which `/dev/lineinfo` can be reached.
+    pub(crate) door: Option<Door>,
+}
+
+/// The command line as it was given.
+pub(crate) fn saved_command_line() -> &'static str {
+    COMMAND_LINE.get().map_or("", String::as_str)
+}
+
+/// Boots, and runs init to its end.
+#[inline(never)]
+pub(crate) fn start_kernel(boot: Boot) -> ! {
+    printk::start_clock();
+    cpu::set_online(Identity::new(0, 1, "init"));
+    panic::catch_bugs();
+
+    let parameters = boot.command_line.parameters;
+    printk::set_console_loglevel(parameters.loglevel);
+    panic::set_timeout(parameters.panic_s);
+    printk!(
+        Notice,
+        "sim-kernel version {} (x86_64)",
+        env!("CARGO_PKG_VERSION")
+    );
+    parse_early_parameters(&boot.command_line);
+    mem_init(parameters.mem_bytes);
+    let file = setup_image(parameters);
+    if let Err(errno) = nmi::init() {
+        panic::panic(format_args!("no signal for the NMI: {errno}"));
+    }
+    smp_init(parameters.maxcpus);
+    lineinfo_init(parameters, file.as_ref());
+    drop(file);
+    report_memory();
+    rest_init(boot)
+}
+
+fn parse_early_parameters(line: &CommandLine) {
+    let text = COMMAND_LINE.get_or_init(|| line.text.clone());
+    printk!(Notice, "Kernel command line: {text}");
+    for complaint in &line.complaints {
+        printk!(Warning, "{complaint}");
+    }
+    if !line.unknown.is_empty() {
+        printk!(
+            Notice,
+            "Unknown kernel command line parameters \"{}\", will be passed to user space.",
+            line.unknown.join(" ")
+        );
+    }
+}
+
+fn mem_init(mem_bytes: u64) {
+    let default = Parameters::DEFAULT.mem_bytes;
+    let reserved = vmalloc::reserve(mem_bytes).or_else(|errno| {
+        printk!(
+            Warning,
+            "mem={mem_bytes}: the host has no addresses for it ({errno}); using {default}"
+        );
+        vmalloc::reserve(default)
+    });
+    match reserved {
+        Ok(arena) => {
+            let arena = vmalloc::init(arena);
+            let addresses = arena.addresses();
+            printk!(
+                Info,
+                "mm: arena {:#x}-{:#x}, {} pages of {PAGE_SIZE} bytes",
+                addresses.start,
+                addresses.end,
+                arena.total_pages()
+            );
+        }
+        Err(errno) => panic::panic(format_args!("no addresses for the memory: {errno}")),
+    }
+}
+
+/// Reads what the image says about itself; without it traces have no names, and no table fits.
+fn setup_image(parameters: Parameters) -> Option<File> {
+    if parameters.nokaslr {
+        printk!(Info, "KASLR disabled: 'nokaslr' on cmdline.");
+    }
+    let read = File::open(image::PATH).and_then(|file| Ok((file.try_clone()?, file)));
+    let (file, again) = read
+        .inspect_err(|error| printk!(Err, "cannot read the image: {error}"))
+        .ok()?;
+    match Image::read(again) {
+        Ok(image) => {
+            let image = image::init(image);
+            printk!(
+                Info,
+                "KASLR: text {:#x}-{:#x}, slid by {:#x}",
+                image.text.start,
+                image.text.end,
+                image.slide
+            );
+            check_image(image);
+        }
+        Err(error) => printk!(Err, "cannot read the image: {error}; traces have no names"),
+    }
+    Some(file)
+}
+
+fn check_image(image: &Image) {
+    let build_id = BuildId::new(&image.build_id);
+    printk!(
+        Info,
+        "image: build-id {build_id}, {} functions",
+        image.symbols.len()
+    );
+    if image.symbols.len() == 0 {
+        printk!(
+            Warning,
+            "kallsyms: traces have no names; build without `strip`"
+        );
+    }
+    if image.build_id.is_empty() {
+        printk!(
+            Warning,
+            "lineinfo: the image has no build-id; link it with --build-id=sha1"
+        );
+    }
+    if !stacktrace::frame_pointers_work() {
+        printk!(
+            Warning,
+            "stacktrace: built without frame pointers, traces are not complete; build with -C force-frame-pointers=yes (RUSTFLAGS replaces what .cargo/config.toml says)"
+        );
+    }
+}
+
+fn smp_init(count: usize) {
+    if let Err(error) = cpu::smp_init(count) {
+        printk!(
+            Warning,
+            "smp: cannot start {count} CPUs: {error}; boot with a smaller maxcpus="
+        );
+    }
+    let online = cpu::online();
+    printk!(Info, "smp: Brought up 1 node, {online} CPUs");
+}
+
+fn lineinfo_init(parameters: Parameters, image: Option<&File>) {
+    LINEINFO.init(lineinfo::Config {
+        policy: parameters.lineinfo,
+        max_bytes: parameters.lineinfo_max_bytes,
+        build_id: image::image().map_or_else(Vec::new, |image| image.build_id.clone()),
+        machine: image::MACHINE,
+        slide: image::image().map_or(0, |image| image.slide),
+    });
+    match (parameters.lineinfo, image) {
+        (Policy::On, Some(image)) => lineinfo::footer::load_from_image(image),
+        (Policy::On, None) => {}
+        (Policy::Off, _) => printk!(
+            Info,
+            "lineinfo: off, the slot is empty; late load is allowed"
+        ),
+        (Policy::Never, _) => printk!(Info, "lineinfo: never, the slot stays empty"),
+    }
+}
+
+fn report_memory() {
+    let text = MemInfo::now().to_string();
+    let line: Vec<&str> = text.split_whitespace().collect();
+    printk!(Info, "mm: {}", line.join(" "));
+}
+
+#[inline(never)]
+fn rest_init(boot: Boot) -> ! {
+    let stay = boot.door.is_some();
+    if let Some(door) = boot.door {
+        door.open();
+    }
+    process::kernel_init(&boot.command_line, boot.input, stay)
+}

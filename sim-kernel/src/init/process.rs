@@ -1,0 +1,222 @@
+//! Init: the one program of user space. It reads commands and makes system calls.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::cmdline::CommandLine;
+use crate::entry::{Syscall, do_syscall_64};
+use crate::fs::OpenMode;
+use crate::kernel::reboot;
+use crate::kernel::task::{Credentials, Task};
+use crate::machine::frames::keep_frame;
+use crate::machine::syscall;
+use crate::printk;
+
+/// The descriptor of the console, as every program has it.
+const STDOUT: usize = 1;
+
+/// Longest line of a script, in bytes.
+const LINE_BYTES_MAX: usize = 4096;
+
+/// Longest sleep, in seconds: a year.
+const SLEEP_S_MAX: f64 = 365.0 * 24.0 * 3600.0;
+
+const HELP: &str = "sysrq KEY, meminfo, cat PATH, echo TEXT > PATH, sleep SECONDS, poweroff";
+
+/// Where init's commands come from.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Standard input of the process.
+    Stdin,
+    /// A file of the host.
+    Script(File),
+}
+
+/// Starts init, and ends the machine after it.
+#[inline(never)]
+pub(super) fn kernel_init(line: &CommandLine, input: Input, stay: bool) -> ! {
+    printk!(Info, "Run init as init process");
+    printk!(Debug, "  with arguments: {}", line.init_arguments.join(" "));
+    printk!(
+        Debug,
+        "  with environment: {}",
+        line.init_environment.join(" ")
+    );
+    run_init_process(&input);
+    // A kernel with a door and nothing to do waits for visitors; a script ends when it ends.
+    if stay && matches!(input, Input::Stdin) {
+        loop {
+            syscall::sleep(Duration::MAX);
+        }
+    }
+    reboot::kernel_power_off()
+}
+
+#[inline(never)]
+fn run_init_process(input: &Input) {
+    let mut task = Task::new(Credentials::kernel());
+    let console = OpenMode {
+        read: true,
+        write: true,
+    };
+    for _stdio in 0..=STDOUT + 1 {
+        let path = "/dev/console";
+        if let Err(errno) = do_syscall_64(
+            &mut task,
+            Syscall::Open {
+                path,
+                mode: console,
+            },
+        ) {
+            printk!(Err, "init: cannot open {path}: {errno}");
+        }
+    }
+    let fd = match input {
+        Input::Stdin => std::io::stdin().as_raw_fd(),
+        Input::Script(file) => file.as_raw_fd(),
+    };
+    let mut lines = Lines::new(fd);
+    while let Some(line) = lines.next() {
+        run_command(&mut task, &line);
+    }
+    keep_frame(());
+}
+
+/// The lines of a descriptor of the host, each as soon as it is there.
+struct Lines {
+    fd: i32,
+    read: Vec<u8>,
+}
+
+impl Lines {
+    const fn new(fd: i32) -> Self {
+        Self {
+            fd,
+            read: Vec::new(),
+        }
+    }
+
+    /// The next line; one that is too long comes in pieces.
+    fn next(&mut self) -> Option<String> {
+        let mut piece = [0; LINE_BYTES_MAX];
+        loop {
+            let end = self.read.iter().position(|byte| *byte == b'\n');
+            let end = end.map(|end| end + 1);
+            let long = (self.read.len() >= LINE_BYTES_MAX).then_some(LINE_BYTES_MAX);
+            if let Some(end) = end.or(long) {
+                let line: Vec<u8> = self.read.drain(..end).collect();
+                return Some(String::from_utf8_lossy(&line).into_owned());
+            }
+            match syscall::read(self.fd, &mut piece) {
+                Ok(0) if self.read.is_empty() => return None,
+                Ok(0) => self.read.push(b'\n'),
+                Ok(len) => self.read.extend_from_slice(&piece[..len]),
+                Err(Errno::EINTR) => {}
+                Err(errno) => {
+                    printk!(Err, "init: cannot read commands: {errno}");
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// Runs one command; what is wrong with it is said on the console.
+#[inline(never)]
+fn run_command(task: &mut Task, line: &str) {
+    let line = line.trim();
+    let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let rest = rest.trim();
+    match (command, rest) {
+        ("", _) => {}
+        (comment, _) if comment.starts_with('#') => {}
+        ("sysrq", key) if key.len() == 1 => {
+            write_file(task, "/proc/sysrq-trigger", key.as_bytes());
+        }
+        ("meminfo", "") => cat(task, "/proc/meminfo"),
+        ("cat", path) if !path.is_empty() => cat(task, path),
+        ("echo", rest) => match rest.rsplit_once('>') {
+            Some((text, path)) => {
+                write_file(task, path.trim(), format!("{}\n", text.trim()).as_bytes());
+            }
+            None => print(task, format!("{rest}\n").as_bytes()),
+        },
+        ("sleep", seconds) => match seconds.parse() {
+            Ok(seconds) if (0.0..=SLEEP_S_MAX).contains(&seconds) => {
+                syscall::sleep(Duration::from_secs_f64(seconds));
+            }
+            _ => complain(task, &format!("sleep: bad number of seconds '{seconds}'")),
+        },
+        ("poweroff", "") => reboot::kernel_power_off(),
+        _ => complain(
+            task,
+            &format!("unknown command '{line}'; there are: {HELP}"),
+        ),
+    }
+    keep_frame(());
+}
+
+/// Writes a file, in one call if the file takes all at once.
+#[inline(never)]
+fn write_file(task: &mut Task, path: &str, bytes: &[u8]) {
+    let mode = OpenMode::WRITE;
+    let fd = match do_syscall_64(task, Syscall::Open { path, mode }) {
+        Ok(fd) => fd,
+        Err(errno) => return complain(task, &format!("{path}: {errno}")),
+    };
+    let written = write(task, fd, bytes);
+    close(task, fd);
+    if let Err(errno) = written {
+        complain(task, &format!("{path}: {errno}"));
+    }
+}
+
+#[inline(never)]
+fn write(task: &mut Task, fd: usize, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let written = do_syscall_64(task, Syscall::Write { fd, bytes })?;
+        bytes = bytes.get(written.max(1)..).unwrap_or(&[]);
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn cat(task: &mut Task, path: &str) {
+    let mode = OpenMode::READ;
+    let fd = match do_syscall_64(task, Syscall::Open { path, mode }) {
+        Ok(fd) => fd,
+        Err(errno) => return complain(task, &format!("{path}: {errno}")),
+    };
+    let mut buffer = [0; 4096];
+    loop {
+        let buffer = &mut buffer[..];
+        match do_syscall_64(task, Syscall::Read { fd, buffer }) {
+            Ok(0) => break,
+            Ok(len) => print(task, &buffer[..len]),
+            Err(errno) => {
+                complain(task, &format!("{path}: {errno}"));
+                break;
+            }
+        }
+    }
+    close(task, fd);
+}
+
+fn close(task: &mut Task, fd: usize) {
+    if let Err(errno) = do_syscall_64(task, Syscall::Close { fd }) {
+        complain(task, &format!("close: {errno}"));
+    }
+}
+
+fn complain(task: &mut Task, text: &str) {
+    print(task, format!("init: {text}\n").as_bytes());
+}
+
+fn print(task: &mut Task, bytes: &[u8]) {
+    if let Err(errno) = write(task, STDOUT, bytes) {
+        printk!(Err, "init: cannot write to the console: {errno}");
+    }
+}

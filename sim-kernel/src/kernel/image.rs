@@ -1,0 +1,65 @@
+//! The kernel image: what the executable of this process says about itself.
+
+use std::fs::File;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use object::read::ReadCache;
+use object::read::elf::ElfFile64;
+use object::{Object, ObjectSection, ObjectSegment, SectionKind};
+
+use super::kallsyms::Kallsyms;
+use crate::machine;
+
+/// Where the image of the running kernel can be read.
+pub(crate) const PATH: &str = "/proc/self/exe";
+
+/// The ELF machine number of all that this package builds on.
+pub(crate) const MACHINE: u16 = object::elf::EM_X86_64.0;
+
+/// The running image.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// Its build-id; empty if it was linked without.
+    pub(crate) build_id: Vec<u8>,
+    /// What was added to link-time addresses when it was loaded, in bytes.
+    pub(crate) slide: u64,
+    /// Run-time addresses of its text.
+    pub(crate) text: Range<u64>,
+    /// Its symbols.
+    pub(crate) symbols: Kallsyms,
+}
+
+static IMAGE: OnceLock<Image> = OnceLock::new();
+
+/// The image, once it was read at boot; for any context.
+pub(crate) fn image() -> Option<&'static Image> {
+    IMAGE.get()
+}
+
+/// Puts what [`Image::read`] found where [`image`] finds it; the first call counts.
+pub(crate) fn init(image: Image) -> &'static Image {
+    IMAGE.get_or_init(|| image)
+}
+
+impl Image {
+    /// Reads it from its file.
+    pub(crate) fn read(file: File) -> Result<Self, object::Error> {
+        let cache = ReadCache::new(file);
+        let elf = ElfFile64::<object::Endianness, _>::parse(&cache)?;
+        let first = elf.segments().map(|segment| segment.address()).min();
+        let slide = machine::image_start().wrapping_sub(first.unwrap_or(0));
+        let text = elf
+            .sections()
+            .filter(|section| section.kind() == SectionKind::Text)
+            .map(|section| section.address()..section.address() + section.size())
+            .reduce(|all, one| all.start.min(one.start)..all.end.max(one.end))
+            .unwrap_or(0..0);
+        Ok(Self {
+            build_id: elf.build_id()?.unwrap_or(&[]).to_vec(),
+            slide,
+            text: text.start.wrapping_add(slide)..text.end.wrapping_add(slide),
+            symbols: Kallsyms::read(&elf, slide),
+        })
+    }
+}

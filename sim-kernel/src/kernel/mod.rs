@@ -1,0 +1,13 @@
+//! The core of the kernel: log, symbols, CPUs and their traces, sysrq, panic and the end.
+
+pub(crate) mod cpu;
+pub(crate) mod image;
+pub(crate) mod kallsyms;
+pub(crate) mod kmsg;
+pub(crate) mod nmi;
+pub(crate) mod panic;
+pub(crate) mod printk;
+pub(crate) mod reboot;
+pub(crate) mod stacktrace;
+pub(crate) mod sysrq;
+pub(crate) mod task;

@@ -1,0 +1,65 @@
+//! The end of a kernel that cannot go on.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+use std::time::Duration;
+
+use super::image::image;
+use super::printk::{self, Level};
+use super::{nmi, reboot, stacktrace};
+use crate::machine;
+use crate::machine::syscall;
+use crate::printk;
+
+/// What `panic=` says: 0 halts, a positive number reboots after so many seconds, a negative one at
+/// once.
+static TIMEOUT_S: AtomicI64 = AtomicI64::new(0);
+
+/// The thread that panics, 0 if none does.
+static PANICKING: AtomicI32 = AtomicI32::new(0);
+
+/// Sets what happens after a panic.
+pub(crate) fn set_timeout(seconds: i64) {
+    TIMEOUT_S.store(seconds, Ordering::Relaxed);
+}
+
+/// Says why, shows the trace, and ends as `panic=` says; allocates nothing and takes no lock.
+#[inline(never)]
+pub(crate) fn panic(message: fmt::Arguments<'_>) -> ! {
+    let this = machine::nmi::this_thread();
+    match PANICKING.compare_exchange(0, this, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {}
+        // A panic in the panic: there is nothing left to be trusted.
+        Err(other) if other == this => reboot::machine_halt(),
+        Err(_) => loop {
+            syscall::sleep(Duration::MAX);
+        },
+    }
+    printk::console_verbose();
+    nmi::smp_send_stop();
+    printk!(Emerg, "Kernel panic - not syncing: {message}");
+    stacktrace::dump_stack(Level::Emerg);
+    if let Some(image) = image() {
+        printk!(Emerg, "Kernel Offset: {:#x}", image.slide);
+    }
+    match TIMEOUT_S.load(Ordering::Relaxed) {
+        0 => {
+            printk!(Emerg, "---[ end Kernel panic - not syncing: {message} ]---");
+            reboot::machine_halt()
+        }
+        seconds => {
+            if let Ok(seconds @ 1..) = u64::try_from(seconds) {
+                printk!(Emerg, "Rebooting in {seconds} seconds..");
+                syscall::sleep(Duration::from_secs(seconds));
+            }
+            reboot::emergency_restart()
+        }
+    }
+}
+
+/// A bug of the kernel itself is a panic of the kernel.
+pub(crate) fn catch_bugs() {
+    std::panic::set_hook(Box::new(|bug| {
+        panic(format_args!("BUG: {bug}"));
+    }));
+}

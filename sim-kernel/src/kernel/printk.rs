@@ -1,0 +1,113 @@
+//! The kernel log: one line at a time, formatted in a buffer on the stack and written straight to
+//! the console, so that it works in a panic and in an interrupt.
+
+use std::fmt::{self, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use lineinfo_core::text::TextBuffer;
+
+use super::kmsg;
+use crate::machine::syscall;
+
+/// How urgent a line is, as in Linux's `kern_levels.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// The system is going down.
+    Emerg = 0,
+    /// Something failed that was asked for.
+    Err = 3,
+    /// Something is not as it should be.
+    Warning = 4,
+    /// Something worth to be seen.
+    Notice = 5,
+    /// What goes on.
+    Info = 6,
+    /// What else goes on.
+    Debug = 7,
+}
+
+/// Lines of this level and above are not shown: what `loglevel=` sets.
+pub(crate) const CONSOLE_LOGLEVEL_DEFAULT: u8 = 7;
+/// Shows everything.
+const CONSOLE_LOGLEVEL_VERBOSE: u8 = 15;
+
+/// Longest line, its time and end included, in bytes; the rest of a longer one is left out.
+const LINE_BYTES: usize = 1024;
+
+static CONSOLE_LOGLEVEL: AtomicU8 = AtomicU8::new(CONSOLE_LOGLEVEL_DEFAULT);
+static BOOT: OnceLock<Instant> = OnceLock::new();
+
+/// Logs one line: `printk!(Info, "{} pages", n)`.
+#[macro_export]
+macro_rules! printk {
+    ($level:ident, $($argument:tt)*) => {
+        $crate::kernel::printk::emit(
+            $crate::kernel::printk::Level::$level,
+            format_args!($($argument)*),
+        )
+    };
+}
+
+/// Time begins; the first call counts.
+pub(crate) fn start_clock() {
+    BOOT.get_or_init(Instant::now);
+}
+
+/// Time since boot.
+pub(crate) fn uptime() -> Duration {
+    BOOT.get().map_or(Duration::ZERO, Instant::elapsed)
+}
+
+/// Sets what is shown: lines of a level below this number.
+pub(crate) fn set_console_loglevel(level: u8) {
+    CONSOLE_LOGLEVEL.store(level, Ordering::Relaxed);
+}
+
+/// Shows everything from now on, as a panic does.
+pub(crate) fn console_verbose() {
+    set_console_loglevel(CONSOLE_LOGLEVEL_VERBOSE);
+}
+
+/// Shows a line whatever the console's level is, as the headers of sysrq are.
+pub(crate) fn emit_always(message: fmt::Arguments<'_>) {
+    log(message, true);
+}
+
+/// Logs one line; see [`printk!`].
+pub(crate) fn emit(level: Level, message: fmt::Arguments<'_>) {
+    let shown = (level as u8) < CONSOLE_LOGLEVEL.load(Ordering::Relaxed);
+    log(message, shown);
+}
+
+fn log(message: fmt::Arguments<'_>, shown: bool) {
+    let mut buffer = [0; LINE_BYTES];
+    let (end, room) = buffer.split_last_mut().expect("a line has room");
+    let mut text = TextBuffer::new(room);
+    let time = uptime();
+    // A `TextBuffer` takes everything; a message that cannot format itself is cut there.
+    let _cut = write!(
+        text,
+        "[{:5}.{:06}] {message}",
+        time.as_secs(),
+        time.subsec_micros()
+    );
+    let len = text.into_str().len();
+    // Whatever the message quotes, it is one line, and it does not steer a terminal.
+    for byte in &mut room[..len] {
+        if byte.is_ascii_control() {
+            *byte = b'?';
+        }
+    }
+    match room.get_mut(len) {
+        Some(behind) => *behind = b'\n',
+        None => *end = b'\n',
+    }
+    let line = &buffer[..=len];
+    kmsg::push(line);
+    if shown {
+        // A console that is gone cannot be told about.
+        let _gone = syscall::write_all(syscall::CONSOLE, line);
+    }
+}

@@ -1,0 +1,153 @@
+//! Stack traces: `symbol+0xoffset/0xsize (file:line)` for every frame of a thread.
+//!
+//! Everything here runs in panics and interrupts: no allocation, no lock.
+
+use std::fmt::{self, Write};
+
+use lineinfo_core::text::TextBuffer;
+
+use super::image::image;
+use super::printk::{self, Level};
+use super::task;
+use crate::drivers::lineinfo::LINEINFO;
+use crate::machine::frames::{Frames, keep_frame};
+use crate::machine::nmi::Registers;
+
+/// No trace is longer; a damaged stack ends somewhere.
+const FRAMES_MAX: usize = 64;
+
+/// Longest text of one address, in bytes.
+const ADDRESS_BYTES: usize = 512;
+
+/// How an address came to be known, which decides what instruction it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// A call returns to it: the call before it is meant.
+    Return(u64),
+    /// It is the instruction that was interrupted.
+    Instruction(u64),
+}
+
+impl Address {
+    const fn value(self) -> u64 {
+        match self {
+            Self::Return(address) | Self::Instruction(address) => address,
+        }
+    }
+
+    /// A byte of the instruction that is meant.
+    const fn byte(self) -> u64 {
+        match self {
+            Self::Return(address) => address.saturating_sub(1),
+            Self::Instruction(address) => address,
+        }
+    }
+
+    fn push_to(self, text: &mut TextBuffer<'_>) -> fmt::Result {
+        match image().and_then(|image| image.symbols.lookup(self.byte())) {
+            Some(symbol) => {
+                let offset = self.value() - symbol.start;
+                write!(text, "{}+{offset:#x}/{:#x}", symbol.name, symbol.size_bytes)?;
+            }
+            None => write!(text, "{:#x}", self.value())?,
+        }
+        LINEINFO.push_location(text, self);
+        Ok(())
+    }
+}
+
+/// `symbol+0xoff/0xsize (file:line)`: as much of it as the symbols and the table know.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut buffer = [0; ADDRESS_BYTES];
+        let mut text = TextBuffer::new(&mut buffer);
+        self.push_to(&mut text)?;
+        f.write_str(text.into_str())
+    }
+}
+
+/// Logs who is running, and the trace of this thread from the caller outwards.
+#[inline(never)]
+pub(crate) fn dump_stack(level: Level) {
+    let current = task::current();
+    printk::emit(level, format_args!("{}", Header(current)));
+    show_stack(level);
+    keep_frame(());
+}
+
+#[inline(never)]
+fn show_stack(level: Level) {
+    let frames = Frames::here();
+    show_frames(frames, true, &mut |line| printk::emit(level, line));
+}
+
+/// Writes the trace of an interrupted thread, line by line.
+pub(crate) fn show_interrupted(registers: &Registers, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    let rip = registers.rip();
+    line(format_args!("{}", Header(task::current())));
+    line(format_args!("RIP: 0010:{}", Address::Instruction(rip)));
+    // Code of libraries was built without frame pointers: what is found there may not be a frame.
+    let reliable = image().is_some_and(|image| image.text.contains(&rip));
+    show_frames(Frames::interrupted(registers), reliable, line);
+}
+
+fn show_frames(frames: Frames, reliable: bool, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    let mark = if reliable { "" } else { "? " };
+    line(format_args!("Call Trace:"));
+    line(format_args!(" <TASK>"));
+    for return_address in frames.take(FRAMES_MAX) {
+        line(format_args!(" {mark}{}", Address::Return(return_address)));
+    }
+    line(format_args!(" </TASK>"));
+}
+
+/// `CPU: 0 PID: 1 Comm: init Not tainted 0.1.0`.
+struct Header(task::Identity);
+
+impl fmt::Display for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let task::Identity { cpu, pid, .. } = self.0;
+        let (comm, version) = (self.0.comm(), env!("CARGO_PKG_VERSION"));
+        write!(
+            f,
+            "CPU: {cpu} PID: {pid} Comm: {comm} Not tainted {version}"
+        )
+    }
+}
+
+/// Whether frame pointers lead from a function to its callers, as a build with
+/// `-C force-frame-pointers=yes` has it.
+pub(crate) fn frame_pointers_work() -> bool {
+    let Some(image) = image() else {
+        return false;
+    };
+    let in_order = |frames: [u64; 2]| {
+        let functions: [fn() -> [u64; 2]; 2] = [inner, outer];
+        functions
+            .into_iter()
+            .zip(frames)
+            .all(|(function, address)| {
+                let called = image.symbols.lookup(function as usize as u64);
+                let found = image.symbols.lookup(address.saturating_sub(1));
+                called.is_some() && found == called
+            })
+    };
+    // Without symbols there is nothing to compare with, and nothing to show.
+    image.symbols.len() == 0 || in_order(outer())
+}
+
+#[inline(never)]
+fn outer() -> [u64; 2] {
+    keep_frame(inner())
+}
+
+#[inline(never)]
+fn inner() -> [u64; 2] {
+    keep_frame(two_callers())
+}
+
+#[inline(never)]
+fn two_callers() -> [u64; 2] {
+    let mut frames = Frames::here();
+    std::array::from_fn(|_| frames.next().unwrap_or(0))
+}

@@ -1,0 +1,189 @@
+//! The memory of the machine: a range of addresses, and pages that come and go in it.
+//!
+//! A page that nobody has is not mapped at all (`PROT_NONE`, never touched), so what the host
+//! counts as resident in the range is what the books say is in use.
+
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect};
+
+use crate::mm::page_alloc::{PAGE_SIZE, PageBooks};
+
+/// A range of addresses, reserved for the life of the process, and the books of its pages.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    base: NonNull<u8>,
+    size_bytes: usize,
+    books: Mutex<PageBooks>,
+}
+
+// SAFETY: `base` is an address that only `Pages` turn into references, each for its own pages.
+unsafe impl Send for Arena {}
+// SAFETY: as above; the books are behind a lock.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    /// Reserves addresses for `pages` pages, and no memory.
+    pub(crate) fn reserve(pages: NonZeroUsize) -> Result<Self, Errno> {
+        let size = pages
+            .checked_mul(const { NonZeroUsize::new(PAGE_SIZE).unwrap() })
+            .ok_or(Errno::ENOMEM)?;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        // SAFETY: a new mapping, where the host has room for it.
+        let base = unsafe { mmap_anonymous(None, size, ProtFlags::PROT_NONE, flags) }?;
+        Ok(Self {
+            base: base.cast(),
+            size_bytes: size.get(),
+            books: Mutex::new(PageBooks::new(pages.get())),
+        })
+    }
+
+    /// The addresses, in bytes.
+    pub(crate) fn addresses(&self) -> Range<usize> {
+        let base = self.base.addr().get();
+        base..base + self.size_bytes
+    }
+
+    /// Number of pages that somebody has.
+    pub(crate) fn used_pages(&self) -> usize {
+        self.books().used()
+    }
+
+    /// Number of all pages.
+    pub(crate) fn total_pages(&self) -> usize {
+        self.books().total()
+    }
+
+    /// Pages for at least `size_bytes` bytes: zeros, resident, side by side.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` where there are not so many in a row, or the host has no memory for them.
+    pub(crate) fn allocate(&'static self, size_bytes: usize) -> Result<Pages, Errno> {
+        let count = NonZeroUsize::new(size_bytes.div_ceil(PAGE_SIZE)).ok_or(Errno::EINVAL)?;
+        let pages = self.books().allocate(count).ok_or(Errno::ENOMEM)?;
+        // From here on, dropping it gives the pages back.
+        let pages = Pages { arena: self, pages };
+        pages.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+        pages.populate()?;
+        Ok(pages)
+    }
+
+    fn books(&self) -> std::sync::MutexGuard<'_, PageBooks> {
+        // The books are changed in single steps, so they are right even after a panic.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn at(&self, page: usize) -> NonNull<c_void> {
+        // SAFETY: the books have only pages of this arena, so this stays in its mapping.
+        unsafe { self.base.byte_add(page * PAGE_SIZE) }.cast()
+    }
+}
+
+/// Pages that can be written; dropping them gives them back.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    arena: &'static Arena,
+    pages: Range<usize>,
+}
+
+impl Pages {
+    /// All their bytes.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        let start = self.start().cast::<u8>();
+        // SAFETY: the books gave these pages to nobody else, they are mapped readable and writable
+        // since `allocate`, the host filled them with zeros, and the borrow of `self` is unique.
+        unsafe { NonNull::slice_from_raw_parts(start, self.size_bytes()).as_mut() }
+    }
+
+    /// Makes them read-only, for good.
+    pub(crate) fn seal(self) -> Result<SealedPages, Errno> {
+        self.protect(ProtFlags::PROT_READ)?;
+        Ok(SealedPages(self))
+    }
+
+    fn start(&self) -> NonNull<c_void> {
+        self.arena.at(self.pages.start)
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.pages.len() * PAGE_SIZE
+    }
+
+    fn protect(&self, protection: ProtFlags) -> Result<(), Errno> {
+        // SAFETY: the pages are ours alone; no reference to their bytes outlives a borrow of
+        // `self`, and the callers hold the only one.
+        unsafe { mprotect(self.start(), self.size_bytes(), protection) }
+    }
+
+    /// Makes every page resident now: where memory is short, a load is refused, and no later
+    /// access dies of it.
+    fn populate(&self) -> Result<(), Errno> {
+        // SAFETY: advice that changes no contents. The host may know no huge pages.
+        let _unknown =
+            unsafe { madvise(self.start(), self.size_bytes(), MmapAdvise::MADV_NOHUGEPAGE) };
+        // SAFETY: faults in pages that are mapped writable, without changing their contents.
+        let populated = unsafe {
+            madvise(
+                self.start(),
+                self.size_bytes(),
+                MmapAdvise::MADV_POPULATE_WRITE,
+            )
+        };
+        match populated {
+            // Before Linux 5.14 a page comes when it is touched.
+            Err(Errno::EINVAL) => {
+                for page in 0..self.pages.len() {
+                    // SAFETY: the first byte of a page that is ours and mapped.
+                    let byte = unsafe { self.start().cast::<u8>().byte_add(page * PAGE_SIZE) };
+                    // SAFETY: as above; there are zeros in it, so nothing changes.
+                    unsafe { byte.write_volatile(0) };
+                }
+                Ok(())
+            }
+            populated => populated,
+        }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED;
+        let (Some(start), Some(size)) = (
+            NonZeroUsize::new(self.start().addr().get()),
+            NonZeroUsize::new(self.size_bytes()),
+        ) else {
+            return;
+        };
+        // SAFETY: replaces our own pages, to which no reference is left, by reserved addresses.
+        let unmapped = unsafe { mmap_anonymous(Some(start), size, ProtFlags::PROT_NONE, flags) };
+        match unmapped {
+            Ok(_) => self.arena.books().free(&self.pages),
+            // They are still there, so they stay in the books.
+            Err(errno) => crate::printk!(
+                Err,
+                "mm: cannot give {} pages back: {errno}; they stay in use",
+                self.pages.len()
+            ),
+        }
+    }
+}
+
+/// Pages that nobody can write any more; dropping them gives them back.
+#[derive(Debug)]
+pub(crate) struct SealedPages(Pages);
+
+impl SealedPages {
+    /// All their bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let start = self.0.start().cast::<u8>();
+        // SAFETY: the books gave these pages to nobody else, they are mapped readable, the host
+        // filled them with zeros, and nothing writes to them since `seal` took the only owner.
+        unsafe { NonNull::slice_from_raw_parts(start, self.0.size_bytes()).as_ref() }
+    }
+}

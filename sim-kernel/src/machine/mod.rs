@@ -1,0 +1,20 @@
+//! The machine under the kernel: all that a compiler cannot prove, and nothing else.
+//!
+//! This is the only module of the package with `unsafe` code. What it gives out is safe to use:
+//! frames that were checked against the stack before they were read, pages that belong to one
+//! owner, a signal that stands for the NMI, and system calls of the host.
+
+pub(crate) mod frames;
+pub(crate) mod memory;
+pub(crate) mod nmi;
+pub(crate) mod syscall;
+
+/// The run-time address of the first byte of the loaded image.
+pub(crate) fn image_start() -> u64 {
+    // SAFETY: the linker defines this symbol at the ELF header of the executable, and only its
+    // address is taken.
+    unsafe extern "C" {
+        safe static __ehdr_start: u8;
+    }
+    (&raw const __ehdr_start).addr() as u64
+}

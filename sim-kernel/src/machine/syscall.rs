@@ -1,0 +1,100 @@
+//! System calls of the host, made with an instruction of our own.
+//!
+//! Threads of CPUs wait in these: libc is built without frame pointers, and a CPU that is
+//! interrupted in there could not be traced. They are also what is left in a panic: no lock, no
+//! allocation, no buffer.
+
+use std::arch::asm;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+
+/// The console: standard output of the process.
+pub(crate) const CONSOLE: i32 = libc::STDOUT_FILENO;
+
+/// A system call with up to four arguments.
+///
+/// # Safety
+///
+/// What the host does with these arguments must be sound.
+#[inline(always)]
+unsafe fn syscall(number: i64, arguments: [usize; 4]) -> Result<usize, Errno> {
+    let result: i64;
+    // Who is interrupted in there is found behind the instruction: the second one sees to it that
+    // this place has the line of this call, and not that of whatever the compiler puts next.
+    // SAFETY: the instructions change rax, rcx and r11 only; what the host does is the caller's
+    // promise.
+    unsafe {
+        asm!(
+            "syscall",
+            "nop",
+            inlateout("rax") number => result,
+            in("rdi") arguments[0],
+            in("rsi") arguments[1],
+            in("rdx") arguments[2],
+            in("r10") arguments[3],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    };
+    usize::try_from(result)
+        .map_err(|_| Errno::from_raw(i32::try_from(-result).unwrap_or(libc::EINVAL)))
+}
+
+/// Reads from a descriptor of the host.
+#[inline(never)]
+pub(crate) fn read(fd: i32, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let address = buffer.as_mut_ptr().expose_provenance();
+    // SAFETY: the host writes at most `buffer.len()` bytes into `buffer`.
+    unsafe { syscall(libc::SYS_read, [fd as usize, address, buffer.len(), 0]) }
+}
+
+/// Writes all bytes to a descriptor of the host.
+#[inline(never)]
+pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let address = bytes.as_ptr().expose_provenance();
+        // SAFETY: the host reads `bytes.len()` bytes from `bytes`.
+        match unsafe { syscall(libc::SYS_write, [fd as usize, address, bytes.len(), 0]) } {
+            Ok(written) => bytes = bytes.get(written..).unwrap_or(&[]),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until `timeout` has passed or an interrupt came.
+#[inline(never)]
+pub(crate) fn safe_halt(timeout: Duration) {
+    let time = libc::timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(timeout.subsec_nanos()),
+    };
+    let address = (&raw const time).expose_provenance();
+    // An interrupt is one of the two ways to wake up, not a failure.
+    // SAFETY: the host reads one `timespec`, and with a null pointer writes no remainder.
+    let _interrupted = unsafe { syscall(libc::SYS_nanosleep, [address, 0, 0, 0]) };
+}
+
+/// Waits until `duration` has passed, whatever comes in between.
+#[inline(never)]
+pub(crate) fn sleep(duration: Duration) {
+    let start = Instant::now();
+    while let Some(left) = duration
+        .checked_sub(start.elapsed())
+        .filter(|left| !left.is_zero())
+    {
+        safe_halt(left);
+    }
+}
+
+/// Ends the process at once, with all its threads.
+pub(crate) fn exit(status: i32) -> ! {
+    loop {
+        // SAFETY: this does not return.
+        let _refused = unsafe { syscall(libc::SYS_exit_group, [status as usize, 0, 0, 0]) };
+    }
+}

@@ -1,0 +1,79 @@
+//! Who may load: the peer's credentials decide. Only root can be somebody else for a moment.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use lineinfo_core::uapi::Errno;
+use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE};
+use nix::unistd::Uid;
+
+use crate::support::{Client, Kernel, open_directory};
+
+const NOBODY: u32 = 65534;
+/// Names the socket to the child.
+const SOCKET: &str = "SIM_KERNEL_TEST_SOCKET";
+
+#[test]
+fn others_may_look_and_not_load() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let mut kernel = Kernel::boot(&[]);
+    // The target directory may be closed to others.
+    let directory = open_directory();
+    let program = directory.path().join("as-nobody");
+    fs::copy(std::env::current_exe().expect("this program"), &program).expect("a copy");
+    let output = Command::new(&program)
+        .args(["--exact", "credentials::as_nobody", "--ignored"])
+        .env(SOCKET, kernel.socket())
+        .current_dir(directory.path())
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{output:?}"
+    );
+    let line = kernel.wait_for("lineinfo: open refused");
+    assert!(
+        line.contains("user 65534") && line.ends_with("-EPERM"),
+        "{line}"
+    );
+}
+
+#[test]
+#[ignore = "a part of the test above, run as another user"]
+fn as_nobody() {
+    let Some(socket) = std::env::var_os(SOCKET) else {
+        return;
+    };
+    let socket = Path::new(&socket);
+    for flags in [OPEN_WRITE, OPEN_READ | OPEN_WRITE] {
+        let mut client = Client::connect(socket);
+        assert_eq!(client.open(flags), Err(Errno::EPERM.number()));
+        assert_eq!(client.unload(), Err(Errno::EBADF.number()));
+    }
+    let mut client = Client::connect(socket);
+    client.open(OPEN_READ).expect("anybody may read");
+    assert_eq!(client.status().state, 0);
+    assert_eq!(client.unload(), Err(Errno::EBADF.number()));
+    assert_eq!(client.write(b"x"), Err(Errno::EBADF.number()));
+    // All that others can have are not all that there are.
+    let mut others: Vec<Client> = Vec::new();
+    let mut turned_away = 0;
+    for _ in 0..64 {
+        let mut client = Client::connect(socket);
+        match client.open(OPEN_READ) {
+            Ok(()) => others.push(client),
+            Err(errno) => {
+                assert_eq!(errno, Errno::EBUSY.number());
+                turned_away += 1;
+            }
+        }
+    }
+    assert!(turned_away >= 16, "{turned_away}");
+}

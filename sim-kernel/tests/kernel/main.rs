@@ -1,0 +1,7 @@
+//! The binary, from outside: booted, spoken to through its socket, looked at from the host.
+
+mod boot;
+mod credentials;
+mod device;
+mod memory;
+mod support;

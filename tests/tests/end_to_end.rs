@@ -1,0 +1,305 @@
+//! The two binaries together: what is loaded is what traces say, and what is wrong is refused.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use indicatif::ProgressBar;
+use lineinfo_cli::extract::elf::ElfFile;
+use lineinfo_cli::extract::extract;
+use lineinfo_cli::extract::paths::Naming;
+use lineinfo_core::blob::Encoding;
+use lineinfo_tests::{Binaries, Kernel, frames, meminfo_kb, stdout_of};
+use object::{Object, ObjectSymbol};
+
+static BINARIES: LazyLock<Binaries> =
+    LazyLock::new(|| Binaries::build(false).expect("the binaries build"));
+
+/// A table of the kernel, in a directory of its own.
+struct Setup {
+    directory: tempfile::TempDir,
+    table: PathBuf,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let table = directory.path().join("kernel.lineinfo");
+        let (kernel, output) = (text(&BINARIES.sim_kernel), text(&table));
+        run(&["build", &kernel, "-o", &output]);
+        Self { directory, table }
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs::write(&path, bytes).expect("room in the temporary directory");
+        path
+    }
+
+    fn boot(&self, image: &Path, command_line: &[&str]) -> Kernel {
+        let socket = self.directory.path().join("kernel.sock");
+        Kernel::boot(image, &socket, command_line).expect("the kernel boots")
+    }
+
+    /// A copy of the kernel with this behind it.
+    fn image(&self, behind: &[u8]) -> PathBuf {
+        let image = self.directory.path().join("vmlinuz");
+        fs::copy(&BINARIES.sim_kernel, &image).expect("room for the image");
+        let mut bytes = fs::read(&image).expect("the image");
+        bytes.extend_from_slice(behind);
+        // Written in place, so that it stays executable.
+        fs::write(&image, bytes).expect("room for the image");
+        image
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Runs the loader, which must succeed, and gives what it prints.
+fn run(args: &[&str]) -> String {
+    let output = BINARIES.lineinfo(args).expect("lineinfo starts");
+    stdout_of(output).expect("lineinfo succeeds")
+}
+
+/// Runs the loader on a device, and gives its exit status and what it says on stderr.
+fn on_device(kernel: &Kernel, args: &[&str]) -> (Option<i32>, String) {
+    let device = text(kernel.socket());
+    let args = [args, &["--device", &device]].concat();
+    let output = BINARIES.lineinfo(&args).expect("lineinfo starts");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), stderr)
+}
+
+fn status(kernel: &Kernel) -> String {
+    run(&["status", "--device", &text(kernel.socket())])
+}
+
+/// What `meminfo` prints, without the log.
+fn meminfo(kernel: &mut Kernel) -> Vec<String> {
+    let mut lines = kernel.command("meminfo").expect("meminfo");
+    lines.retain(|line| !line.starts_with('['));
+    lines
+}
+
+/// Where each function of the kernel begins, by its demangled name; none where two share a name.
+fn functions() -> HashMap<String, Option<u64>> {
+    let bytes = fs::read(&BINARIES.sim_kernel).expect("the kernel");
+    let file = object::File::parse(&*bytes).expect("an ELF file");
+    let mut functions = HashMap::new();
+    for symbol in file.symbols().filter(|symbol| symbol.size() > 0) {
+        let name = symbol.name().expect("a name");
+        let name = format!("{:#}", rustc_demangle::demangle(name));
+        functions
+            .entry(name)
+            .and_modify(|address| *address = None)
+            .or_insert(Some(symbol.address()));
+    }
+    functions
+}
+
+#[test]
+fn every_frame_of_a_trace_says_what_addr2line_says() {
+    let setup = Setup::new();
+    let mut kernel = setup.boot(&BINARIES.sim_kernel, &["maxcpus=3"]);
+    assert_eq!(
+        on_device(&kernel, &["load", &text(&setup.table)]).0,
+        Some(0)
+    );
+    let trace = kernel.command("sysrq w").expect("a trace");
+    let frames = frames(&trace);
+
+    let file = ElfFile::open(&BINARIES.sim_kernel).expect("the kernel");
+    let elf = file.parse().expect("an ELF file");
+    let root = extract(&elf, &Naming::default(), &ProgressBar::hidden())
+        .expect("rows")
+        .root;
+    let sections = gimli::DwarfSections::load(|id| elf.debug_section(id)).expect("DWARF");
+    let dwarf = sections.borrow(|section| gimli::EndianSlice::new(section, elf.endian()));
+    let context = addr2line::Context::from_dwarf(dwarf).expect("units");
+    let functions = functions();
+    let mut compared = 0;
+    for frame in &frames {
+        let (name, extent) = frame.symbol.rsplit_once("+0x").expect("an offset");
+        let offset = extent.split('/').next().expect("an offset");
+        let Some(Some(start)) = functions.get(name) else {
+            continue;
+        };
+        // The call before a return address; a RIP is not among these, it follows "RIP:".
+        let offset = u64::from_str_radix(offset, 16).expect("hexadecimal");
+        let location = context.find_location(start + offset - 1).expect("units");
+        let location = location.expect("a line for every call");
+        let path = lineinfo_cli::extract::paths::join([location.file.expect("a file")]);
+        let expected = format!("{}:{}", root.relative(&path), location.line.unwrap_or(0));
+        assert_eq!(
+            frame.location.as_deref(),
+            Some(&*expected),
+            "{}",
+            frame.symbol
+        );
+        compared += 1;
+    }
+    assert!(compared >= 15, "{compared} of {} frames", frames.len());
+    assert!(
+        frames.iter().any(|frame| {
+            let location = frame.location.as_deref().unwrap_or_default();
+            location.starts_with("sim-kernel/src/fs/read_write.rs:")
+        }),
+        "names are relative to the root of the sources"
+    );
+}
+
+#[test]
+fn every_encoding_loads_and_unloads_and_gives_its_pages_back() {
+    let setup = Setup::new();
+    let mut kernel = setup.boot(&BINARIES.sim_kernel, &["lineinfo=off"]);
+    let before = meminfo(&mut kernel);
+    for encoding in Encoding::ALL {
+        let table = text(&setup.directory.path().join(encoding.name()));
+        let image = text(&BINARIES.sim_kernel);
+        run(&["build", &image, "-o", &table, "--encoding", encoding.name()]);
+        assert_eq!(on_device(&kernel, &["load", &table]).0, Some(0));
+        let pages = fs::metadata(&table)
+            .expect("the table")
+            .len()
+            .div_ceil(4096);
+        let loaded = meminfo(&mut kernel);
+        assert_eq!(meminfo_kb(&loaded, "Lineinfo").unwrap(), pages * 4);
+        assert_eq!(kernel.resident_ram_kb().unwrap(), pages * 4, "{encoding}");
+        assert_eq!(on_device(&kernel, &["unload"]).0, Some(0));
+        assert_eq!(meminfo(&mut kernel), before);
+        assert_eq!(kernel.resident_ram_kb().unwrap(), 0);
+    }
+    let (code, said) = on_device(&kernel, &["unload"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("ENODATA"), "{said}");
+}
+
+#[test]
+fn look_ups_through_the_device_are_those_of_the_table() {
+    let setup = Setup::new();
+    let kernel = setup.boot(&BINARIES.sim_kernel, &["nokaslr"]);
+    on_device(&kernel, &["load", &text(&setup.table)]);
+    let slide = kernel.log.iter().find_map(|line| {
+        let (_, slide) = line.split_once("slid by 0x")?;
+        u64::from_str_radix(slide.trim(), 16).ok()
+    });
+    let functions = functions();
+    let (name, start) = functions
+        .iter()
+        .find(|(name, _)| name.ends_with("read_write::vfs_write"))
+        .expect("vfs_write has a symbol");
+    let start = start.expect("there is one vfs_write");
+    let in_file = run(&["lookup", &text(&setup.table), &format!("{start:#x}")]);
+    let slide = slide.expect("the log names the slide");
+    let at_run_time = run(&[
+        "lookup",
+        "--device",
+        &text(kernel.socket()),
+        &format!("{:#x}", start + slide),
+    ]);
+    let location = |line: &str| line.split(' ').nth(1).unwrap_or_default().to_owned();
+    assert_eq!(location(&at_run_time), location(&in_file), "{name}");
+    assert!(location(&in_file).starts_with("sim-kernel/src/fs/read_write.rs:"));
+}
+
+#[test]
+fn what_is_wrong_is_refused_and_the_old_table_stays() {
+    let setup = Setup::new();
+    let blob = fs::read(&setup.table).expect("the table");
+    let kernel = setup.boot(&BINARIES.sim_kernel, &["lineinfo.max=2M"]);
+    assert_eq!(
+        on_device(&kernel, &["load", &text(&setup.table)]).0,
+        Some(0)
+    );
+    let entries = |status: &str| {
+        let line = status.lines().find(|line| line.starts_with("entries:"));
+        line.expect("a table is loaded").to_owned()
+    };
+    let loaded = entries(&status(&kernel));
+
+    let mut flipped = blob.clone();
+    flipped[blob.len() / 2] ^= 0x10;
+    let mut version = blob.clone();
+    version[8] = 200;
+    lineinfo_core::writer::seal(&mut version);
+    let mut other_build = blob.clone();
+    other_build[57] ^= 1;
+    lineinfo_core::writer::seal(&mut other_build);
+    let mut too_large = blob.clone();
+    too_large[12..16].copy_from_slice(&(3_u32 << 20).to_le_bytes());
+    let trailing = [&blob[..], b"more"].concat();
+    let refused: [(&str, &[u8], i32, &str); 8] = [
+        ("flipped", &flipped, 4, "EBADMSG"),
+        ("truncated", &blob[..blob.len() - 1], 4, "ENOEXEC"),
+        ("header", &blob[..50], 4, "ENOEXEC"),
+        ("text", b"this is no table, but longer than a header is: ninety-six bytes, and then some more bytes after it", 4, "ENOEXEC"),
+        ("version", &version, 4, "version 200"),
+        ("build", &other_build, 4, "ESTALE"),
+        ("large", &too_large, 1, "EFBIG"),
+        ("trailing", &trailing, 4, "ENOEXEC"),
+    ];
+    for (name, bytes, exit_status, says) in refused {
+        let file = text(&setup.file(name, bytes));
+        let (code, said) = on_device(&kernel, &["load", &file]);
+        assert_eq!(code, Some(exit_status), "{name}: {said}");
+        assert!(said.contains(says), "{name}: {said}");
+        assert_eq!(entries(&status(&kernel)), loaded, "{name}");
+    }
+    let directory = text(setup.directory.path());
+    assert_eq!(on_device(&kernel, &["load", &directory]).0, Some(1));
+    assert_eq!(entries(&status(&kernel)), loaded);
+    // And it still takes what is right.
+    assert_eq!(
+        on_device(&kernel, &["load", &text(&setup.table)]).0,
+        Some(0)
+    );
+}
+
+#[test]
+fn never_means_never() {
+    let setup = Setup::new();
+    let kernel = setup.boot(&BINARIES.sim_kernel, &["lineinfo=never"]);
+    let (code, said) = on_device(&kernel, &["load", &text(&setup.table)]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("EPERM"), "{said}");
+    assert!(status(&kernel).contains("state: never"));
+}
+
+#[test]
+fn a_damaged_footer_never_stops_a_boot() {
+    let setup = Setup::new();
+    let blob = fs::read(&setup.table).expect("the table");
+    let image = setup.image(b"");
+    run(&["append", &text(&setup.table), "--to", &text(&image)]);
+    let whole = fs::read(&image).expect("the image");
+    let image_len = fs::metadata(&BINARIES.sim_kernel)
+        .expect("the kernel")
+        .len() as usize;
+    let behind = &whole[image_len..];
+
+    let mut flipped = behind.to_vec();
+    flipped[blob.len() / 2] ^= 1;
+    let mut huge = behind.to_vec();
+    let size_at = huge.len() - lineinfo_core::footer::SIZE;
+    huge[size_at..size_at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    let padded = [behind, &[0; 5000]].concat();
+    for (name, behind, expected) in [
+        ("whole", behind, "state: loaded"),
+        ("padded by a boot loader", &padded[..], "state: loaded"),
+        ("flipped", &flipped[..], "state: empty"),
+        ("huge", &huge[..], "state: empty"),
+        ("cut", &behind[..behind.len() - 1], "state: empty"),
+        ("nothing", b"", "state: empty"),
+    ] {
+        let image = setup.image(behind);
+        let kernel = setup.boot(&image, &["lineinfo=on"]);
+        assert!(status(&kernel).contains(expected), "{name}");
+        if expected == "state: empty" {
+            let why = kernel.log.iter().any(|line| line.contains("lineinfo: "));
+            assert!(why, "{name}: the log says why");
+        }
+    }
+}
