@@ -44,6 +44,14 @@ pub enum Error {
         /// What is wrong.
         source: gimli::Error,
     },
+    /// Line tables name files without end.
+    #[error("{}: {bytes} bytes of file names: damaged debug information; copy or build it again", path.display())]
+    Names {
+        /// The file.
+        path: PathBuf,
+        /// Length of all the names.
+        bytes: u64,
+    },
     /// An ELF file has no line tables.
     #[error(
         "{}: no .debug_line section: build it with debug information (CONFIG_DEBUG_INFO, -g), or name the file that has it (a -dbg package)",

@@ -180,15 +180,19 @@ pub fn verify(
             |context, batch| {
                 let context = context.as_ref().map_err(|source| failed(*source))?;
                 let base = identity.text_start;
-                let addresses = batch.offsets.iter().map(|offset| base + offset.0);
+                let addresses = batch
+                    .offsets
+                    .iter()
+                    .map(|offset| base.wrapping_add(offset.0));
                 let answers = match (&options.oracle, batch.section) {
                     (Some(program), None) => {
                         let addresses: Vec<_> = addresses.collect();
                         program.ask(asked, None, &addresses, bar)?
                     }
                     (Some(program), Some(section)) => {
-                        let offsets: Vec<_> =
-                            addresses.map(|address| address - section.address).collect();
+                        let offsets: Vec<_> = addresses
+                            .map(|address| address.wrapping_sub(section.address))
+                            .collect();
                         program.ask(asked, Some(&section.name), &offsets, bar)?
                     }
                     (None, _) => {
@@ -236,7 +240,7 @@ fn batches<'a>(
     };
     let mut rest = offsets;
     for section in sections {
-        let end = rest.partition_point(|offset| text_start + offset.0 < section.end());
+        let end = rest.partition_point(|offset| text_start.wrapping_add(offset.0) < section.end());
         let (inside, behind) = rest.split_at(end);
         cut(Some(section), inside);
         rest = behind;
@@ -307,7 +311,7 @@ fn row_ends(table: &Table<'_>) -> Vec<Offset> {
             }
             ends.push(Offset(start));
         }
-        ends.push(Offset(region.start.0 + u64::from(region.len) - 1));
+        ends.extend(Offset(region.start.0 + u64::from(region.len)).before());
     }
     ends.sort_unstable();
     ends.dedup();
@@ -343,7 +347,8 @@ impl Judge<'_> {
     ) -> Report {
         let mut report = Report::default();
         for (offset, answer) in offsets.iter().zip(answers) {
-            let address = self.identity.text_start + offset.0;
+            // A table of the same build-id may be of another layout all the same.
+            let address = self.identity.text_start.wrapping_add(offset.0);
             let ours = self.table.lookup(*offset).map(|found| found.to_string());
             let theirs = answer.map(|(file, line)| {
                 let file = self.naming.path([file.as_str()]);

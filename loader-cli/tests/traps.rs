@@ -233,6 +233,30 @@ fn paths_come_from_dwarf_and_not_from_the_names_of_directories() {
 }
 
 #[test]
+fn names_without_end_are_an_error_and_not_much_memory() {
+    let long = "x".repeat(1 << 20);
+    let files: Vec<String> = (0..600).map(|file| format!("{file}.c")).collect();
+    let rows: Vec<_> = (0..)
+        .zip(&files)
+        .map(|(at, file)| (at, &file[..], 1))
+        .collect();
+    let sequences = [SequenceSpec {
+        section: 0,
+        rows: &rows,
+        len: 600,
+    }];
+    let unit = UnitSpec {
+        version: 5,
+        comp_dir: &long,
+        name: "a.c",
+        sequences: &sequences,
+    };
+    let error = extract_from(&object(X86_64, &[(".text", 600)], &[unit]));
+    let error = error.expect_err("600 names of a megabyte").to_string();
+    assert!(error.contains("bytes of file names"), "{error}");
+}
+
+#[test]
 fn damaged_line_tables_are_an_error_or_a_table() {
     let file = module(X86_64, 5);
     let mut refused = 0;

@@ -173,7 +173,8 @@ fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
         if !sh_flags.contains(elf::SHF_ALLOC) || section.size() == 0 {
             continue;
         }
-        size_bytes += section.file_range().map_or(0, |(_, size)| size);
+        let in_file = section.file_range().map_or(0, |(_, size)| size);
+        size_bytes = size_bytes.saturating_add(in_file);
         if !sh_flags.contains(elf::SHF_EXECINSTR) {
             continue;
         }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use gimli::{
     DebugLineOffset, DwarfSections, EndianSlice, FileEntry, LineProgramHeader, Reader,
@@ -56,6 +57,10 @@ pub(super) fn run(
     naming: &Naming,
     bar: &ProgressBar,
 ) -> Result<Vec<Program>, Error> {
+    let names = Names {
+        naming,
+        bytes: AtomicU64::new(0),
+    };
     // The file itself is not shared with the threads.
     let (path, endian, address_size) = (elf.dwarf_path(), elf.endian(), elf.address_size());
     let failed = |source| Error::Dwarf {
@@ -81,7 +86,7 @@ pub(super) fn run(
     let dwarf = sections.borrow(|section| EndianSlice::new(section, endian));
     let directories = unit_directories(&dwarf).map_err(failed)?;
 
-    offsets
+    let programs = offsets
         .par_iter()
         .map(|program| {
             let (comp_dir, name) = directories.get(&program.offset).copied().unzip();
@@ -93,11 +98,40 @@ pub(super) fn run(
                     comp_dir,
                     name,
                 )
-                .and_then(|program| Program::read(&dwarf, naming, program));
+                .and_then(|program| Program::read(&dwarf, &names, program));
             bar.inc(program.size as u64);
             read.map_err(failed)
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    match names.bytes.into_inner() {
+        bytes if bytes > NAMES_MAX_BYTES => Err(Error::Names {
+            path: path.to_owned(),
+            bytes,
+        }),
+        _ => Ok(programs),
+    }
+}
+
+/// What the names of a large kernel's files take, a hundred times over: each unit names all of its
+/// headers. Damaged tables can name one string of megabytes thousands of times.
+const NAMES_MAX_BYTES: u64 = 1 << 29;
+
+/// Makes names, as long as there is room for them.
+struct Names<'a> {
+    naming: &'a Naming,
+    /// Of all names that were asked for.
+    bytes: AtomicU64,
+}
+
+impl Names<'_> {
+    fn path<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> String {
+        let path = self.naming.path(parts);
+        let len = path.len() as u64;
+        if self.bytes.fetch_add(len, Ordering::Relaxed) + len > NAMES_MAX_BYTES {
+            return String::new();
+        }
+        path
+    }
 }
 
 struct ProgramOffset {
@@ -156,11 +190,11 @@ fn unit_directories<'a>(
 impl Program {
     fn read<'a>(
         dwarf: &Dwarf<'a>,
-        naming: &Naming,
+        names: &Names<'_>,
         program: gimli::IncompleteLineProgram<Slice<'a>>,
     ) -> gimli::Result<Self> {
         let mut read = Self {
-            unit: unit_paths(dwarf, naming, program.header())?,
+            unit: unit_paths(dwarf, names, program.header())?,
             files: Vec::new(),
             sequences: Vec::new(),
             rows_read: 0,
@@ -186,7 +220,7 @@ impl Program {
                 None => {
                     let file = read.files.len() as u32;
                     read.files
-                        .push(file_name(dwarf, naming, header, row.file_index())?);
+                        .push(file_name(dwarf, names, header, row.file_index())?);
                     file_indices.insert(row.file_index(), file);
                     file
                 }
@@ -223,7 +257,7 @@ impl Sequence {
 /// Compilation directory, primary file and directories, as the header has them.
 fn unit_paths<'a>(
     dwarf: &Dwarf<'a>,
-    naming: &Naming,
+    names: &Names<'_>,
     header: &LineProgramHeader<Slice<'a>>,
 ) -> gimli::Result<Option<UnitPaths>> {
     let comp_dir = text(dwarf, header.directory(0))?;
@@ -237,13 +271,13 @@ fn unit_paths<'a>(
         .iter()
         .map(|directory| {
             let directory = text(dwarf, Some(*directory))?;
-            Ok(naming.path([comp_dir.as_ref(), directory.as_ref()]))
+            Ok(names.path([comp_dir.as_ref(), directory.as_ref()]))
         })
         .collect::<gimli::Result<_>>()?;
     Ok(Some(UnitPaths {
-        primary: file_name(dwarf, naming, header, 0)?,
+        primary: file_name(dwarf, names, header, 0)?,
         spelled: join([directory.as_ref(), name.as_ref()]),
-        comp_dir: naming.path([comp_dir.as_ref()]),
+        comp_dir: names.path([comp_dir.as_ref()]),
         directories,
     }))
 }
@@ -251,7 +285,7 @@ fn unit_paths<'a>(
 /// A file of the program's table: compilation directory, directory and name joined.
 fn file_name<'a>(
     dwarf: &Dwarf<'a>,
-    naming: &Naming,
+    names: &Names<'_>,
     header: &LineProgramHeader<Slice<'a>>,
     file: u64,
 ) -> gimli::Result<String> {
@@ -261,7 +295,7 @@ fn file_name<'a>(
     };
     let comp_dir = text(dwarf, header.directory(0))?;
     let (directory, name) = file_parts(dwarf, header, entry)?;
-    Ok(naming.path([comp_dir.as_ref(), directory.as_ref(), name.as_ref()]))
+    Ok(names.path([comp_dir.as_ref(), directory.as_ref(), name.as_ref()]))
 }
 
 /// Directory and name of a file.

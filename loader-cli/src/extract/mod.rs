@@ -200,8 +200,10 @@ fn rows_of(
         let mut indices = vec![None; program.files.len()];
         for (position, row) in sequence.rows.iter().enumerate() {
             let next = sequence.rows.get(position + 1);
-            let ends = next.map_or(end, |next| sequence.start + u64::from(next.start));
-            let start = (sequence.start + u64::from(row.start)).max(covered);
+            // Rows of damaged tables may lie beyond the end of the address space.
+            let address = |row: &lines::LineRow| sequence.start.saturating_add(row.start.into());
+            let ends = next.map_or(end, address);
+            let start = address(row).max(covered);
             // Wholly inside an earlier sequence, or behind the end of the section.
             if ends <= start || start >= end {
                 continue;
