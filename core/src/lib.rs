@@ -137,6 +137,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod blob;
+#[cfg(feature = "alloc")]
+pub mod calls;
 pub mod encoding;
 mod error;
 mod files;

@@ -40,13 +40,13 @@ pub struct Layout {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
 }
 
 impl Span {
     fn of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        bytes.get(self.start..self.end).unwrap_or(&[])
+        bytes.get(index(self.start)..index(self.end)).unwrap_or(&[])
     }
 }
 
@@ -253,6 +253,19 @@ impl<'a> Table<'a> {
     }
 
     fn locate(&self, offset: Offset, approximate: bool) -> Option<Location<'a>> {
+        let row = self.row_at(offset)?;
+        Some(Location {
+            file: self.file(row.file)?,
+            line: row.line,
+            approximate,
+        })
+    }
+
+    /// The row that says something of `offset`.
+    ///
+    /// Not inlined: whoever prints the location must not have the decoder on its stack as well.
+    #[inline(never)]
+    fn row_at(&self, offset: Offset) -> Option<Row> {
         let regions = self.region_entries();
         let after = regions.partition_point(|region| region.start.get() <= offset.0);
         let entry = regions.get(after.checked_sub(1)?)?;
@@ -263,14 +276,7 @@ impl<'a> Table<'a> {
         let row = self
             .region_table(entry)?
             .find(self.layout.encoding, target)?;
-        if row.is_gap() {
-            return None;
-        }
-        Some(Location {
-            file: self.file(row.file)?,
-            line: row.line,
-            approximate,
-        })
+        (!row.is_gap()).then_some(row)
     }
 
     fn region_entries(&self) -> &'a [RegionEntry] {
@@ -314,7 +320,7 @@ impl<'a> Table<'a> {
         }
         Err(Error::Malformed {
             part: "model",
-            offset: wide(span.start),
+            offset: span.start.into(),
             expected: "hot pairs and codes in a packed table, nothing in others",
             found: wide(span.of(self.bytes).len()),
         })
@@ -327,7 +333,7 @@ impl<'a> Table<'a> {
             u32::from(entry.name_len.get()),
         )?;
         let table_start =
-            wide(self.layout.rows.start).checked_add(u64::from(entry.table_offset.get()))?;
+            u64::from(self.layout.rows.start).checked_add(u64::from(entry.table_offset.get()))?;
         Some(RegionView {
             name: core::str::from_utf8(name).ok()?,
             start: Offset(entry.start.get()),
@@ -342,11 +348,11 @@ impl<'a> Table<'a> {
         let span = self.layout.files;
         let files = self.file_section().ok_or(Error::Malformed {
             part: "files",
-            offset: wide(span.start),
+            offset: span.start.into(),
             expected: "the end of every name",
             found: u64::from(self.layout.files()),
         })?;
-        files.check().map_err(fault_in("files", span.start))
+        files.check().map_err(fault_in("files", span.start.into()))
     }
 
     fn check_regions(&self) -> Result<(), Error> {
@@ -356,7 +362,7 @@ impl<'a> Table<'a> {
         for (position, entry) in self.region_entries().iter().enumerate() {
             let at = position
                 .saturating_mul(size_of::<RegionEntry>())
-                .saturating_add(self.layout.regions.start);
+                .saturating_add(index(self.layout.regions.start));
             let malformed = |expected, found| Error::Malformed {
                 part: "regions",
                 offset: wide(at),
@@ -397,15 +403,14 @@ impl<'a> Table<'a> {
                 )
             })?;
             table_end = table_end.saturating_add(entry.table_size.get());
-            let table_start = usize::try_from(view.table.start).unwrap_or(usize::MAX);
             table
                 .check(self.layout.encoding)
-                .map_err(fault_in("rows", table_start))?;
+                .map_err(fault_in("rows", view.table.start))?;
             rows = rows.saturating_add(u64::from(entry.rows.get()));
         }
         let malformed = |expected, found| Error::Malformed {
             part: "regions",
-            offset: wide(self.layout.regions.start),
+            offset: self.layout.regions.start.into(),
             expected,
             found,
         };
@@ -577,7 +582,10 @@ impl Layout {
                 SectionKind::Files => &mut self.files,
                 SectionKind::Rows => &mut self.rows,
                 SectionKind::Model => &mut self.model,
-            } = Span { start, end };
+            } = Span {
+                start: entry.offset.get(),
+                end: entry.offset.get().saturating_add(entry.size.get()),
+            };
         }
         if end != bytes.len() {
             return Err(malformed(
@@ -611,10 +619,10 @@ fn slice(bytes: &[u8], offset: u32, size: u32) -> Option<&[u8]> {
     bytes.get(index(offset)..)?.get(..index(size))
 }
 
-fn fault_in(part: &'static str, base: usize) -> impl Fn(Fault) -> Error {
+fn fault_in(part: &'static str, base: u64) -> impl Fn(Fault) -> Error {
     move |fault| Error::Malformed {
         part,
-        offset: wide(base.saturating_add(fault.at)),
+        offset: base.saturating_add(wide(fault.at)),
         expected: fault.expected,
         found: fault.found,
     }

@@ -22,6 +22,8 @@ use crate::index;
 
 /// Longest code of a number, in bits.
 pub(super) const NUMBER_BITS: u32 = 10;
+/// Raw bits of an escape.
+const ESCAPE_BITS: u32 = 31;
 /// Bits that index the root table of a token code.
 pub(super) const ROOT_BITS: u32 = 7;
 /// Entries of a root table.
@@ -50,6 +52,23 @@ impl<'a> NumberCode<'a> {
     /// Reads a number from a stream that has been filled; takes at most 41 bits.
     #[inline(always)]
     pub(super) fn read<const BACKWARD: bool>(&self, bits: &mut Bits<'_, BACKWARD>) -> Option<u32> {
+        self.read_raw(bits).map(|(number, _)| number)
+    }
+
+    /// Reads a length as a number and the binary logarithm of what it counts: units, but bytes
+    /// behind an escape.
+    #[inline(always)]
+    pub(super) fn read_length(
+        &self,
+        bits: &mut Bits<'_, false>,
+        unit_bits: u32,
+    ) -> Option<(u32, u32)> {
+        let (number, raw) = self.read_raw(bits)?;
+        Some((number, if raw == ESCAPE_BITS { 0 } else { unit_bits }))
+    }
+
+    #[inline(always)]
+    fn read_raw<const BACKWARD: bool>(&self, bits: &mut Bits<'_, BACKWARD>) -> Option<(u32, u32)> {
         let entry = self.table.get(index(bits.peek(self.bits)))?.get();
         let code = u32::from(entry & 15);
         if code == 0 {
@@ -57,11 +76,8 @@ impl<'a> NumberCode<'a> {
         }
         bits.take(code);
         let raw = u32::from(entry >> 4 & 31);
-        Some(
-            u32::from(entry >> 9)
-                .wrapping_shl(raw)
-                .wrapping_add(bits.number(raw)),
-        )
+        let head = u32::from(entry >> 9).wrapping_shl(raw);
+        Some((head.wrapping_add(bits.number(raw)), raw))
     }
 }
 

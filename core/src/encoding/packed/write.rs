@@ -10,6 +10,7 @@
 
 mod blocks;
 mod cluster;
+pub(crate) use self::cluster::log2;
 mod coder;
 mod huffman;
 
@@ -22,7 +23,7 @@ use zerocopy::byteorder::little_endian::U16;
 use self::blocks::Cut;
 use self::cluster::Histogram;
 use self::coder::{COLD, Coder, Costs, Dictionary, Entry, Sink};
-use self::coder::{ESCAPE, NUMBER_SYMBOLS, number_head, number_symbol};
+use self::coder::{ESCAPE, NUMBER_SYMBOLS, escape, number_head, number_symbol};
 use super::bits::BitVec;
 use super::codes::{NUMBER_BITS, POOL_UNIT, ROOT_SIZE, TOKEN_BITS};
 use super::directory::{ALIGN_BITS, DirectoryHeader, MANY_BLOCKS, ONE_BLOCK, Page, record_bits};
@@ -52,7 +53,7 @@ const HOT_CLASSES_MAX: usize = 32;
 /// What a class costs, in bits: its contexts, and its share in other codes.
 const HOT_CLASS_PRICE: f32 = 1000.0;
 /// What one of the built-in token codes is worth: they are in every kernel, needed or not.
-const BUILT_IN_PRICE: f32 = 60_000.0;
+const BUILT_IN_PRICE: f32 = 25_000.0;
 /// Entries below which codes of its own cannot pay for a table.
 const SMALL: usize = 4_000;
 
@@ -162,11 +163,7 @@ impl Region {
 impl Job {
     fn new(sources: &[Source<'_>], headers: u32, block: u32) -> Option<Self> {
         let rows: Vec<Vec<Row>> = sources.iter().map(|s| canonical(s.rows)).collect();
-        let starts = rows.iter().flatten().map(|row| row.start);
-        let unit_bits = starts
-            .fold(0, |all, start| all | start)
-            .trailing_zeros()
-            .min(ALIGN_BITS);
+        let unit_bits = unit_bits(rows.iter().flatten().map(|row| row.start));
         let mut regions = Vec::new();
         for (source, rows) in sources.iter().zip(&rows) {
             let mut entries = Vec::with_capacity(rows.len() + 1);
@@ -174,7 +171,7 @@ impl Job {
             let ends = rows.iter().skip(1).map(|row| row.start).chain([end]);
             let push = |entries: &mut Vec<Entry>, length: u32, place| {
                 entries.push(Entry {
-                    length: length >> unit_bits,
+                    length,
                     place,
                     hot: COLD,
                 });
@@ -229,6 +226,7 @@ impl Job {
             costs,
             dictionary: &Dictionary::default(),
             headers: self.headers,
+            unit_bits: self.unit_bits,
         };
         let region = |entries: &Vec<Entry>| {
             let mut collect = Collect(vec![0.0; entries.len()]);
@@ -248,8 +246,7 @@ impl Job {
                 }
             };
             let scores: Vec<f32> = entries.iter().zip(costs).map(score).collect();
-            let (entries, cuts) =
-                blocks::cut(entries, &scores, self.block, self.page_bits, self.unit_bits)?;
+            let (entries, cuts) = blocks::cut(entries, &scores, self.block, self.page_bits)?;
             let guesses = guesses(&entries, &cuts, self.page_bits);
             Some(Region {
                 entries,
@@ -347,6 +344,7 @@ impl Job {
             costs,
             dictionary,
             headers: self.headers,
+            unit_bits: self.unit_bits,
         };
         let mut seen = Vec::new();
         for region in regions {
@@ -379,12 +377,13 @@ impl Job {
             costs,
             dictionary,
             headers: self.headers,
+            unit_bits: self.unit_bits,
         };
         for region in regions {
             for cut in &region.cuts {
                 let entries = &region.entries[cut.entries.clone()];
                 for entry in entries {
-                    counts.number(LENGTH, entry.length);
+                    counts.length(entry.length, self.unit_bits);
                 }
                 coder.block(region.guess(cut), entries, &mut counts);
             }
@@ -419,6 +418,7 @@ impl Job {
             costs,
             dictionary,
             headers: self.headers,
+            unit_bits: self.unit_bits,
         };
         let mut tables = Vec::new();
         for ((region, rows), len) in regions.iter().zip(&self.rows).zip(&self.lens) {
@@ -448,6 +448,21 @@ fn classless(cluster_of: &[u8], hot_classes: u8) -> Vec<u8> {
     let hot = &hot[..recent::CONTEXTS_OF_CLASS];
     let hot = core::iter::repeat_n(hot, hot_classes.into()).flatten();
     fixed.iter().chain(hot).copied().collect()
+}
+
+/// The unit of lengths: the largest of which nearly all starts are multiples, and not by chance.
+fn unit_bits(starts: impl Iterator<Item = u32> + Clone) -> u32 {
+    let of = |bits: u32| {
+        starts
+            .clone()
+            .filter(move |start| start.trailing_zeros() >= bits)
+    };
+    let all = starts.clone().count();
+    let nearly_all = all - all / 32;
+    (1..=ALIGN_BITS)
+        .rev()
+        .find(|bits| all >= 64 && of(*bits).count() >= nearly_all)
+        .unwrap_or(0)
 }
 
 fn number_hot_pairs(dictionary: &Dictionary, regions: &mut [Vec<Entry>]) {
@@ -618,6 +633,16 @@ impl Counts {
     }
 }
 
+impl Counts {
+    fn length(&mut self, length: u32, unit_bits: u32) {
+        if length.trailing_zeros() >= unit_bits {
+            self.number(LENGTH, length >> unit_bits);
+        } else {
+            self.numbers[LENGTH][escape(length)] += 1;
+        }
+    }
+}
+
 impl Sink for Counts {
     fn token(&mut self, context: usize, symbol: u16, behind: u32) {
         if behind != COLD {
@@ -753,7 +778,7 @@ impl Codes {
     fn read(bytes: &[u8]) -> Option<Self> {
         let codes = super::model::Codes::new(bytes)?;
         let mut numbers = Vec::new();
-        for code in &codes.numbers {
+        for code in (0..NUMBERS).map(|kind| codes.number(kind)) {
             let mut lengths = vec![0; NUMBER_SYMBOLS];
             for entry in code.entries() {
                 let symbol = (0..NUMBER_SYMBOLS).find(|s| number_head(*s) == entry & !15)?;
@@ -770,7 +795,7 @@ impl Codes {
             tokens.push(lengths);
         }
         Some(Self {
-            hot_classes: codes.hot_classes,
+            hot_classes: 1,
             cluster_of: codes.cluster_of.to_vec(),
             tokens,
             numbers,
@@ -811,7 +836,7 @@ impl<'a> BlockWriter<'a> {
         self.forward.clear();
         self.backward.clear();
         for entry in entries {
-            let bits = self.number_bits(LENGTH, entry.length);
+            let bits = self.length_bits(entry.length, coder.unit_bits);
             bits.iter()
                 .for_each(|(value, count)| self.forward.push(*value, *count));
         }
@@ -819,16 +844,32 @@ impl<'a> BlockWriter<'a> {
         self.forward.join(&self.backward)
     }
 
+    /// The code of a length: in units, or by an escape in bytes.
+    fn length_bits(&self, length: u32, unit_bits: u32) -> [(u64, u32); 2] {
+        let (symbol, _, _) = number_symbol(length >> unit_bits);
+        if length.trailing_zeros() >= unit_bits && self.codes.numbers[LENGTH][symbol] > 0 {
+            self.number_bits(LENGTH, length >> unit_bits)
+        } else {
+            self.escape_bits(LENGTH, length)
+        }
+    }
+
+    fn escape_bits(&self, kind: usize, value: u32) -> [(u64, u32); 2] {
+        let escape = escape(value);
+        let code = self.numbers[kind][escape].into();
+        let length = self.codes.numbers[kind][escape].into();
+        [(code, length), (u64::from(value & 0x7fff_ffff), 31)]
+    }
+
     /// The code of a number and its raw bits.
     fn number_bits(&self, kind: usize, value: u32) -> [(u64, u32); 2] {
         let (symbol, raw, raw_bits) = number_symbol(value);
         let lengths = &self.codes.numbers[kind];
-        let code = |symbol: usize| (self.numbers[kind][symbol].into(), lengths[symbol].into());
         if lengths[symbol] == 0 {
-            let escape = if value >> 31 == 0 { ESCAPE } else { ESCAPE + 1 };
-            return [code(escape), (u64::from(value & 0x7fff_ffff), 31)];
+            return self.escape_bits(kind, value);
         }
-        [code(symbol), (raw.into(), raw_bits)]
+        let code = (self.numbers[kind][symbol].into(), lengths[symbol].into());
+        [code, (raw.into(), raw_bits)]
     }
 }
 

@@ -26,7 +26,6 @@ struct Size {
     most: usize,
     /// In bytes of text.
     reach: u64,
-    unit_bits: u32,
 }
 
 /// Cuts the entries of a region into blocks of about `wanted`; splits those that reach across a
@@ -36,7 +35,6 @@ pub(super) fn cut(
     costs: &[f32],
     wanted: u32,
     page_bits: u32,
-    unit_bits: u32,
 ) -> Option<(Vec<Entry>, Vec<Cut>)> {
     let wanted = crate::index(wanted);
     let size = Size {
@@ -44,7 +42,6 @@ pub(super) fn cut(
         most: (wanted * 13 / 10).max(1),
         // Entries that cannot be cut go beyond it, up to a few pages.
         reach: u64::from(BACK_MAX - 16) << page_bits,
-        unit_bits,
     };
     let mut splitter = Splitter {
         entries,
@@ -56,7 +53,7 @@ pub(super) fn cut(
     let mut start = 0_u32;
     while splitter.next < entries.len() {
         let end = splitter.block_end(start, costs, &size);
-        start = splitter.emit(start, end, unit_bits)?;
+        start = splitter.emit(start, end)?;
     }
     Some((splitter.out, splitter.cuts))
 }
@@ -70,7 +67,7 @@ struct End {
 
 struct Splitter<'a> {
     entries: &'a [Entry],
-    /// The entry at which the next block begins, and how much of it, in units, is in the block
+    /// The entry at which the next block begins, and how much of it, in bytes, is in the block
     /// before.
     next: usize,
     cut_off: u32,
@@ -109,7 +106,7 @@ impl Splitter<'_> {
                 break;
             }
             let cut_off = if count == 0 { self.cut_off } else { 0 };
-            let end = address + self.length(entry, cut_off, size.unit_bits);
+            let end = address + self.length(entry, cut_off);
             // The first multiple of 16 behind the entry's start: a cut within it, if need be.
             let inside = (address + 1).next_multiple_of(ALIGN);
             if inside < end && count >= size.least {
@@ -135,17 +132,17 @@ impl Splitter<'_> {
         best.map(|(_, end)| end).or(within).unwrap_or(all)
     }
 
-    /// The length of an entry without its first units, in bytes.
-    fn length(&self, entry: usize, cut_off: u32, unit_bits: u32) -> u64 {
-        u64::from(self.entries[entry].length - cut_off) << unit_bits
+    /// The length of an entry without its first bytes.
+    fn length(&self, entry: usize, cut_off: u32) -> u64 {
+        u64::from(self.entries[entry].length - cut_off)
     }
 
     /// Puts out the entries up to `end`, and gives the address behind them.
-    fn emit(&mut self, start: u32, end: End, unit_bits: u32) -> Option<u32> {
+    fn emit(&mut self, start: u32, end: End) -> Option<u32> {
         let from = self.out.len();
         let mut address = u64::from(start);
         while self.next < self.entries.len() && self.next < end.entry {
-            let length = self.length(self.next, self.cut_off, unit_bits);
+            let length = self.length(self.next, self.cut_off);
             let mut entry = self.entries[self.next];
             entry.length -= self.cut_off;
             self.out.push(entry);
@@ -155,7 +152,7 @@ impl Splitter<'_> {
         }
         if self.next < self.entries.len() && end.address > address {
             let mut entry = self.entries[self.next];
-            entry.length = u32::try_from((end.address - address) >> unit_bits).ok()?;
+            entry.length = u32::try_from(end.address - address).ok()?;
             self.cut_off += entry.length;
             self.out.push(entry);
             address = end.address;

@@ -161,7 +161,7 @@ pub(super) const fn as_f32(count: u32) -> f32 {
 /// Binary logarithm of a positive number, to about three digits: `core` has none.
 ///
 /// The exponent, and a polynomial for the mantissa.
-pub(super) fn log2(value: f32) -> f32 {
+pub(crate) fn log2(value: f32) -> f32 {
     let bits = value.to_bits();
     let exponent = as_f32(bits >> 23) - 127.0;
     let x = f32::from_bits(bits & 0x7f_ffff | 0x3f80_0000) - 1.0;

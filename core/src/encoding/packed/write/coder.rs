@@ -15,7 +15,7 @@ pub(super) const COLD: u32 = u32::MAX;
 /// A piece of text and the place it came from (line 0: a gap).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
-    /// In units.
+    /// In bytes of text.
     pub(super) length: u32,
     pub(super) place: Place,
     /// Index of the place among the hot pairs, or [`COLD`].
@@ -27,6 +27,11 @@ pub(super) struct Entry {
 pub(super) const NUMBER_SYMBOLS: usize = 64 + 26 * 4 + 2;
 /// The escape for numbers below 2^31; the one for larger ones follows.
 pub(super) const ESCAPE: usize = NUMBER_SYMBOLS - 2;
+
+/// The escape that a number needs.
+pub(super) const fn escape(value: u32) -> usize {
+    if value >> 31 == 0 { ESCAPE } else { ESCAPE + 1 }
+}
 
 /// The symbol of a number, its raw bits, and how many they are.
 pub(super) fn number_symbol(value: u32) -> (usize, u32, u32) {
@@ -110,8 +115,7 @@ impl Costs {
     pub(super) fn number(&self, kind: usize, value: u32) -> f32 {
         let (symbol, _, _) = number_symbol(value);
         let costs = &self.numbers[kind];
-        let escape = if value >> 31 == 0 { ESCAPE } else { ESCAPE + 1 };
-        costs[symbol].min(costs[escape])
+        costs[symbol].min(costs[escape(value)])
     }
 }
 
@@ -147,6 +151,7 @@ pub(super) struct Coder<'a> {
     pub(super) costs: &'a Costs,
     pub(super) dictionary: &'a Dictionary,
     pub(super) headers: u32,
+    pub(super) unit_bits: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -176,7 +181,8 @@ impl Coder<'_> {
         let mut hot = COLD;
         let mut named = COLD;
         for (index, entry) in rest.iter().enumerate() {
-            let context = recent.context(self.headers, length_class(entry.length));
+            let context =
+                recent.context(self.headers, length_class(entry.length >> self.unit_bits));
             let choice = self.choose(&recent, hot, entry, context);
             sink.token(context, choice.symbol, named);
             let before = hot;
