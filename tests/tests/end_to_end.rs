@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use indicatif::ProgressBar;
 use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::extract;
+use lineinfo_cli::extract::paths::Naming;
 use lineinfo_core::blob::Encoding;
 use lineinfo_tests::{Binaries, Kernel, frames, meminfo_kb, stdout_of};
 use object::{Object, ObjectSymbol};
@@ -112,7 +113,7 @@ fn every_frame_of_a_trace_says_what_addr2line_says() {
 
     let file = ElfFile::open(&BINARIES.sim_kernel).expect("the kernel");
     let elf = file.parse().expect("an ELF file");
-    let root = extract(&elf, None, &ProgressBar::hidden())
+    let root = extract(&elf, &Naming::default(), &ProgressBar::hidden())
         .expect("rows")
         .root;
     let sections = gimli::DwarfSections::load(|id| elf.debug_section(id)).expect("DWARF");
