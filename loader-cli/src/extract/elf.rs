@@ -217,10 +217,12 @@ struct HeaderFields {
     headers: u64,
     header_size: usize,
     /// From the start of a header.
+    kind: usize,
+    /// From the start of a header.
     address: usize,
     /// From the start of a header.
     size: usize,
-    /// Length of either field.
+    /// Length of address and size.
     width: usize,
 }
 
@@ -289,18 +291,20 @@ impl<'a> Elf<'a> {
         let copy = NamedTempFile::new().map_err(Error::io(std::env::temp_dir()))?;
         std::fs::copy(dwarf.path, copy.path()).map_err(Error::io(copy.path()))?;
         let fields = dwarf.header_fields();
-        let mut patches: Vec<_> = dwarf
-            .identity
-            .text
-            .iter()
-            .filter(|_| dwarf.identity.relocatable)
-            .map(|text| (text.index, fields.address, text.address))
-            .collect();
+        let mut patches = Vec::new();
+        if dwarf.identity.relocatable {
+            for text in &dwarf.identity.text {
+                patches.push((text.index, fields.address, text.address, fields.width));
+                // Text that a debug file has left out would not be taken for text.
+                let kind = elf::SHT_PROGBITS.0.into();
+                patches.push((text.index, fields.kind, kind, size_of::<u32>()));
+            }
+        }
         let ranges = dwarf.file.section_by_name(SectionId::DebugAranges.name());
-        patches.extend(ranges.map(|ranges| (ranges.index(), fields.size, 0)));
-        for (section, field, value) in patches {
+        patches.extend(ranges.map(|ranges| (ranges.index(), fields.size, 0, fields.width)));
+        for (section, field, value, width) in patches {
             let mut bytes = value.to_le_bytes();
-            let bytes = &mut bytes[..fields.width];
+            let bytes = &mut bytes[..width];
             if !dwarf.file.is_little_endian() {
                 bytes.reverse();
             }
@@ -319,6 +323,7 @@ impl<'a> Elf<'a> {
             object::File::Elf32(file) => HeaderFields {
                 headers: file.elf_header().e_shoff(file.endian()).into(),
                 header_size: size_of::<Header32>(),
+                kind: offset_of!(Header32, sh_type),
                 address: offset_of!(Header32, sh_addr),
                 size: offset_of!(Header32, sh_size),
                 width: 4,
@@ -326,6 +331,7 @@ impl<'a> Elf<'a> {
             object::File::Elf64(file) => HeaderFields {
                 headers: file.elf_header().e_shoff(file.endian()),
                 header_size: size_of::<Header64>(),
+                kind: offset_of!(Header64, sh_type),
                 address: offset_of!(Header64, sh_addr),
                 size: offset_of!(Header64, sh_size),
                 width: 8,
