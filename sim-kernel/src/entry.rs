@@ -49,6 +49,11 @@ pub(crate) enum Syscall<'a> {
         /// Its argument, there and back.
         argument: &'a mut [u8],
     },
+    /// Closes a descriptor of a file that has others.
+    Flush {
+        /// A descriptor.
+        fd: usize,
+    },
     /// Closes a file.
     Close {
         /// A descriptor.
@@ -69,6 +74,7 @@ pub(crate) fn do_syscall_64(task: &mut Task, call: Syscall<'_>) -> Result<usize,
             request,
             argument,
         } => ioctl::ksys_ioctl(task, fd, request, argument),
+        Syscall::Flush { fd } => open::ksys_flush(task, fd),
         Syscall::Close { fd } => open::ksys_close(task, fd),
     })
 }

@@ -59,6 +59,7 @@ use anyhow::Context;
 use clap::Parser;
 
 use host::door::Door;
+use host::mount::Mount;
 use host::options::{self, Options};
 use host::{kaslr, power};
 use init::cmdline::CommandLine;
@@ -103,9 +104,11 @@ fn prepare() -> anyhow::Result<Boot> {
     };
     power::install_button().context("cannot wait for signals")?;
     let door = options.socket.as_deref().map(Door::bind).transpose()?;
+    let mount = options.mount.as_deref().map(Mount::check).transpose()?;
     Ok(Boot {
         command_line,
         input,
         door,
+        mount,
     })
 }

@@ -10,6 +10,7 @@ use crate::machine::syscall;
 pub(crate) const NODE: Node = Node {
     path: "/dev/console",
     permissions: 0o600,
+    driver_decides: false,
     open: |_, _| Ok(Box::new(Console)),
 };
 

@@ -17,10 +17,12 @@ pub(crate) const NODES: &[Node] = &[
     text_file("/proc/cmdline", |_, _| open_text(cmdline_proc_show)),
     text_file("/proc/kallsyms", |_, _| open_text(kallsyms_show)),
     text_file("/proc/meminfo", |_, _| open_text(meminfo_proc_show)),
+    text_file("/proc/modules", |_, _| open_text(modules_show)),
     text_file("/proc/uptime", |_, _| open_text(uptime_proc_show)),
     Node {
         path: "/proc/sysrq-trigger",
         permissions: 0o200,
+        driver_decides: false,
         open: |_, _| {
             Ok(Box::new(ProcFile {
                 show: None,
@@ -31,20 +33,24 @@ pub(crate) const NODES: &[Node] = &[
     },
 ];
 
-type Show = fn() -> String;
+/// Makes the text of a file.
+pub(crate) type Show = fn() -> String;
 type Store = fn(&[u8]) -> Result<usize, Errno>;
 type Open = fn(Credentials, OpenMode) -> Result<Box<dyn FileOperations>, Errno>;
 
-const fn text_file(path: &'static str, open: Open) -> Node {
+/// A file that anybody may read.
+pub(crate) const fn text_file(path: &'static str, open: Open) -> Node {
     Node {
         path,
         permissions: 0o444,
+        driver_decides: false,
         open,
     }
 }
 
+/// Opens a file whose text is made by `show`.
 #[expect(clippy::unnecessary_wraps, reason = "it is the end of an `open`")]
-fn open_text(show: Show) -> Result<Box<dyn FileOperations>, Errno> {
+pub(crate) fn open_text(show: Show) -> Result<Box<dyn FileOperations>, Errno> {
     Ok(Box::new(ProcFile {
         show: Some(show),
         store: None,
@@ -88,6 +94,11 @@ fn kallsyms_show() -> String {
 
 fn meminfo_proc_show() -> String {
     MemInfo::now().to_string()
+}
+
+/// One line a loaded module; there are none.
+fn modules_show() -> String {
+    String::new()
 }
 
 fn uptime_proc_show() -> String {

@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Unix socket behind which /dev/lineinfo can be reached
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+    /// Directory to mount the kernel's files on
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mount: Option<PathBuf>,
     /// File with commands for init, instead of standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) script: Option<PathBuf>,

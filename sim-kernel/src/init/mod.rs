@@ -11,6 +11,7 @@ use cmdline::{CommandLine, Parameters};
 
 use crate::drivers::lineinfo::{self, BuildId, LINEINFO, Policy};
 use crate::host::door::Door;
+use crate::host::mount::Mount;
 use crate::kernel::image::{self, Image};
 use crate::kernel::task::Identity;
 use crate::kernel::{cpu, nmi, panic, printk, stacktrace};
@@ -31,6 +32,8 @@ pub(crate) struct Boot {
     pub(crate) input: Input,
     /// The socket behind which `/dev/lineinfo` can be reached.
     pub(crate) door: Option<Door>,
+    /// The directory of the host on which all files can be seen.
+    pub(crate) mount: Option<Mount>,
 }
 
 /// The command line as it was given.
@@ -197,7 +200,8 @@ fn report_memory() {
 
 #[inline(never)]
 fn rest_init(boot: Boot) -> ! {
-    let stay = boot.door.is_some();
+    let mounted = boot.mount.is_some_and(Mount::open);
+    let stay = mounted || boot.door.is_some();
     if let Some(door) = boot.door {
         door.open();
     }

@@ -9,12 +9,14 @@
 pub(crate) mod file;
 pub(crate) mod footer;
 mod refusal;
+pub(crate) mod sysfs;
 mod table;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use lineinfo_core::Location;
 use lineinfo_core::blob::BUILD_ID_MAX;
 use lineinfo_core::slot::{Slot, SwapError};
 use lineinfo_core::text::TextBuffer;
@@ -72,6 +74,9 @@ pub(crate) struct Lineinfo {
     changing: Mutex<()>,
     /// An old table is still to be given back.
     pending: AtomicBool,
+    /// How often a table was asked, and how often it had no answer; counted in any context.
+    lookups: AtomicU64,
+    misses: AtomicU64,
 }
 
 /// The driver of this kernel.
@@ -86,6 +91,8 @@ impl Lineinfo {
             last_refusal: Mutex::new(None),
             changing: Mutex::new(()),
             pending: AtomicBool::new(false),
+            lookups: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
         }
     }
 
@@ -103,16 +110,26 @@ impl Lineinfo {
     pub(crate) fn push_location(&self, text: &mut TextBuffer<'_>, address: Address) {
         let reader = self.slot.read();
         let table = reader.get();
-        if let Some(location) = table.and_then(|table| table.lookup(address)) {
+        if let Some(location) = table.and_then(|table| self.lookup(table, address)) {
             location.push_to(text);
         }
+    }
+
+    /// Asks a table, and counts.
+    fn lookup<'a>(&self, table: &'a LoadedTable, address: Address) -> Option<Location<'a>> {
+        let location = table.lookup(address);
+        self.lookups.fetch_add(1, Ordering::Relaxed);
+        if location.is_none() {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+        }
+        location
     }
 
     /// Answers a question, if there is a table to ask.
     fn answer(&self, question: &mut Lookup, address: Address) -> Result<(), Refusal> {
         let reader = self.slot.read();
         let table = reader.get().ok_or(Refusal::Empty)?;
-        question.answer(table.lookup(address));
+        question.answer(self.lookup(table, address));
         Ok(())
     }
 
