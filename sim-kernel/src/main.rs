@@ -53,6 +53,9 @@ mod mm;
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -64,6 +67,7 @@ use host::options::{self, Options};
 use host::{kaslr, power};
 use init::cmdline::CommandLine;
 use init::{Boot, Input};
+use nix::libc;
 
 /// Exit status where the machine could not be started.
 const EXIT_FAILED: u8 = 1;
@@ -76,6 +80,14 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+/// The file for crash records, made if there is none.
+fn open_pstore(path: &Path) -> io::Result<File> {
+    // What an old kernel left is what a new one wants to see.
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    options.custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// All that can fail before there is a kernel.
@@ -110,5 +122,6 @@ fn prepare() -> anyhow::Result<Boot> {
         input,
         door,
         mount,
+        pstore: options.pstore.as_deref().map(open_pstore),
     })
 }

@@ -6,12 +6,14 @@ use nix::errno::Errno;
 
 use super::{Node, proc};
 use crate::drivers::{console, kmsg, lineinfo};
+use crate::kernel::pstore;
 
 /// All files there are, directory by directory.
 pub(crate) static NODES: &[&[Node]] = &[
     &[console::NODE, kmsg::NODE, lineinfo::file::NODE],
     proc::NODES,
     lineinfo::sysfs::NODES,
+    pstore::NODES,
 ];
 
 /// Directories that are there without files in them: of each loaded module one is in the first.

@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// Directory to mount the kernel's files on
     #[arg(long, value_name = "DIR")]
     pub(crate) mount: Option<PathBuf>,
+    /// File that keeps the log over a panic, to be shown at the next boot
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pstore: Option<PathBuf>,
     /// File with commands for init, instead of standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) script: Option<PathBuf>,

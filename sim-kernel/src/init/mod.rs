@@ -5,6 +5,7 @@ mod params;
 mod process;
 
 use std::fs::File;
+use std::io;
 use std::sync::OnceLock;
 
 use cmdline::{CommandLine, Parameters};
@@ -14,7 +15,7 @@ use crate::host::door::Door;
 use crate::host::mount::Mount;
 use crate::kernel::image::{self, Image};
 use crate::kernel::task::Identity;
-use crate::kernel::{cpu, nmi, panic, printk, stacktrace};
+use crate::kernel::{cpu, nmi, panic, printk, pstore, stacktrace};
 use crate::mm::page_alloc::PAGE_SIZE;
 use crate::mm::vmalloc::{self, MemInfo};
 use crate::printk;
@@ -34,6 +35,8 @@ pub(crate) struct Boot {
     pub(crate) door: Option<Door>,
     /// The directory of the host on which all files can be seen.
     pub(crate) mount: Option<Mount>,
+    /// The file for crash records.
+    pub(crate) pstore: Option<io::Result<File>>,
 }
 
 /// The command line as it was given.
@@ -43,7 +46,7 @@ pub(crate) fn saved_command_line() -> &'static str {
 
 /// Boots, and runs init to its end.
 #[inline(never)]
-pub(crate) fn start_kernel(boot: Boot) -> ! {
+pub(crate) fn start_kernel(mut boot: Boot) -> ! {
     printk::start_clock();
     cpu::set_online(Identity::new(0, 1, "init"));
     panic::catch_bugs();
@@ -57,6 +60,9 @@ pub(crate) fn start_kernel(boot: Boot) -> ! {
         env!("CARGO_PKG_VERSION")
     );
     parse_early_parameters(&boot.command_line);
+    if let Some(file) = boot.pstore.take() {
+        pstore::init(file);
+    }
     mem_init(parameters.mem_bytes);
     let file = setup_image(parameters);
     if let Err(errno) = nmi::init() {

@@ -7,6 +7,7 @@ pub(crate) mod kmsg;
 pub(crate) mod nmi;
 pub(crate) mod panic;
 pub(crate) mod printk;
+pub(crate) mod pstore;
 pub(crate) mod reboot;
 pub(crate) mod stacktrace;
 pub(crate) mod sysrq;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::image::image;
 use super::printk::{self, Level};
-use super::{nmi, reboot, stacktrace};
+use super::{nmi, pstore, reboot, stacktrace};
 use crate::machine;
 use crate::machine::syscall;
 use crate::printk;
@@ -42,6 +42,7 @@ pub(crate) fn panic(message: fmt::Arguments<'_>) -> ! {
     if let Some(image) = image() {
         printk!(Emerg, "Kernel Offset: {:#x}", image.slide);
     }
+    pstore::kmsg_dump();
     match TIMEOUT_S.load(Ordering::Relaxed) {
         0 => {
             printk!(Emerg, "---[ end Kernel panic - not syncing: {message} ]---");
