@@ -3,11 +3,12 @@
 use nix::errno::Errno;
 
 use super::{Node, proc};
+use crate::block;
 use crate::drivers::{console, kmsg, lineinfo};
 
 /// All files there are, directory by directory.
 pub(crate) static NODES: &[&[Node]] = &[
-    &[console::NODE, kmsg::NODE, lineinfo::file::NODE],
+    &[console::NODE, kmsg::NODE, lineinfo::file::NODE, block::NODE],
     proc::NODES,
 ];
 

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,9 +28,10 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::entry::{Syscall, do_syscall_64};
 use crate::fs::OpenMode;
-use crate::kernel::task::{Credentials, Identity, Task};
+use crate::kernel::task::{self, Credentials, Identity, Task};
 use crate::kernel::{cpu, reboot};
 use crate::machine::frames::{keep_frame, stack_starts_here};
+use crate::machine::trap::TrapStack;
 use crate::printk;
 
 /// Longest path of a socket, in bytes (`sun_path`, with a zero at its end).
@@ -56,8 +57,6 @@ const GONE_PAUSE: Duration = Duration::from_micros(100);
 static LOADER: Mutex<Option<Arc<UnixStream>>> = Mutex::new(None);
 
 static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
-/// The number of the next task.
-static NEXT_PID: AtomicU32 = AtomicU32::new(100);
 
 /// A socket that is bound, and not yet answered.
 #[derive(Debug)]
@@ -194,8 +193,11 @@ impl Drop for Place {
 #[inline(never)]
 fn visit(stream: Arc<UnixStream>, credentials: Credentials) {
     stack_starts_here();
-    let pid = NEXT_PID.fetch_add(1, Ordering::Relaxed);
-    Identity::new(pid as usize % cpu::online().max(1), pid, "visitor").make_current();
+    let pid = task::next_pid();
+    let cpu = pid as usize % cpu::online().max(1);
+    Identity::new(cpu, pid, "visitor").make_current();
+    // Where there is no room for one, a trap here ends the process.
+    let _trap_stack = TrapStack::install();
     let mut visitor = Visitor {
         task: Task::new(credentials),
         fd: None,
@@ -258,6 +260,8 @@ impl Visitor {
 
     fn answer(&mut self, request: &Request) -> Result<usize, Errno> {
         let op = Op::from_number(request.op).ok_or(Errno::EINVAL)?;
+        // Interrupts of the CPU come here while the system call lasts.
+        let _visit = cpu::visit(task::current().cpu);
         if op == Op::Open {
             return self.open(request.arg);
         }
