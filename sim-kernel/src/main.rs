@@ -38,6 +38,7 @@ compile_error!(
     "sim-kernel walks x86-64 frames and is a Linux process: build it for x86_64-unknown-linux-gnu, or leave it out with --exclude sim-kernel"
 );
 
+mod block;
 mod drivers;
 mod entry;
 mod fs;

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use nix::errno::Errno;
 
 use super::{Node, proc};
+use crate::block;
 use crate::drivers::{console, kmsg, lineinfo};
 use crate::kernel::pstore;
 
 /// All files there are, directory by directory.
 pub(crate) static NODES: &[&[Node]] = &[
-    &[console::NODE, kmsg::NODE, lineinfo::file::NODE],
+    &[console::NODE, kmsg::NODE, lineinfo::file::NODE, block::NODE],
     proc::NODES,
     lineinfo::sysfs::NODES,
     pstore::NODES,
@@ -63,7 +64,7 @@ mod tests {
     fn directories_have_the_names_below_them() {
         let names = |path| directory(path).into_keys().collect::<Vec<_>>();
         assert_eq!(names(""), ["dev", "proc", "sys"]);
-        assert_eq!(names("/dev"), ["console", "kmsg", "lineinfo"]);
+        assert_eq!(names("/dev"), ["console", "kmsg", "lineinfo", "ram0"]);
         assert!(names("/sys").contains(&"module"));
         assert!(names("/sys/module").is_empty());
         assert!(names("/de").is_empty());

@@ -8,7 +8,8 @@ use super::snapshot::Snapshot;
 use super::{FileOperations, Node, OpenMode};
 use crate::init;
 use crate::kernel::task::Credentials;
-use crate::kernel::{image, printk, sysrq};
+use crate::kernel::{image, lkdtm, load, printk, sysrq};
+use crate::machine::atomic;
 use crate::machine::frames::keep_frame;
 use crate::mm::vmalloc::MemInfo;
 
@@ -19,17 +20,26 @@ pub(crate) const NODES: &[Node] = &[
     text_file("/proc/meminfo", |_, _| open_text(meminfo_proc_show)),
     text_file("/proc/modules", |_, _| open_text(modules_show)),
     text_file("/proc/uptime", |_, _| open_text(uptime_proc_show)),
+    text_file("/proc/sys/kernel/atomic_allocations", |_, _| {
+        open_text(atomic_allocations_show)
+    }),
+    Node {
+        path: "/proc/sys/kernel/load",
+        permissions: 0o644,
+        driver_decides: false,
+        open: |_, _| open_both(Some(load_show), load_store),
+    },
     Node {
         path: "/proc/sysrq-trigger",
         permissions: 0o200,
         driver_decides: false,
-        open: |_, _| {
-            Ok(Box::new(ProcFile {
-                show: None,
-                store: Some(write_sysrq_trigger),
-                text: Snapshot::default(),
-            }))
-        },
+        open: |_, _| open_both(None, write_sysrq_trigger),
+    },
+    Node {
+        path: "/sys/kernel/debug/provoke-crash/DIRECT",
+        permissions: 0o644,
+        driver_decides: false,
+        open: |_, _| open_both(Some(lkdtm::actions), lkdtm::direct_entry),
     },
 ];
 
@@ -54,6 +64,15 @@ pub(crate) fn open_text(show: Show) -> Result<Box<dyn FileOperations>, Errno> {
     Ok(Box::new(ProcFile {
         show: Some(show),
         store: None,
+        text: Snapshot::default(),
+    }))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it is the end of an `open`")]
+fn open_both(show: Option<Show>, store: Store) -> Result<Box<dyn FileOperations>, Errno> {
+    Ok(Box::new(ProcFile {
+        show,
+        store: Some(store),
         text: Snapshot::default(),
     }))
 }
@@ -105,6 +124,24 @@ fn uptime_proc_show() -> String {
     let uptime = printk::uptime().as_secs_f64();
     // The idle time is not counted.
     format!("{uptime:.2} 0.00\n")
+}
+
+/// How often somebody allocated in an interrupt, a trace or a panic: never.
+fn atomic_allocations_show() -> String {
+    format!("{}\n", atomic::violations())
+}
+
+fn load_show() -> String {
+    format!("{}\n", u8::from(load::is_on()))
+}
+
+fn load_store(bytes: &[u8]) -> Result<usize, Errno> {
+    match bytes.trim_ascii() {
+        b"0" => load::set(false),
+        b"1" => load::set(true),
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(bytes.len())
 }
 
 #[inline(never)]

@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -29,9 +29,10 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::loader::{self, Opener};
 use crate::entry::{Syscall, do_syscall_64};
 use crate::fs::OpenMode;
-use crate::kernel::task::{Credentials, Identity, Task};
+use crate::kernel::task::{self, Credentials, Identity, Task};
 use crate::kernel::{cpu, reboot};
 use crate::machine::frames::{keep_frame, stack_starts_here};
+use crate::machine::trap::TrapStack;
 use crate::printk;
 
 /// Longest path of a socket, in bytes (`sun_path`, with a zero at its end).
@@ -49,8 +50,6 @@ const TURNED_AWAY_MAX: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
-/// The number of the next task.
-static NEXT_PID: AtomicU32 = AtomicU32::new(100);
 
 /// A socket that is bound, and not yet answered.
 #[derive(Debug)]
@@ -187,8 +186,11 @@ impl Drop for Place {
 #[inline(never)]
 fn visit(stream: Arc<UnixStream>, credentials: Credentials) {
     stack_starts_here();
-    let pid = NEXT_PID.fetch_add(1, Ordering::Relaxed);
-    Identity::new(pid as usize % cpu::online().max(1), pid, "visitor").make_current();
+    let pid = task::next_pid();
+    let cpu = pid as usize % cpu::online().max(1);
+    Identity::new(cpu, pid, "visitor").make_current();
+    // Where there is no room for one, a trap here ends the process.
+    let _trap_stack = TrapStack::install();
     let mut visitor = Visitor {
         task: Task::new(credentials),
         fd: None,
@@ -243,6 +245,8 @@ impl Visitor {
 
     fn answer(&mut self, request: &Request) -> Result<usize, Errno> {
         let op = Op::from_number(request.op).ok_or(Errno::EINVAL)?;
+        // Interrupts of the CPU come here while the system call lasts.
+        let _visit = cpu::visit(task::current().cpu);
         if op == Op::Open {
             return self.open(request.arg);
         }

@@ -15,7 +15,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
@@ -35,9 +37,10 @@ use crate::drivers::lineinfo;
 use crate::entry::{Syscall, do_syscall_64};
 use crate::fs::OpenMode;
 use crate::fs::namei::{self, Entry};
-use crate::kernel::task::{Credentials, Identity, Task};
+use crate::kernel::task::{self, Credentials, Identity, Task};
 use crate::kernel::{cpu, reboot};
 use crate::machine::frames::{keep_frame, stack_starts_here};
+use crate::machine::trap::TrapStack;
 use crate::printk;
 
 /// Where the host lets a process serve files.
@@ -45,6 +48,9 @@ const FUSE_DEVICE: &str = "/dev/fuse";
 
 /// So many requests are served at a time.
 const THREADS: usize = 4;
+
+/// How long to wait between two looks at whether a task has died.
+const DEAD_PAUSE: Duration = Duration::from_millis(50);
 
 /// Most bytes of one write; larger ones come in pieces.
 const WRITE_BYTES_MAX: u32 = 128 * 1024;
@@ -155,12 +161,15 @@ fn unmount_in_order() {
     drop(current_session().take());
 }
 
-/// A task of its own for each open file.
+/// A task of its own for each open file of the host.
 struct OpenFile {
-    identity: Identity,
-    task: Mutex<(Task, usize)>,
+    pid: u32,
+    calls: Sender<Call>,
     opener: Arc<Closing>,
 }
+
+/// A system call, with the way back of its result.
+type Call = Box<dyn FnOnce(&mut Task, usize) + Send>;
 
 /// Whether the last thing that was done with a file is closing a descriptor of it.
 #[derive(Debug, Default)]
@@ -174,50 +183,106 @@ impl Opener for Closing {
 }
 
 impl OpenFile {
-    fn open(request: &Request, path: &str, mode: OpenMode) -> Result<Self, Errno> {
-        stack_starts_here();
-        let pid = request.pid();
-        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let identity = Identity::new(pid as usize % cpu::online().max(1), pid, comm.trim_end());
-        identity.make_current();
-        let mut task = Task::new(Credentials {
+    fn open(request: &Request, path: String, mode: OpenMode) -> Result<Self, Errno> {
+        let process = request.pid();
+        let comm = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        let credentials = Credentials {
             uid: Uid::from_raw(request.uid()),
-            host_pid: pid.cast_signed(),
-        });
-        let loads = mode.write && path == lineinfo::file::NODE.path;
-        if loads {
-            loader::wait_until_closed();
-        }
-        let fd = do_syscall_64(&mut task, Syscall::Open { path, mode })?;
+            host_pid: process.cast_signed(),
+        };
+        let pid = task::next_pid();
+        let cpu = pid as usize % cpu::online().max(1);
+        let identity = Identity::new(cpu, pid, comm.trim_end());
         let opener = Arc::<Closing>::default();
-        if loads {
-            loader::opened(Arc::clone(&opener) as Arc<dyn Opener>);
+        let (calls, queue) = mpsc::channel();
+        let (opened, outcome) = mpsc::channel();
+        let file = Self {
+            pid,
+            calls,
+            opener: Arc::clone(&opener),
+        };
+        thread::Builder::new()
+            .name("mounted".into())
+            .spawn(move || {
+                let open = || {
+                    let task = open(credentials, &path, mode, &opener);
+                    let (task, result) = match task {
+                        Ok(task) => (Some(task), Ok(())),
+                        Err(errno) => (None, Err(errno)),
+                    };
+                    // Whoever has asked is waiting.
+                    let _heard = opened.send(result);
+                    task
+                };
+                live(identity, open, &queue);
+                let opener: Arc<dyn Opener> = opener;
+                loader::closed(&opener);
+            })
+            .map_err(|_| Errno::EAGAIN)?;
+        file.wait(&outcome)?;
+        Ok(file)
+    }
+
+    /// Has the task make a system call; gives its result and what `made` made of it.
+    fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Task, usize) -> Result<T, Errno> + Send + 'static,
+    ) -> Result<T, Errno> {
+        let (sender, outcome) = mpsc::channel();
+        let call = move |task: &mut Task, fd: usize| {
+            // Whoever has asked is waiting.
+            let _heard = sender.send(call(task, fd));
+        };
+        self.opener.0.store(false, Ordering::Release);
+        self.calls.send(Box::new(call)).map_err(|_| Errno::EIO)?;
+        self.wait(&outcome)
+    }
+
+    /// Waits for the task, or for its end: a task that a trap has ended does not answer.
+    fn wait<T>(&self, outcome: &Receiver<Result<T, Errno>>) -> Result<T, Errno> {
+        loop {
+            match outcome.recv_timeout(DEAD_PAUSE) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Timeout) if !task::is_dead(self.pid) => {}
+                Err(_) => return Err(Errno::EIO),
+            }
         }
-        Ok(Self {
-            identity,
-            task: Mutex::new((task, fd)),
-            opener,
-        })
     }
+}
 
-    /// Makes a system call on behalf of the task.
-    #[inline(never)]
-    fn call<'a>(&self, call: impl FnOnce(usize) -> Syscall<'a>) -> Result<usize, Errno> {
-        stack_starts_here();
-        self.identity.make_current();
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        let (task, fd) = &mut *task;
-        let call = call(*fd);
-        let closing = matches!(call, Syscall::Flush { .. });
-        self.opener.0.store(closing, Ordering::Release);
-        keep_frame(do_syscall_64(task, call))
+/// The life of one task; its file is closed with it.
+#[inline(never)]
+fn live(identity: Identity, open: impl FnOnce() -> Option<(Task, usize)>, queue: &Receiver<Call>) {
+    stack_starts_here();
+    identity.make_current();
+    // Where there is no room for one, a trap here ends the process.
+    let _trap_stack = TrapStack::install();
+    if let Some((mut task, fd)) = open() {
+        for call in queue {
+            // Interrupts of the CPU reach the task while it is in the kernel.
+            let _visit = cpu::visit(identity.cpu);
+            call(&mut task, fd);
+        }
     }
+    keep_frame(());
+}
 
-    fn close(self: Arc<Self>) {
-        let opener = Arc::clone(&self.opener) as Arc<dyn Opener>;
-        drop(self);
-        loader::closed(&opener);
+fn open(
+    credentials: Credentials,
+    path: &str,
+    mode: OpenMode,
+    opener: &Arc<Closing>,
+) -> Result<(Task, usize), Errno> {
+    let mut task = Task::new(credentials);
+    let loads = mode.write && path == lineinfo::file::NODE.path;
+    if loads {
+        loader::wait_until_closed();
     }
+    let fd = do_syscall_64(&mut task, Syscall::Open { path, mode })?;
+    if loads {
+        loader::opened(Arc::clone(opener) as Arc<dyn Opener>);
+    }
+    Ok((task, fd))
 }
 
 /// The tree as the host sees it.
@@ -305,19 +370,15 @@ impl Tree {
             OpenAccMode::O_WRONLY => (false, true),
             OpenAccMode::O_RDWR => (true, true),
         };
-        let file = OpenFile::open(request, &self.path(inode)?, OpenMode { read, write })?;
+        let file = OpenFile::open(request, self.path(inode)?, OpenMode { read, write })?;
         let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
         self.files().insert(handle, Arc::new(file));
         Ok(FileHandle(handle))
     }
 
-    fn call<'a>(
-        &self,
-        handle: FileHandle,
-        call: impl FnOnce(usize) -> Syscall<'a>,
-    ) -> Result<usize, Errno> {
+    fn file(&self, handle: FileHandle) -> Result<Arc<OpenFile>, Errno> {
         let file = self.files().get(&handle.0).cloned();
-        file.ok_or(Errno::EBADF)?.call(call)
+        file.ok_or(Errno::EBADF)
     }
 
     fn entries(&self, inode: INodeNo) -> Result<Vec<(INodeNo, FileType, &'static str)>, Errno> {
@@ -481,10 +542,15 @@ impl Filesystem for Tree {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let mut bytes = vec![0; size as usize];
-        let buffer = &mut bytes;
-        match self.call(handle, |fd| Syscall::Pread { fd, buffer, at }) {
-            Ok(len) => reply.data(&bytes[..len]),
+        let read = move |task: &mut Task, fd| {
+            let mut bytes = vec![0; size as usize];
+            let buffer = &mut bytes;
+            let len = do_syscall_64(task, Syscall::Pread { fd, buffer, at })?;
+            bytes.truncate(len);
+            Ok(bytes)
+        };
+        match self.file(handle).and_then(|file| file.call(read)) {
+            Ok(bytes) => reply.data(&bytes),
             Err(errno) => reply.error(host_errno(errno)),
         }
     }
@@ -502,7 +568,12 @@ impl Filesystem for Tree {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.call(handle, |fd| Syscall::Write { fd, bytes }) {
+        let bytes = bytes.to_vec();
+        let write = move |task: &mut Task, fd| {
+            let bytes = &bytes;
+            do_syscall_64(task, Syscall::Write { fd, bytes })
+        };
+        match self.file(handle).and_then(|file| file.call(write)) {
             Ok(len) => reply.written(u32::try_from(len).unwrap_or(u32::MAX)),
             Err(errno) => reply.error(host_errno(errno)),
         }
@@ -524,14 +595,18 @@ impl Filesystem for Tree {
         };
         let mut bytes = input.to_vec();
         bytes.resize(size, 0);
-        let argument = &mut bytes;
-        let done = self.call(handle, |fd| Syscall::Ioctl {
-            fd,
-            request,
-            argument,
-        });
-        match done {
-            Ok(_) => reply.ioctl(0, &bytes),
+        let ioctl = move |task: &mut Task, fd| {
+            let argument = &mut bytes;
+            let call = Syscall::Ioctl {
+                fd,
+                request,
+                argument,
+            };
+            do_syscall_64(task, call)?;
+            Ok(bytes)
+        };
+        match self.file(handle).and_then(|file| file.call(ioctl)) {
+            Ok(bytes) => reply.ioctl(0, &bytes),
             Err(errno) => reply.error(host_errno(errno)),
         }
     }
@@ -544,7 +619,13 @@ impl Filesystem for Tree {
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        match self.call(handle, |fd| Syscall::Flush { fd }) {
+        let flush = |task: &mut Task, fd| do_syscall_64(task, Syscall::Flush { fd });
+        let flushed = self.file(handle).and_then(|file| {
+            let flushed = file.call(flush);
+            file.opener.0.store(true, Ordering::Release);
+            flushed
+        });
+        match flushed {
             Ok(_) => reply.ok(),
             Err(errno) => reply.error(host_errno(errno)),
         }
@@ -560,10 +641,8 @@ impl Filesystem for Tree {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let file = self.files().remove(&handle.0);
-        if let Some(file) = file {
-            file.close();
-        }
+        // With this its task ends.
+        self.files().remove(&handle.0);
         reply.ok();
     }
 }

@@ -7,6 +7,7 @@ mod process;
 use std::fs::File;
 use std::io;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use cmdline::{CommandLine, Parameters};
 
@@ -15,7 +16,7 @@ use crate::host::door::Door;
 use crate::host::mount::Mount;
 use crate::kernel::image::{self, Image};
 use crate::kernel::task::Identity;
-use crate::kernel::{cpu, nmi, panic, printk, pstore, stacktrace};
+use crate::kernel::{cpu, load, nmi, panic, printk, pstore, stacktrace, timer, traps, watchdog};
 use crate::mm::page_alloc::PAGE_SIZE;
 use crate::mm::vmalloc::{self, MemInfo};
 use crate::printk;
@@ -54,6 +55,7 @@ pub(crate) fn start_kernel(mut boot: Boot) -> ! {
     let parameters = boot.command_line.parameters;
     printk::set_console_loglevel(parameters.loglevel);
     panic::set_timeout(parameters.panic_s);
+    traps::set_panic_on_oops(parameters.panic_on_oops);
     printk!(
         Notice,
         "sim-kernel version {} (x86_64)",
@@ -65,10 +67,8 @@ pub(crate) fn start_kernel(mut boot: Boot) -> ! {
     }
     mem_init(parameters.mem_bytes);
     let file = setup_image(parameters);
-    if let Err(errno) = nmi::init() {
-        panic::panic(format_args!("no signal for the NMI: {errno}"));
-    }
-    smp_init(parameters.maxcpus);
+    interrupt_init();
+    smp_init(parameters);
     lineinfo_init(parameters, file.as_ref());
     drop(file);
     report_memory();
@@ -168,7 +168,16 @@ fn check_image(image: &Image) {
     }
 }
 
-fn smp_init(count: usize) {
+fn interrupt_init() {
+    let installed = nmi::init().and_then(|()| timer::init());
+    if let Err(errno) = installed.and_then(|()| traps::init()) {
+        panic::panic(format_args!("no signals for interrupts: {errno}"));
+    }
+}
+
+fn smp_init(parameters: Parameters) {
+    let count = parameters.maxcpus;
+    load::set(parameters.load);
     if let Err(error) = cpu::smp_init(count) {
         printk!(
             Warning,
@@ -177,6 +186,10 @@ fn smp_init(count: usize) {
     }
     let online = cpu::online();
     printk!(Info, "smp: Brought up 1 node, {online} CPUs");
+    let threshold = Duration::from_secs(parameters.watchdog_s);
+    if let Err(error) = watchdog::init(threshold, parameters.watchdog_panic) {
+        printk!(Warning, "watchdog: no thread for it: {error}");
+    }
 }
 
 fn lineinfo_init(parameters: Parameters, image: Option<&File>) {

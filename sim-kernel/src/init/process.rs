@@ -24,7 +24,8 @@ const LINE_BYTES_MAX: usize = 4096;
 /// Longest sleep, in seconds: a year.
 const SLEEP_S_MAX: f64 = 365.0 * 24.0 * 3600.0;
 
-const HELP: &str = "sysrq KEY, meminfo, cat PATH, echo TEXT > PATH, sleep SECONDS, poweroff";
+const HELP: &str =
+    "sysrq KEY, lkdtm CRASH, meminfo, cat PATH, echo TEXT > PATH, sleep SECONDS, poweroff";
 
 /// Where init's commands come from.
 #[derive(Debug)]
@@ -135,6 +136,10 @@ fn run_command(task: &mut Task, line: &str) {
         (comment, _) if comment.starts_with('#') => {}
         ("sysrq", key) if key.len() == 1 => {
             write_file(task, "/proc/sysrq-trigger", key.as_bytes());
+        }
+        ("lkdtm", crash) if !crash.is_empty() => {
+            let path = "/sys/kernel/debug/provoke-crash/DIRECT";
+            write_file(task, path, crash.as_bytes());
         }
         ("meminfo", "") => cat(task, "/proc/meminfo"),
         ("cat", path) if !path.is_empty() => cat(task, path),

@@ -1,6 +1,7 @@
 //! Traces of other CPUs: they are interrupted, write their own trace into a buffer, and whoever
 //! asked prints it, one CPU after the other.
 
+use std::cell::Cell;
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,10 +10,10 @@ use nix::errno::Errno;
 
 use super::cpu::{self, CPUS_MAX};
 use super::printk::Level;
-use super::{stacktrace, task};
+use super::{stacktrace, task, watchdog};
 use crate::machine::frames::keep_frame;
-use crate::machine::nmi::{self, Registers};
-use crate::machine::syscall;
+use crate::machine::signal::Registers;
+use crate::machine::{atomic, nmi, syscall};
 use crate::printk;
 
 /// How long the CPUs are waited for.
@@ -25,6 +26,8 @@ const TEXT_BYTES: usize = 16 * 1024;
 
 /// The answer of one CPU.
 struct Answer {
+    /// A thread is writing it.
+    writing: AtomicBool,
     /// The request it was last for.
     request: AtomicU32,
     len: AtomicUsize,
@@ -33,6 +36,7 @@ struct Answer {
 
 static ANSWERS: [Answer; CPUS_MAX] = [const {
     Answer {
+        writing: AtomicBool::new(false),
         request: AtomicU32::new(0),
         len: AtomicUsize::new(0),
         text: [const { AtomicU8::new(0) }; TEXT_BYTES],
@@ -45,6 +49,9 @@ static REQUEST: AtomicU32 = AtomicU32::new(0);
 static COLLECTING: AtomicBool = AtomicBool::new(false);
 /// CPUs stop for good.
 static STOPPING: AtomicBool = AtomicBool::new(false);
+/// CPUs that the watchdog wants a report from.
+pub(super) static REPORT_LOCKUP: [AtomicBool; CPUS_MAX] =
+    [const { AtomicBool::new(false) }; CPUS_MAX];
 /// CPUs that have stopped.
 static STOPPED: AtomicUsize = AtomicUsize::new(0);
 
@@ -53,21 +60,62 @@ pub(crate) fn init() -> Result<(), Errno> {
     nmi::install(handler)
 }
 
+thread_local! {
+    /// This thread is in the handler.
+    static IN_HANDLER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in the handler of the interrupt.
+pub(crate) fn in_handler() -> bool {
+    IN_HANDLER.get()
+}
+
 fn handler(registers: &Registers) {
+    let _atomic = atomic::enter();
+    let nested = IN_HANDLER.replace(true);
+    handle(registers);
+    IN_HANDLER.set(nested);
+}
+
+fn handle(registers: &Registers) {
     if STOPPING.load(Ordering::Acquire) {
         STOPPED.fetch_add(1, Ordering::AcqRel);
         loop {
             syscall::sleep(Duration::MAX);
         }
     }
+    let cpu = task::current().cpu;
+    if REPORT_LOCKUP[cpu].swap(false, Ordering::Acquire) {
+        report_lockup(cpu, registers);
+        return;
+    }
     let request = REQUEST.load(Ordering::Acquire);
-    let answer = &ANSWERS[task::current().cpu];
+    let answer = &ANSWERS[cpu];
+    // A thread that was too late for an earlier request may be writing, or may have answered this
+    // one; the collector must not see two answers in one.
+    if answer.request.load(Ordering::Acquire) == request
+        || answer.writing.swap(true, Ordering::Acquire)
+    {
+        return;
+    }
     let mut text = AnswerText { answer, len: 0 };
     stacktrace::show_interrupted(registers, &mut |line| {
         let _always_taken = text.write_fmt(format_args!("{line}\n"));
     });
     answer.len.store(text.len, Ordering::Relaxed);
     answer.request.store(request, Ordering::Release);
+    answer.writing.store(false, Ordering::Release);
+}
+
+fn report_lockup(cpu: usize, registers: &Registers) {
+    printk!(
+        Emerg,
+        "watchdog: Watchdog detected hard LOCKUP on cpu {cpu}"
+    );
+    stacktrace::show_interrupted(registers, &mut |line| {
+        super::printk::emit(Level::Emerg, line);
+    });
+    watchdog::reported();
 }
 
 /// Writes into an [`Answer`], as far as there is room.
@@ -96,6 +144,7 @@ pub(crate) fn trigger_all_cpu_backtrace(level: Level) {
         );
         return;
     }
+    let _atomic = atomic::enter();
     let this = nmi::this_thread();
     let request = REQUEST.load(Ordering::Relaxed).wrapping_add(1).max(1);
     REQUEST.store(request, Ordering::Release);

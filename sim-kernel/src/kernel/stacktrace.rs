@@ -8,10 +8,11 @@ use lineinfo_core::text::TextBuffer;
 
 use super::image::image;
 use super::printk::{self, Level};
-use super::task;
+use super::{task, traps};
 use crate::drivers::lineinfo::LINEINFO;
+use crate::machine::atomic;
 use crate::machine::frames::{Frames, keep_frame};
-use crate::machine::nmi::Registers;
+use crate::machine::signal::Registers;
 
 /// No trace is longer; a damaged stack ends somewhere.
 const FRAMES_MAX: usize = 64;
@@ -77,15 +78,35 @@ pub(crate) fn dump_stack(level: Level) {
 
 #[inline(never)]
 fn show_stack(level: Level) {
+    let _atomic = atomic::enter();
     let frames = Frames::here();
     show_frames(frames, true, &mut |line| printk::emit(level, line));
 }
 
 /// Writes the trace of an interrupted thread, line by line.
 pub(crate) fn show_interrupted(registers: &Registers, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    show(registers, false, line);
+}
+
+/// The same with the contents of all registers.
+pub(crate) fn show_regs(registers: &Registers, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    show(registers, true, line);
+}
+
+fn show(registers: &Registers, all: bool, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
     let rip = registers.rip();
     line(format_args!("{}", Header(task::current())));
     line(format_args!("RIP: 0010:{}", Address::Instruction(rip)));
+    if all {
+        let (rsp, eflags) = (registers.rsp(), registers.eflags());
+        line(format_args!("RSP: 0018:{rsp:016x} EFLAGS: {eflags:08x}"));
+        for [a, b, c] in registers.general().as_chunks().0 {
+            line(format_args!(
+                "{}: {:016x} {}: {:016x} {}: {:016x}",
+                a.0, a.1, b.0, b.1, c.0, c.1
+            ));
+        }
+    }
     // Code of libraries was built without frame pointers: what is found there may not be a frame.
     let reliable = image().is_some_and(|image| image.text.contains(&rip));
     show_frames(Frames::interrupted(registers), reliable, line);
@@ -101,17 +122,19 @@ fn show_frames(frames: Frames, reliable: bool, line: &mut dyn FnMut(fmt::Argumen
     line(format_args!(" </TASK>"));
 }
 
-/// `CPU: 0 PID: 1 Comm: init Not tainted 0.1.0`.
+/// `CPU: 0 PID: 1 Comm: init Not tainted 0.1.0`; behind an oops, `Tainted: G      D`.
 struct Header(task::Identity);
 
 impl fmt::Display for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let task::Identity { cpu, pid, .. } = self.0;
         let (comm, version) = (self.0.comm(), env!("CARGO_PKG_VERSION"));
-        write!(
-            f,
-            "CPU: {cpu} PID: {pid} Comm: {comm} Not tainted {version}"
-        )
+        let taint = if traps::tainted() {
+            "Tainted: G      D"
+        } else {
+            "Not tainted"
+        };
+        write!(f, "CPU: {cpu} PID: {pid} Comm: {comm} {taint} {version}")
     }
 }
 

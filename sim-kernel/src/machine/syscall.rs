@@ -117,3 +117,11 @@ pub(crate) fn exit(status: i32) -> ! {
         let _refused = unsafe { syscall(libc::SYS_exit_group, [status as usize, 0, 0, 0]) };
     }
 }
+
+/// Ends this thread at once; nothing that it owns is given back.
+pub(crate) fn exit_thread() -> ! {
+    loop {
+        // SAFETY: this does not return, and the memory of the thread, its stack included, stays.
+        let _refused = unsafe { syscall(libc::SYS_exit, [0, 0, 0, 0]) };
+    }
+}

@@ -5,3 +5,4 @@ mod credentials;
 mod device;
 mod memory;
 mod support;
+mod traps;
