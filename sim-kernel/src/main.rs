@@ -123,6 +123,7 @@ fn prepare() -> anyhow::Result<Boot> {
         input,
         door,
         mount,
+        kdb: options.kdb,
         pstore: options.pstore.as_deref().map(open_pstore),
     })
 }

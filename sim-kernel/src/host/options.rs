@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// File that keeps the log over a panic, to be shown at the next boot
     #[arg(long, value_name = "FILE")]
     pub(crate) pstore: Option<PathBuf>,
+    /// Enter the kernel debugger on the console at a panic or oops (`sysrq g` always does)
+    #[arg(long)]
+    pub(crate) kdb: bool,
     /// File with commands for init, instead of standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) script: Option<PathBuf>,

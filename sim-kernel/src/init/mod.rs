@@ -16,7 +16,9 @@ use crate::host::door::Door;
 use crate::host::mount::Mount;
 use crate::kernel::image::{self, Image};
 use crate::kernel::task::Identity;
-use crate::kernel::{cpu, load, nmi, panic, printk, pstore, stacktrace, timer, traps, watchdog};
+use crate::kernel::{
+    cpu, kdb, load, nmi, panic, printk, pstore, stacktrace, timer, traps, watchdog,
+};
 use crate::mm::page_alloc::PAGE_SIZE;
 use crate::mm::vmalloc::{self, MemInfo};
 use crate::printk;
@@ -36,6 +38,8 @@ pub(crate) struct Boot {
     pub(crate) door: Option<Door>,
     /// The directory of the host on which all files can be seen.
     pub(crate) mount: Option<Mount>,
+    /// Enter kdb at a panic or oops.
+    pub(crate) kdb: bool,
     /// The file for crash records.
     pub(crate) pstore: Option<io::Result<File>>,
 }
@@ -62,6 +66,7 @@ pub(crate) fn start_kernel(mut boot: Boot) -> ! {
         env!("CARGO_PKG_VERSION")
     );
     parse_early_parameters(&boot.command_line);
+    kdb::init(boot.kdb);
     if let Some(file) = boot.pstore.take() {
         pstore::init(file);
     }

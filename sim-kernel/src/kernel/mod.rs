@@ -3,6 +3,7 @@
 pub(crate) mod cpu;
 pub(crate) mod image;
 pub(crate) mod kallsyms;
+pub(crate) mod kdb;
 pub(crate) mod kmsg;
 pub(crate) mod lkdtm;
 pub(crate) mod load;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::image::image;
 use super::printk::{self, Level};
-use super::{nmi, pstore, reboot, stacktrace};
+use super::{kdb, nmi, pstore, reboot, stacktrace};
 use crate::machine::{self, atomic, syscall};
 use crate::printk;
 
@@ -59,6 +59,10 @@ fn end(message: fmt::Arguments<'_>, trace: bool) -> ! {
         count => printk!(Emerg, "BUG: {count} allocations in atomic context"),
     }
     pstore::kmsg_dump();
+    // Behind an oops kdb has been offered already.
+    if trace {
+        kdb::on_panic();
+    }
     match TIMEOUT_S.load(Ordering::Relaxed) {
         0 => {
             printk!(Emerg, "---[ end Kernel panic - not syncing: {message} ]---");

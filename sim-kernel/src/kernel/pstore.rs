@@ -154,7 +154,7 @@ fn show(header: &Header, text: &str) {
     let count = text.lines().count();
     printk!(
         Notice,
-        "pstore: the kernel panicked {ago_s} s ago, {:.6} s after its boot; the last {count} lines of its log are in {DMESG}",
+        "pstore: the kernel crashed {ago_s} s ago, {:.6} s after its boot; the last {count} lines of its log are in {DMESG}",
         uptime.as_secs_f64()
     );
     let lines: Vec<&str> = text.lines().collect();

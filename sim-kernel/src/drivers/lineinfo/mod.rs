@@ -12,6 +12,7 @@ mod refusal;
 pub(crate) mod sysfs;
 mod table;
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -45,6 +46,9 @@ pub(crate) enum Policy {
     /// At no time.
     Never,
 }
+
+/// Room for the reason of a refusal, in bytes; [`Status`] has less.
+const REASON_BYTES: usize = 256;
 
 /// What the driver was told at boot.
 #[derive(Debug)]
@@ -141,6 +145,16 @@ impl Lineinfo {
 
     /// What the slot holds, and why the last load was refused.
     pub(crate) fn status(&self) -> Status {
+        self.status_with(self.last_refusal().as_ref())
+    }
+
+    /// The same for a context that must not wait: without the reason, if somebody is setting it.
+    pub(crate) fn status_now(&self) -> Status {
+        let last_refusal = self.last_refusal.try_lock();
+        self.status_with(last_refusal.ok().and_then(|last| *last).as_ref())
+    }
+
+    fn status_with(&self, last_refusal: Option<&Refusal>) -> Status {
         let mut status = Status::new_zeroed();
         let config = self.config.get();
         let reader = self.slot.read();
@@ -159,8 +173,12 @@ impl Lineinfo {
         let len = build_id.len().min(BUILD_ID_MAX);
         status.build_id[..len].copy_from_slice(&build_id[..len]);
         status.build_id_len = u8::try_from(len).unwrap_or(0);
-        if let Some(refusal) = &*self.last_refusal() {
-            status.set_last_error(refusal.errno(), &refusal.to_string());
+        if let Some(refusal) = last_refusal {
+            let mut text = [0; REASON_BYTES];
+            let mut reason = TextBuffer::new(&mut text);
+            // A `TextBuffer` takes everything.
+            let _always_taken = write!(reason, "{refusal}");
+            status.set_last_error(refusal.errno(), reason.into_str());
         }
         status
     }
