@@ -310,7 +310,6 @@ impl<'a> Input<'a> {
                 let raw = raw()?;
                 let line = editor.readline(prompt, &mut Terminal);
                 raw.restore();
-                print(b"\r\n");
                 let mut buffer = TextBuffer::new(text);
                 buffer.push_str(line.ok()?);
                 return Some(buffer.into_str());
