@@ -232,29 +232,41 @@ fn parse_range(text: &str) -> Option<(u64, u64)> {
 }
 
 /// One frame of a stack trace on the console.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
     /// `symbol+0xoff/0xsize`.
     pub symbol: String,
+    /// The module it is in, if any.
+    pub module: Option<String>,
     /// `file:line`, where it is annotated.
     pub location: Option<String>,
 }
 
-/// The frames among lines of a console: ` symbol+0xoff/0xsize` or the same with ` (file:line)`.
+/// The frames among lines of a console: ` symbol+0xoff/0xsize [module] (file:line)`, the module and
+/// the place only where there are any.
 pub fn frames(lines: &[String]) -> Vec<Frame> {
     lines.iter().filter_map(|line| Frame::parse(line)).collect()
 }
 
 impl Frame {
-    fn parse(line: &str) -> Option<Self> {
-        // Behind the timestamp of dmesg.
-        let text = match line.split_once("] ") {
-            Some((stamp, rest)) if stamp.starts_with('[') => rest,
-            _ => line,
-        };
-        let text = text.strip_prefix(' ')?;
-        let (symbol, location) = match text.rsplit_once(" (") {
+    /// A frame of a trace, where the line is one.
+    pub fn parse(line: &str) -> Option<Self> {
+        let text = without_time(line).strip_prefix(' ')?;
+        Self::parse_text(text.strip_prefix("? ").unwrap_or(text))
+    }
+
+    /// What stands behind `RIP:`, where the line has that and it is code with a name.
+    pub fn parse_rip(line: &str) -> Option<Self> {
+        Self::parse_text(without_time(line).strip_prefix("RIP: 0010:")?)
+    }
+
+    fn parse_text(text: &str) -> Option<Self> {
+        let (text, location) = match text.rsplit_once(" (") {
             Some((symbol, rest)) => (symbol, Some(rest.strip_suffix(')')?.to_owned())),
+            None => (text, None),
+        };
+        let (symbol, module) = match text.rsplit_once(" [") {
+            Some((symbol, rest)) => (symbol, Some(rest.strip_suffix(']')?.to_owned())),
             None => (text, None),
         };
         let (_, extent) = symbol.rsplit_once("+0x")?;
@@ -262,8 +274,17 @@ impl Frame {
         let is_hex = |digits| u64::from_str_radix(digits, 16).is_ok();
         (is_hex(offset) && is_hex(size)).then(|| Self {
             symbol: symbol.to_owned(),
+            module,
             location,
         })
+    }
+}
+
+/// A line of the log without its time.
+fn without_time(line: &str) -> &str {
+    match line.split_once("] ") {
+        Some((stamp, rest)) if stamp.starts_with('[') => rest,
+        _ => line,
     }
 }
 
