@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   test or tour ──stdin──> sim-kernel (a process) ──stdout──> its console, line by line
-//!        └── lineinfo load --device SOCKET ──────> its /dev/lineinfo
+//!        └── lineinfo load --device SOCKET ──────> its /dev/lineinfo, also a file of its --mount
 //! ```
 
 #![forbid(unsafe_code)]
@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -81,15 +81,22 @@ impl Kernel {
     ///
     /// If it does not come up; the console is in the message.
     pub fn boot(image: &Path, socket: &Path, command_line: &[&str]) -> Result<Self> {
-        let mut child = Command::new(image)
-            .arg("--socket")
-            .arg(socket)
-            .arg("--")
-            .args(command_line)
+        let mut command = Command::new(image);
+        command.arg("--socket").arg(socket).arg("--");
+        Self::start(command.args(command_line), socket)
+    }
+
+    /// The same with a command that has `--socket`, and whatever else it has.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up; the console is in the message.
+    pub fn start(command: &mut Command, socket: &Path) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("boot {}", image.display()))?;
+            .with_context(|| format!("boot {command:?}"))?;
         let stdout = child.stdout.take().context("stdout is piped")?;
         let (lines, console) = channel();
         std::thread::spawn(move || {
@@ -155,6 +162,33 @@ impl Kernel {
         }
         let status = self.child.wait().context("wait for the kernel")?;
         Ok((self.log.split_off(from), status))
+    }
+
+    /// Gives init its last command and waits for the end of the process, whatever it prints.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not end.
+    pub fn end(&mut self, command: &str) -> Result<ExitStatus> {
+        self.send(&format!("{command}\n"))?;
+        self.wait()
+    }
+
+    /// Waits for the end of the process.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not end.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        self.stdin = None;
+        let start = Instant::now();
+        while start.elapsed() < TIMEOUT {
+            if let Some(status) = self.child.try_wait().context("wait for the kernel")? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        bail!("the kernel does not end:\n{}", self.tail())
     }
 
     /// Waits for a line that contains `text`; returns the lines up to it.

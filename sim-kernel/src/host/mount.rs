@@ -72,7 +72,7 @@ impl Mount {
     pub(crate) fn check(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         match fs::metadata(path) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => bail!(
+            Err(error) if is_stale(&error) => bail!(
                 "the files of a process that has ended are still mounted on {shown}; unmount them: umount {shown} (or fusermount3 -u {shown})"
             ),
             Err(error) => {
@@ -150,6 +150,14 @@ impl Mount {
         };
         mount(SessionACL::All, Some(MountOption::AutoUnmount)).or_else(|_| mount(acl, None))
     }
+}
+
+/// The process behind the files has ended, or is about to.
+fn is_stale(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOTCONN | libc::ECONNABORTED)
+    )
 }
 
 fn current_session() -> MutexGuard<'static, Option<BackgroundSession>> {

@@ -52,14 +52,18 @@ help           this text";
 
 /// Panics and oopses enter it: `--kdb`.
 static ENABLED: AtomicBool = AtomicBool::new(false);
+/// Its input is a terminal on which lines can be edited.
+static EDITING: AtomicBool = AtomicBool::new(false);
 /// Somebody is in it.
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 
 /// Sets whether panics and oopses enter it.
 pub(crate) fn init(enabled: bool) {
     ENABLED.store(enabled, Ordering::Relaxed);
-    // The first call allocates, and must not come from here later.
-    drop(io::stdin());
+    // The editor asks the terminal where its cursor is; a dumb one would not answer.
+    let answers = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+    // What is asked here for the first time allocates, which is too late later.
+    EDITING.store(io::stdin().is_terminal() && answers, Ordering::Relaxed);
 }
 
 /// `sysrq g` enters it.
@@ -88,7 +92,7 @@ fn enter(why: &str, registers: Option<&Registers>) {
     let _atomic = atomic::enter();
     if ACTIVE.swap(true, Ordering::AcqRel) {
         return say(format_args!(
-            "kdb: {why} on another CPU, which does not wait"
+            "kdb: {why} while kdb is active: not entered again"
         ));
     }
     match nmi::roundup_cpus() {
@@ -292,13 +296,11 @@ enum Input<'a> {
 
 impl<'a> Input<'a> {
     fn new(line: &'a mut [u8], history: &'a mut [u8]) -> Self {
-        // The editor asks the terminal where its cursor is; a dumb one would not answer.
-        let answers = io::stdin().is_terminal() && raw().is_some_and(|raw| raw.restore());
         let editor = EditorBuilder::from_slice(line)
             .with_slice_history(history)
             .build_sync(&mut Terminal);
         match editor {
-            Ok(editor) if answers => Self::Terminal(editor),
+            Ok(editor) if EDITING.load(Ordering::Relaxed) => Self::Terminal(editor),
             _ => Self::Plain,
         }
     }
@@ -343,8 +345,9 @@ fn raw() -> Option<Raw> {
 }
 
 impl Raw {
-    fn restore(self) -> bool {
-        tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, &self.before).is_ok()
+    fn restore(self) {
+        // A terminal that is gone stays as it was.
+        let _gone = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, &self.before);
     }
 }
 
