@@ -47,7 +47,10 @@ fn all_commands_answer_and_the_machine_goes_on() {
         has("btc", &format!("CPU: {cpu} PID: "));
     }
     has("bta", "CPU: 0 PID: 1 Comm: init");
-    has("id vfs_write", "sim_kernel::fs::read_write::vfs_write+0x0/0x");
+    has(
+        "id vfs_write",
+        "sim_kernel::fs::read_write::vfs_write+0x0/0x",
+    );
     has("id 0x1", "is in no function");
     has("id nobody", "'nobody' is neither a function nor an address");
     has("lsmod", "odule");

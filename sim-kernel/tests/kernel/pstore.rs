@@ -10,7 +10,11 @@ use crate::support::{KERNEL, Kernel, open_directory};
 /// Boots with a crash record, gives init a command, and gives what is printed.
 fn boot(file: &Path, command: &str, command_line: &[&str]) -> Vec<String> {
     let mut kernel = Command::new(KERNEL);
-    kernel.arg("--pstore").arg(file).arg("--").args(command_line);
+    kernel
+        .arg("--pstore")
+        .arg(file)
+        .arg("--")
+        .args(command_line);
     let mut kernel = Kernel::start(kernel, PathBuf::new(), open_directory());
     kernel.command(command);
     kernel.finish().1
@@ -43,7 +47,10 @@ fn the_log_of_a_panic_is_shown_at_the_next_boot() {
     let third = boot(&file, "cat /sys/fs/pstore/dmesg", &[]);
     assert!(has(&third, "second crash"));
     // An orderly end leaves no record.
-    assert!(has(&boot(&file, "cat /sys/fs/pstore/dmesg", &[]), "second crash"));
+    assert!(has(
+        &boot(&file, "cat /sys/fs/pstore/dmesg", &[]),
+        "second crash"
+    ));
 }
 
 #[test]
@@ -56,9 +63,13 @@ fn whatever_is_wrong_with_the_file_the_kernel_boots() {
 
     for at in [0, 9, 13, 20, 60, good.len() - 1] {
         let file = File::options().write(true).open(&path).expect("our file");
-        file.write_all_at(&[good[at] ^ 0x40], at as u64).expect("write");
+        file.write_all_at(&[good[at] ^ 0x40], at as u64)
+            .expect("write");
         let console = boot(&path, "poweroff", &[]);
-        assert!(up(&console) && has(&console, "pstore: record 0 is not used"), "byte {at}: {console:#?}");
+        assert!(
+            up(&console) && has(&console, "pstore: record 0 is not used"),
+            "byte {at}: {console:#?}"
+        );
         fs::write(&path, &good).expect("as it was");
     }
     for len in [1, 39, 41, good.len() - 1] {
@@ -69,10 +80,20 @@ fn whatever_is_wrong_with_the_file_the_kernel_boots() {
     assert!(up(&boot(&path, "poweroff", &[])));
     // It is written over by the next crash.
     boot(&path, "sysrq c", &[]);
-    assert!(has(&boot(&path, "poweroff", &[]), "pstore: the kernel crashed"));
+    assert!(has(
+        &boot(&path, "poweroff", &[]),
+        "pstore: the kernel crashed"
+    ));
 
-    for wrong in [directory.path(), Path::new("/dev/null"), Path::new("/no/such/file")] {
+    for wrong in [
+        directory.path(),
+        Path::new("/dev/null"),
+        Path::new("/no/such/file"),
+    ] {
         let console = boot(wrong, "poweroff", &[]);
-        assert!(up(&console) && has(&console, "pstore: cannot use the file"), "{console:#?}");
+        assert!(
+            up(&console) && has(&console, "pstore: cannot use the file"),
+            "{console:#?}"
+        );
     }
 }
