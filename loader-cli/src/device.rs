@@ -12,7 +12,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE, Op, PAYLOAD_MAX, Reply, Request};
-use lineinfo_core::uapi::{Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD, Status};
+use lineinfo_core::uapi::{
+    Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Status, Target,
+};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::error::Error;
@@ -73,6 +75,25 @@ impl Device {
         let opened = device.request(Op::Open, flags, &[], &mut []);
         device.explain("open", opened)?;
         Ok(device)
+    }
+
+    /// What follows is about the table of this module.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`], with `ENOENT` where no such module is loaded.
+    pub fn target(&mut self, module: &str) -> Result<(), Error> {
+        let target = Target::module(module)
+            .ok_or_else(|| Error::Usage(format!("{module:?} is too long for a module's name")))?;
+        let mut back = target;
+        let done = self.request(
+            Op::Ioctl,
+            NR_TARGET.into(),
+            target.as_bytes(),
+            back.as_mut_bytes(),
+        );
+        self.explain("module", done)?;
+        Ok(())
     }
 
     /// Loads a blob: streams it and asks whether it is live.

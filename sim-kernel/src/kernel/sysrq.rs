@@ -1,6 +1,7 @@
 //! The magic keys, as written to `/proc/sysrq-trigger`.
 
 use super::cpu;
+use super::module;
 use super::nmi::trigger_all_cpu_backtrace;
 use super::panic::panic;
 use super::printk::{self, Level};
@@ -46,6 +47,12 @@ static OPERATIONS: &[Operation] = &[
         help: "show-blocked-tasks(w)",
         action: "Show Blocked State",
         handler: sysrq_handle_show_cpus,
+    },
+    Operation {
+        key: b'x',
+        help: "trace-modules(x)",
+        action: "Show where modules are",
+        handler: sysrq_handle_modules,
     },
 ];
 
@@ -94,4 +101,10 @@ fn sysrq_handle_showmem() {
         printk!(Info, "{line}");
     }
     printk!(Info, "{} CPUs online", cpu::online());
+}
+
+#[inline(never)]
+fn sysrq_handle_modules() {
+    module::run_work(true);
+    keep_frame(());
 }
