@@ -152,6 +152,8 @@ numbered! {
         Files = 3, "files";
         /// The tables of the regions.
         Rows = 4, "rows";
+        /// What the tables of all regions share: [`crate::encoding::packed`].
+        Model = 5, "model";
     }
 }
 
@@ -162,6 +164,8 @@ numbered! {
         Flat = 1, "flat";
         /// Blocks of 64 rows, LEB128 differences: [`crate::encoding::delta`].
         Delta = 2, "delta";
+        /// Blocks of two bit streams, codes fitted to the image: [`crate::encoding::packed`].
+        Packed = 3, "packed";
     }
 }
 

@@ -35,10 +35,31 @@
 //! |---|---|
 //! | 1 regions | [`blob::RegionEntry`], one per text section, by ascending start |
 //! | 2 region names | UTF-8, named by offset and length from the regions |
-//! | 3 files | `u32` end of each name, then the names, UTF-8 |
+//! | 3 files | the names of the files, as below |
 //! | 4 rows | the tables of the regions, one after the other, in the header's encoding |
+//! | 5 model | what these tables share; in the packed encoding only |
 //!
-//! The encodings are specified where they are implemented: [`encoding::flat`], [`encoding::delta`].
+//! The encodings are specified where they are implemented: [`encoding::flat`], [`encoding::delta`],
+//! [`encoding::packed`].
+//!
+//! ## Names of files
+//!
+//! Neighbours share directories, so a name is the length of the prefix that it shares with the name
+//! before, and the rest. In the text that this makes, frequent pairs of symbols are symbols of their
+//! own, and pairs of those, and so on: `.c` with the end of a name takes one byte.
+//!
+//! | bytes | contents |
+//! |---|---|
+//! | 2 | `u16` number of terminals, `t` |
+//! | 2 | `u16` number of rules, `r`; `t + r` is at most 256 |
+//! | t | the byte that each symbol below `t` stands for |
+//! | 2 r | the two symbols, `u8` each, that each symbol from `t` on stands for; both are smaller than it, and none is nested 16 deep |
+//! | 4 per 16 names | `u32` where the group begins, in bytes from the start of the symbols |
+//! | | the symbols, `u8` each |
+//!
+//! A group of 16 names (the last may have fewer) is, expanded: for every name a byte of 45 plus the
+//! length of its prefix (at most 80 bytes; 0 for the first of a group), the rest of the name, and a
+//! zero. No symbol reaches from one group into the next.
 //!
 //! A worked example: one region of 16 bytes of text at `_text`, one file, and three rows
 //! (`a.c:7` from 0, `a.c:9` from 4, a gap from 12).
@@ -69,8 +90,11 @@
 //! assert_eq!(&blob[regions + 8..regions + 12], [16, 0, 0, 0]); // length of text, bytes
 //! assert_eq!(&blob[regions + 32..regions + 37], b".text");
 //! let files = regions + 32 + 5;
-//! assert_eq!(&blob[files..files + 7], b"\x03\0\0\0a.c"); // its name ends at 3
-//! let table = files + 7;
+//! assert_eq!(&blob[files..files + 4], [5, 0, 0, 0]); // 5 terminals, no rules
+//! assert_eq!(&blob[files + 4..files + 9], b"\0-.ac"); // the terminals
+//! assert_eq!(&blob[files + 9..files + 13], [0, 0, 0, 0]); // the only group begins at 0
+//! assert_eq!(&blob[files + 13..files + 18], [1, 3, 2, 4, 0]); // prefix of 0 bytes, "a.c", end
+//! let table = files + 18;
 //! assert_eq!(&blob[table..table + 12], [0, 0, 0, 0, 4, 0, 0, 0, 12, 0, 0, 0]); // starts
 //! assert_eq!(&blob[table + 12..table + 24], [7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]); // lines
 //! assert_eq!(&blob[table + 24..], [0, 0, 0, 0, 0, 0]); // files, u16 each
@@ -113,6 +137,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod blob;
+#[cfg(feature = "alloc")]
+pub mod calls;
 pub mod encoding;
 mod error;
 mod files;

@@ -6,6 +6,7 @@ use crate::blob::{
     BUILD_ID_MAX, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, REGION_INIT,
     RegionEntry, SectionEntry, SectionKind,
 };
+use crate::encoding::packed::Model;
 use crate::encoding::{Fault, RegionTable, Row, Rows};
 use crate::error::Error;
 use crate::files::{FileName, Files};
@@ -34,17 +35,18 @@ pub struct Layout {
     region_names: Span,
     files: Span,
     rows: Span,
+    model: Span,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
 }
 
 impl Span {
     fn of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        bytes.get(self.start..self.end).unwrap_or(&[])
+        bytes.get(index(self.start)..index(self.end)).unwrap_or(&[])
     }
 }
 
@@ -172,6 +174,7 @@ impl<'a> Table<'a> {
         let layout = Layout::parse(bytes)?;
         let table = Self { bytes, layout };
         table.check_files()?;
+        table.check_model()?;
         table.check_regions()?;
         Ok(table)
     }
@@ -250,6 +253,19 @@ impl<'a> Table<'a> {
     }
 
     fn locate(&self, offset: Offset, approximate: bool) -> Option<Location<'a>> {
+        let row = self.row_at(offset)?;
+        Some(Location {
+            file: self.file(row.file)?,
+            line: row.line,
+            approximate,
+        })
+    }
+
+    /// The row that says something of `offset`.
+    ///
+    /// Not inlined: whoever prints the location must not have the decoder on its stack as well.
+    #[inline(never)]
+    fn row_at(&self, offset: Offset) -> Option<Row> {
         let regions = self.region_entries();
         let after = regions.partition_point(|region| region.start.get() <= offset.0);
         let entry = regions.get(after.checked_sub(1)?)?;
@@ -260,14 +276,7 @@ impl<'a> Table<'a> {
         let row = self
             .region_table(entry)?
             .find(self.layout.encoding, target)?;
-        if row.is_gap() {
-            return None;
-        }
-        Some(Location {
-            file: self.file(row.file)?,
-            line: row.line,
-            approximate,
-        })
+        (!row.is_gap()).then_some(row)
     }
 
     fn region_entries(&self) -> &'a [RegionEntry] {
@@ -289,6 +298,31 @@ impl<'a> Table<'a> {
             rows: entry.rows.get(),
             files: self.layout.files(),
             len: entry.len.get(),
+            model: self.model(),
+        })
+    }
+
+    fn model(&self) -> Option<Model<'a>> {
+        match self.layout.encoding {
+            Encoding::Flat | Encoding::Delta => None,
+            Encoding::Packed => Model::new(self.layout.model.of(self.bytes)),
+        }
+    }
+
+    fn check_model(&self) -> Result<(), Error> {
+        let span = self.layout.model;
+        let sound = match self.layout.encoding {
+            Encoding::Flat | Encoding::Delta => span.of(self.bytes).is_empty(),
+            Encoding::Packed => self.model().is_some_and(|model| model.is_sound()),
+        };
+        if sound {
+            return Ok(());
+        }
+        Err(Error::Malformed {
+            part: "model",
+            offset: span.start.into(),
+            expected: "hot pairs and codes in a packed table, nothing in others",
+            found: wide(span.of(self.bytes).len()),
         })
     }
 
@@ -299,7 +333,7 @@ impl<'a> Table<'a> {
             u32::from(entry.name_len.get()),
         )?;
         let table_start =
-            wide(self.layout.rows.start).checked_add(u64::from(entry.table_offset.get()))?;
+            u64::from(self.layout.rows.start).checked_add(u64::from(entry.table_offset.get()))?;
         Some(RegionView {
             name: core::str::from_utf8(name).ok()?,
             start: Offset(entry.start.get()),
@@ -314,11 +348,11 @@ impl<'a> Table<'a> {
         let span = self.layout.files;
         let files = self.file_section().ok_or(Error::Malformed {
             part: "files",
-            offset: wide(span.start),
+            offset: span.start.into(),
             expected: "the end of every name",
             found: u64::from(self.layout.files()),
         })?;
-        files.check().map_err(fault_in("files", span.start))
+        files.check().map_err(fault_in("files", span.start.into()))
     }
 
     fn check_regions(&self) -> Result<(), Error> {
@@ -328,7 +362,7 @@ impl<'a> Table<'a> {
         for (position, entry) in self.region_entries().iter().enumerate() {
             let at = position
                 .saturating_mul(size_of::<RegionEntry>())
-                .saturating_add(self.layout.regions.start);
+                .saturating_add(index(self.layout.regions.start));
             let malformed = |expected, found| Error::Malformed {
                 part: "regions",
                 offset: wide(at),
@@ -369,15 +403,14 @@ impl<'a> Table<'a> {
                 )
             })?;
             table_end = table_end.saturating_add(entry.table_size.get());
-            let table_start = usize::try_from(view.table.start).unwrap_or(usize::MAX);
             table
                 .check(self.layout.encoding)
-                .map_err(fault_in("rows", table_start))?;
+                .map_err(fault_in("rows", view.table.start))?;
             rows = rows.saturating_add(u64::from(entry.rows.get()));
         }
         let malformed = |expected, found| Error::Malformed {
             part: "regions",
-            offset: wide(self.layout.regions.start),
+            offset: self.layout.regions.start.into(),
             expected,
             found,
         };
@@ -455,7 +488,7 @@ impl Layout {
         let encoding = Encoding::from_number(header.encoding).ok_or_else(|| {
             malformed(
                 at!(encoding),
-                "a known encoding: 1 (flat) or 2 (delta)",
+                "a known encoding: 1 (flat), 2 (delta) or 3 (packed)",
                 header.encoding.into(),
             )
         })?;
@@ -475,6 +508,7 @@ impl Layout {
             region_names: Span::default(),
             files: Span::default(),
             rows: Span::default(),
+            model: Span::default(),
         };
         layout.read_directory(bytes)?;
         let entries = layout.regions.of(bytes).len();
@@ -547,7 +581,11 @@ impl Layout {
                 SectionKind::RegionNames => &mut self.region_names,
                 SectionKind::Files => &mut self.files,
                 SectionKind::Rows => &mut self.rows,
-            } = Span { start, end };
+                SectionKind::Model => &mut self.model,
+            } = Span {
+                start: entry.offset.get(),
+                end: entry.offset.get().saturating_add(entry.size.get()),
+            };
         }
         if end != bytes.len() {
             return Err(malformed(
@@ -581,10 +619,10 @@ fn slice(bytes: &[u8], offset: u32, size: u32) -> Option<&[u8]> {
     bytes.get(index(offset)..)?.get(..index(size))
 }
 
-fn fault_in(part: &'static str, base: usize) -> impl Fn(Fault) -> Error {
+fn fault_in(part: &'static str, base: u64) -> impl Fn(Fault) -> Error {
     move |fault| Error::Malformed {
         part,
-        offset: wide(base.saturating_add(fault.at)),
+        offset: base.saturating_add(wide(fault.at)),
         expected: fault.expected,
         found: fault.found,
     }

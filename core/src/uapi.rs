@@ -12,7 +12,7 @@
 //! | [`NR_COMMIT`] | none | success once the blob written here is live; else why it is not |
 //! | [`NR_UNLOAD`] | none | empty the slot, give the memory back |
 //! | [`NR_LOOKUP`] | [`Lookup`], read and written | file and line of a run-time address |
-//! | [`NR_TARGET`] | [`Target`], written | whose table this open file is about: that of the kernel, or of a module |
+//! | [`NR_TARGET`] | [`Target`], read and written | whose table this open file is about: that of the kernel, or of a module |
 //!
 //! Where there is no character device, a Unix stream socket is the door to the same operations:
 //! [`door`].
@@ -64,7 +64,7 @@ pub const NR_COMMIT: u8 = 1;
 pub const NR_UNLOAD: u8 = 2;
 /// `_IOWR(IOCTL_TYPE, 3, Lookup)`.
 pub const NR_LOOKUP: u8 = 3;
-/// `_IOW(IOCTL_TYPE, 4, Target)`.
+/// `_IOWR(IOCTL_TYPE, 4, Target)`; the argument comes back as it was.
 pub const NR_TARGET: u8 = 4;
 
 /// Longest name of a module, in bytes (`MODULE_NAME_LEN` of 64-bit Linux, without the zero).

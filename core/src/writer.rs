@@ -8,7 +8,9 @@ use crate::blob::{
     BUILD_ID_MAX, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, REGION_INIT,
     RegionEntry, SectionEntry, SectionKind,
 };
+use crate::encoding::packed::write as packed;
 use crate::encoding::{Row, delta, flat};
+use crate::files;
 use crate::{index, wide};
 
 /// What a blob is made from.
@@ -41,6 +43,43 @@ pub struct Region<'a> {
     pub init: bool,
     /// Its rows, with strictly ascending starts.
     pub rows: &'a [Row],
+}
+
+/// How a blob is to be encoded.
+///
+/// An [`Encoding`] is one, with [`Tuning::BALANCED`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How the rows are encoded.
+    pub encoding: Encoding,
+    /// What [`Encoding::Packed`] trades against what; the others have nothing to choose.
+    pub tuning: Tuning,
+}
+
+impl From<Encoding> for Options {
+    fn from(encoding: Encoding) -> Self {
+        Self {
+            encoding,
+            tuning: Tuning::BALANCED,
+        }
+    }
+}
+
+/// What a packed table trades against what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Entries (rows, or parts of rows) in a block, on average, 1 to 96: fewer make look-ups faster
+    /// and the table larger. Values outside are taken as the nearest inside.
+    pub block: u32,
+}
+
+impl Tuning {
+    /// The smallest tables.
+    pub const SIZE: Self = Self { block: 80 };
+    /// Small tables, and look-ups at most twice as long as with [`Encoding::Delta`].
+    pub const BALANCED: Self = Self { block: 48 };
+    /// Look-ups as fast as with [`Encoding::Delta`].
+    pub const SPEED: Self = Self { block: 16 };
 }
 
 /// Why no blob could be written.
@@ -86,7 +125,11 @@ impl core::fmt::Display for EncodeError {
 ///
 /// What does not fit the format, or breaks its rules: rows out of order or outside their region,
 /// regions that overlap, names that cannot be printed.
-pub fn encode(image: &Image<'_>, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
+///
+/// With [`Encoding::Packed`] files get other indices, and rows that say nothing are left out: a gap
+/// before the first row, and a row with the file and line of the one before.
+pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>, EncodeError> {
+    let Options { encoding, tuning } = options.into();
     let mut build_id = [0; BUILD_ID_MAX];
     let build_id_len = image.build_id.len();
     build_id
@@ -95,19 +138,28 @@ pub fn encode(image: &Image<'_>, encoding: Encoding) -> Result<Vec<u8>, EncodeEr
         .copy_from_slice(image.build_id);
     let files = narrow("the number of files", image.files.len())?;
 
+    let numbering = match encoding {
+        Encoding::Flat | Encoding::Delta => None,
+        Encoding::Packed => Some(Numbering::new(image)?),
+    };
+    let (model, encoded) = match &numbering {
+        None => (Vec::new(), encode_regions(image, encoding, files)),
+        Some(numbering) => numbering.encode_regions(image, tuning)?,
+    };
+    let names: Vec<&str> = match &numbering {
+        None => image.files.to_vec(),
+        Some(numbering) => numbering.names.clone(),
+    };
+
     let mut entries = Vec::new();
     let mut region_names = Vec::new();
     let mut tables = Vec::new();
     let mut rows = 0_usize;
-    for region in image.regions {
-        let mut table = match encoding {
-            Encoding::Flat => flat::encode(region.rows, files),
-            Encoding::Delta => delta::encode(region.rows),
-        };
+    for (region, (mut table, region_rows)) in image.regions.iter().zip(encoded) {
         let entry = RegionEntry {
             start: region.start.into(),
             len: region.len.into(),
-            rows: narrow("the number of rows", region.rows.len())?.into(),
+            rows: narrow("the number of rows", region_rows)?.into(),
             table_offset: narrow("the size of the rows", tables.len())?.into(),
             table_size: narrow("the size of the rows", table.len())?.into(),
             name_offset: narrow("the size of the region names", region_names.len())?.into(),
@@ -122,17 +174,21 @@ pub fn encode(image: &Image<'_>, encoding: Encoding) -> Result<Vec<u8>, EncodeEr
         entries.extend_from_slice(entry.as_bytes());
         region_names.extend_from_slice(region.name.as_bytes());
         tables.append(&mut table);
-        rows = rows.saturating_add(region.rows.len());
+        rows = rows.saturating_add(region_rows);
     }
-    let sections = [
+    let mut sections = alloc::vec![
         (SectionKind::Regions, entries),
         (SectionKind::RegionNames, region_names),
-        (SectionKind::Files, file_section(image.files)?),
+        (SectionKind::Files, file_section(&names)?),
         (SectionKind::Rows, tables),
     ];
+    if encoding == Encoding::Packed {
+        sections.push((SectionKind::Model, model));
+    }
 
     let mut directory = Vec::new();
-    let mut end = HEADER_SIZE.saturating_add(size_of::<[SectionEntry; 4]>());
+    let directory_size = size_of::<SectionEntry>().saturating_mul(sections.len());
+    let mut end = HEADER_SIZE.saturating_add(directory_size);
     for (kind, bytes) in &sections {
         let entry = SectionEntry {
             kind: kind.number().into(),
@@ -176,6 +232,19 @@ pub fn encode(image: &Image<'_>, encoding: Encoding) -> Result<Vec<u8>, EncodeEr
     Ok(blob)
 }
 
+/// The codes that fit an image best, in the form of those that [`crate::encoding::packed`] has built
+/// in: this is how they were made.
+///
+/// # Errors
+///
+/// As [`encode`].
+pub fn built_in_codes(image: &Image<'_>) -> Result<Vec<u8>, EncodeError> {
+    let numbering = Numbering::new(image)?;
+    let sources = numbering.sources(image);
+    packed::built_in_codes(&sources, numbering.headers, Tuning::BALANCED.block)
+        .ok_or(TOO_LARGE_FOR_PACKED)
+}
+
 /// Writes the checksum of a blob into its header, after its bytes were changed.
 ///
 /// For tests and fuzzers that damage a blob behind its checksum. Bytes too few for a header are
@@ -189,19 +258,134 @@ pub fn seal(blob: &mut [u8]) {
     }
 }
 
-fn file_section(files: &[&str]) -> Result<Vec<u8>, EncodeError> {
-    let mut section = Vec::new();
-    let mut end = 0_usize;
-    for name in files {
-        end = end.saturating_add(name.len());
-        let end = narrow("the size of the file names", end)?;
-        section.extend_from_slice(&end.to_le_bytes());
+/// The table of every region, and the number of its rows.
+type Tables = Vec<(Vec<u8>, usize)>;
+
+fn encode_regions(image: &Image<'_>, encoding: Encoding, files: u32) -> Tables {
+    let encode = |region: &Region<'_>| {
+        let table = match encoding {
+            Encoding::Delta => delta::encode(region.rows),
+            _ => flat::encode(region.rows, files),
+        };
+        (table, region.rows.len())
+    };
+    image.regions.iter().map(encode).collect()
+}
+
+const TOO_LARGE_FOR_PACKED: EncodeError = EncodeError::TooLarge {
+    what: "the number of blocks or the length of a region, in a packed table,",
+    size: 1 << 24,
+};
+
+/// The files in the order that the packed encoding wants: headers first, by name, then the others
+/// by the address at which they appear first.
+struct Numbering<'a> {
+    names: Vec<&'a str>,
+    /// Number of headers.
+    headers: u32,
+    /// The rows of every region, renumbered.
+    rows: Vec<Vec<Row>>,
+}
+
+impl<'a> Numbering<'a> {
+    fn new(image: &Image<'a>) -> Result<Self, EncodeError> {
+        let mut first = alloc::vec![u64::MAX; image.files.len()];
+        for region in image.regions {
+            let mut end = None;
+            for row in region.rows {
+                let invalid = |expected, found: u32| {
+                    EncodeError::Invalid(crate::Error::Malformed {
+                        part: "rows",
+                        offset: 0,
+                        expected,
+                        found: found.into(),
+                    })
+                };
+                if end.is_some_and(|end| row.start <= end) {
+                    return Err(invalid("rows with ascending starts", row.start));
+                }
+                if row.start >= region.len {
+                    let expected = "a row that starts inside its region";
+                    return Err(invalid(expected, row.start));
+                }
+                end = Some(row.start);
+                if row.is_gap() {
+                    continue;
+                }
+                let Some(first) = first.get_mut(index(row.file)) else {
+                    return Err(invalid("the index of a file", row.file));
+                };
+                *first = (*first).min(region.start.saturating_add(row.start.into()));
+            }
+        }
+        let is_header = |name: &str| name.ends_with(".h");
+        let mut order: Vec<(bool, u64, &str, usize)> = Vec::new();
+        for (old, (name, first)) in image.files.iter().zip(first).enumerate() {
+            let header = is_header(name);
+            order.push((!header, if header { 0 } else { first }, name, old));
+        }
+        order.sort_unstable();
+        let mut new_of_old = alloc::vec![0; order.len()];
+        for (new, (_, _, _, old)) in (0_u32..).zip(&order) {
+            if let Some(slot) = new_of_old.get_mut(*old) {
+                *slot = new;
+            }
+        }
+        let renumber = |row: &Row| Row {
+            file: new_of_old.get(index(row.file)).copied().unwrap_or(0),
+            ..*row
+        };
+        let regions = image.regions.iter();
+        Ok(Self {
+            headers: narrow(
+                "the number of files",
+                order.iter().filter(|(other, ..)| !other).count(),
+            )?,
+            names: order.into_iter().map(|(_, _, name, _)| name).collect(),
+            rows: regions
+                .map(|region| region.rows.iter().map(renumber).collect())
+                .collect(),
+        })
     }
-    section.reserve_exact(end);
-    for name in files {
-        section.extend_from_slice(name.as_bytes());
+
+    fn sources(&self, image: &Image<'_>) -> Vec<packed::Source<'_>> {
+        let mut sources = Vec::new();
+        for (region, rows) in image.regions.iter().zip(&self.rows) {
+            let len = region.len;
+            sources.push(packed::Source { rows, len });
+        }
+        sources
     }
-    Ok(section)
+
+    fn encode_regions(
+        &self,
+        image: &Image<'_>,
+        tuning: Tuning,
+    ) -> Result<(Vec<u8>, Tables), EncodeError> {
+        let sources = self.sources(image);
+        let packed = packed::encode(&sources, self.headers, tuning.block);
+        let packed = packed.ok_or(TOO_LARGE_FOR_PACKED)?;
+        let tables = packed.tables.into_iter();
+        let tables = tables.map(|(table, rows)| (table, index(rows))).collect();
+        Ok((packed.model, tables))
+    }
+}
+
+fn file_section(names: &[&str]) -> Result<Vec<u8>, EncodeError> {
+    for name in names {
+        if let Some(control) = name.chars().find(|c| c.is_control()) {
+            return Err(EncodeError::Invalid(crate::Error::Malformed {
+                part: "files",
+                offset: 0,
+                expected: "a name without control characters",
+                found: u64::from(u32::from(control)),
+            }));
+        }
+    }
+    files::write::encode(names).ok_or(EncodeError::TooLarge {
+        what: "the size of the file names",
+        size: 1 << 32,
+    })
 }
 
 fn narrow(what: &'static str, size: usize) -> Result<u32, EncodeError> {

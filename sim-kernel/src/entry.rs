@@ -50,6 +50,11 @@ pub(crate) enum Syscall<'a> {
         /// Its argument, there and back.
         argument: &'a mut [u8],
     },
+    /// Closes a descriptor of a file that has others.
+    Flush {
+        /// A descriptor.
+        fd: usize,
+    },
     /// Closes a file.
     Close {
         /// A descriptor.
@@ -80,6 +85,7 @@ pub(crate) fn do_syscall_64(task: &mut Task, call: Syscall<'_>) -> Result<usize,
             request,
             argument,
         } => ioctl::ksys_ioctl(task, fd, request, argument),
+        Syscall::Flush { fd } => open::ksys_flush(task, fd),
         Syscall::Close { fd } => open::ksys_close(task, fd),
         Syscall::InitModule { .. } | Syscall::DeleteModule { .. }
             if !task.credentials.privileged() =>

@@ -54,16 +54,21 @@ mod mm;
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 
 use host::door::Door;
+use host::mount::Mount;
 use host::options::{self, Options};
 use host::{kaslr, power};
 use init::cmdline::CommandLine;
 use init::{Boot, Input};
+use nix::libc;
 
 /// Exit status where the machine could not be started.
 const EXIT_FAILED: u8 = 1;
@@ -76,6 +81,14 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+/// The file for crash records, made if there is none.
+fn open_pstore(path: &Path) -> io::Result<File> {
+    // What an old kernel left is what a new one wants to see.
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    options.custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// All that can fail before there is a kernel.
@@ -104,9 +117,13 @@ fn prepare() -> anyhow::Result<Boot> {
     };
     power::install_button().context("cannot wait for signals")?;
     let door = options.socket.as_deref().map(Door::bind).transpose()?;
+    let mount = options.mount.as_deref().map(Mount::check).transpose()?;
     Ok(Boot {
         command_line,
         input,
         door,
+        mount,
+        kdb: options.kdb,
+        pstore: options.pstore.as_deref().map(open_pstore),
     })
 }

@@ -1,79 +1,200 @@
-//! How long a look-up takes in each encoding: the same random addresses, one process.
+//! How long a look-up takes: every encoding and tuning, the addr2line crate, and blazesym on GSYM.
 //!
 //! ```sh
-//! LINEINFO_VMLINUX=… cargo bench --bench lookup
+//! LINEINFO_VMLINUX=$(.ci/vmlinux) cargo bench --bench lookup
 //! ```
 //!
-//! These machines are noisy: read the ratios. Without `LINEINFO_VMLINUX` it says that it skips.
+//! Each look-up is timed by itself, at the same random addresses for all, in rounds in which every
+//! variant has its turn, so that the noise of the machine falls on all alike: read the ratios. The
+//! time of an empty measurement is printed, and not taken off. A GSYM file is made where
+//! llvm-gsymutil is installed; without `LINEINFO_VMLINUX` the benchmark says that it skips.
 
 use std::hint::black_box;
 use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use addr2line::Context;
+use anyhow::{Context as _, Result};
+use blazesym::symbolize::source::{GsymFile, Source};
+use blazesym::symbolize::{Input, Symbolizer};
+use comfy_table::{Table as TextTable, presets};
+use gimli::{DwarfSections, EndianSlice};
 use indicatif::ProgressBar;
 use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::extract;
 use lineinfo_core::blob::Encoding;
+use lineinfo_core::writer::{Options, Tuning};
 use lineinfo_core::{Offset, Table};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
-/// Look-ups in one iteration.
-///
-/// So many that the table they touch does not stay in the processor's caches.
-const LOOKUPS: usize = 1 << 16;
+/// Addresses in a round.
+const ADDRESSES: usize = 20_000;
+const ROUNDS: usize = 10;
 
-fn lookups(criterion: &mut Criterion) {
+struct Variant<'a> {
+    name: String,
+    /// Size of what is in memory or on disk for it, in bytes.
+    bytes: usize,
+    look_up: Box<dyn FnMut(u64) -> bool + 'a>,
+    nanoseconds: Vec<u32>,
+}
+
+impl<'a> Variant<'a> {
+    fn new(name: impl Into<String>, bytes: usize, look_up: impl FnMut(u64) -> bool + 'a) -> Self {
+        Self {
+            name: name.into(),
+            bytes,
+            look_up: Box::new(look_up),
+            nanoseconds: Vec::with_capacity(ADDRESSES * ROUNDS),
+        }
+    }
+
+    fn quantile(&self, share: f64) -> u32 {
+        self.nanoseconds[((self.nanoseconds.len() - 1) as f64 * share) as usize]
+    }
+}
+
+fn main() -> Result<()> {
     let Some(vmlinux) = std::env::var_os("LINEINFO_VMLINUX") else {
-        eprintln!("skipped: LINEINFO_VMLINUX names no vmlinux");
-        return;
+        println!("skipped: LINEINFO_VMLINUX names no vmlinux");
+        return Ok(());
     };
-    let file = ElfFile::open(Path::new(&vmlinux)).expect("a file");
-    let elf = file.parse().expect("an ELF file");
-    let extracted = extract(&elf, None, &ProgressBar::hidden()).expect("rows");
-    let offsets = random_offsets(extracted.regions[0].section.len.into());
-    let mut group = criterion.benchmark_group("lookup");
-    group.throughput(Throughput::Elements(LOOKUPS as u64));
-    group.sample_size(20);
-    for &encoding in Encoding::ALL {
-        let blob = extracted.encode(encoding).expect("a table");
-        let table = Table::parse(&blob).expect("a valid table");
-        group.bench_with_input(
-            BenchmarkId::from_parameter(encoding),
-            &table,
-            |bench, table| {
-                bench.iter(|| {
-                    for offset in &offsets {
-                        black_box(table.lookup(Offset(*offset)));
-                    }
-                });
-            },
-        );
-    }
-    group.finish();
+    let vmlinux = Path::new(&vmlinux);
+    let file = ElfFile::open(vmlinux)?;
+    let elf = file.parse()?;
+    let extracted = extract(&elf, None, &ProgressBar::hidden())?;
+    let text = extracted.regions.first().context("a text section")?;
+    let text = text.section.address..text.section.end();
+    let text_start = extracted.identity.text_start;
 
-    let mut group = criterion.benchmark_group("parse");
-    group.sample_size(20);
-    for &encoding in Encoding::ALL {
-        let blob = extracted.encode(encoding).expect("a table");
-        group.bench_with_input(
-            BenchmarkId::from_parameter(encoding),
-            &blob,
-            |bench, blob| {
-                bench.iter(|| black_box(Table::parse(blob)));
-            },
-        );
+    let blobs: Vec<(String, Vec<u8>)> = options()
+        .into_iter()
+        .map(|(name, options)| Ok((name, extracted.encode(options)?)))
+        .collect::<Result<_>>()?;
+    let sections = DwarfSections::load(|id| elf.debug_section(id))?;
+    let dwarf_bytes = std::fs::metadata(vmlinux)?.len() as usize;
+    let dwarf = sections.borrow(|section| EndianSlice::new(section, elf.endian()));
+    let context = Context::from_dwarf(dwarf)?;
+    let gsym = Gsym::make(vmlinux)?;
+
+    let mut variants = vec![Variant::new("(nothing)", 0, |address| address != 0)];
+    for (name, blob) in &blobs {
+        let table = Table::parse(blob)?;
+        variants.push(Variant::new(name, blob.len(), move |address| {
+            table.lookup(Offset(address - text_start)).is_some()
+        }));
     }
-    group.finish();
+    variants.push(Variant::new("addr2line, warm", dwarf_bytes, |address| {
+        context
+            .find_location(address)
+            .is_ok_and(|found| found.is_some())
+    }));
+    if let Some(gsym) = &gsym {
+        variants.push(gsym.variant()?);
+    }
+
+    let mut random = SmallRng::seed_from_u64(1);
+    for round in 0..=ROUNDS {
+        let addresses: Vec<u64> = (0..ADDRESSES)
+            .map(|_| random.random_range(text.clone()))
+            .collect();
+        for variant in &mut variants {
+            for address in &addresses {
+                let start = Instant::now();
+                black_box((variant.look_up)(black_box(*address)));
+                let time = start.elapsed();
+                // The first round warms up, addr2line and blazesym above all.
+                if round > 0 {
+                    variant.nanoseconds.push(time.as_nanos() as u32);
+                }
+            }
+        }
+    }
+    print(variants);
+    Ok(())
 }
 
-/// Offsets in the main text, by the generator of Lehmer.
-fn random_offsets(text_len: u64) -> Vec<u64> {
-    let mut state = 0x853c_49e6_748f_ea9b_u128;
-    let mut next = || {
-        state = state.wrapping_mul(0xda94_2042_e4dd_58b5);
-        (state >> 64) as u64
+fn options() -> Vec<(String, Options)> {
+    let packed = |name: &str, tuning| {
+        let encoding = Encoding::Packed;
+        (format!("packed, {name}"), Options { encoding, tuning })
     };
-    (0..LOOKUPS).map(|_| next() % text_len).collect()
+    vec![
+        ("flat".to_owned(), Encoding::Flat.into()),
+        ("delta".to_owned(), Encoding::Delta.into()),
+        packed("speed", Tuning::SPEED),
+        packed("balanced", Tuning::BALANCED),
+        packed("size", Tuning::SIZE),
+    ]
 }
 
-criterion_group!(benches, lookups);
-criterion_main!(benches);
+/// A GSYM file of the same kernel, as LLVM makes it.
+struct Gsym {
+    directory: tempfile::TempDir,
+}
+
+impl Gsym {
+    /// `None` where no llvm-gsymutil is installed.
+    fn make(vmlinux: &Path) -> Result<Option<Self>> {
+        let directory = tempfile::tempdir()?;
+        for program in ["llvm-gsymutil-22", "llvm-gsymutil-19", "llvm-gsymutil"] {
+            let made = Command::new(program)
+                .arg(format!("--convert={}", vmlinux.display()))
+                .arg(format!(
+                    "--out-file={}",
+                    directory.path().join("gsym").display()
+                ))
+                .output();
+            if made.is_ok_and(|output| output.status.success()) {
+                return Ok(Some(Self { directory }));
+            }
+        }
+        println!("llvm-gsymutil is not installed: no figures for GSYM");
+        Ok(None)
+    }
+
+    fn variant(&self) -> Result<Variant<'static>> {
+        let path = self.directory.path().join("gsym");
+        let bytes = std::fs::metadata(&path)?.len() as usize;
+        let source = Source::from(GsymFile::new(path));
+        let symbolizer = Symbolizer::builder()
+            .enable_code_info(true)
+            .enable_inlined_fns(false)
+            .enable_demangling(false)
+            .build();
+        Ok(Variant::new("blazesym on GSYM", bytes, move |address| {
+            symbolizer
+                .symbolize_single(&source, Input::VirtOffset(address))
+                .is_ok_and(|found| found.as_sym().is_some())
+        }))
+    }
+}
+
+fn print(mut variants: Vec<Variant<'_>>) {
+    for variant in &mut variants {
+        variant.nanoseconds.sort_unstable();
+    }
+    let delta = variants.iter().find(|variant| variant.name == "delta");
+    let delta = f64::from(delta.map_or(1, |delta| delta.quantile(0.5)));
+    let mut table = TextTable::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_header([
+        "look-up",
+        "bytes",
+        "median ns",
+        "p99 ns",
+        "median / delta",
+    ]);
+    for variant in &variants {
+        let median = variant.quantile(0.5);
+        table.add_row([
+            variant.name.clone(),
+            variant.bytes.to_string(),
+            median.to_string(),
+            variant.quantile(0.99).to_string(),
+            format!("{:.2}", f64::from(median) / delta),
+        ]);
+    }
+    println!("{table}");
+}

@@ -6,6 +6,7 @@
 
 pub mod delta;
 pub mod flat;
+pub mod packed;
 
 use crate::blob::Encoding;
 use crate::wide;
@@ -38,6 +39,8 @@ pub(crate) struct RegionTable<'a> {
     pub(crate) files: u32,
     /// Length of the region, in bytes of text.
     pub(crate) len: u32,
+    /// What the tables of all regions share, in the packed encoding.
+    pub(crate) model: Option<packed::Model<'a>>,
 }
 
 /// What breaks a rule of an encoding.
@@ -51,9 +54,14 @@ pub(crate) struct Fault {
 
 /// All rows of a table, in order; an error ends them.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is used where it is made, and there is no box to put it in"
+)]
 pub(crate) enum Rows<'a> {
     Flat(flat::Rows<'a>),
     Delta(delta::Rows<'a>),
+    Packed(packed::Rows<'a>),
 }
 
 impl Iterator for Rows<'_> {
@@ -63,16 +71,20 @@ impl Iterator for Rows<'_> {
         match self {
             Self::Flat(rows) => rows.next(),
             Self::Delta(rows) => rows.next(),
+            Self::Packed(rows) => rows.next(),
         }
     }
 }
 
 impl<'a> RegionTable<'a> {
     /// The row that covers `target`, in bytes from the start of the region; gaps included.
+    ///
+    /// An encoding may cut rows; then the start is that of the part that covers `target`.
     pub(crate) fn find(&self, encoding: Encoding, target: u32) -> Option<Row> {
         match encoding {
             Encoding::Flat => flat::find(self, target),
             Encoding::Delta => delta::find(self, target),
+            Encoding::Packed => packed::find(self, target),
         }
     }
 
@@ -80,6 +92,7 @@ impl<'a> RegionTable<'a> {
         match encoding {
             Encoding::Flat => flat::Rows::new(self).map(Rows::Flat),
             Encoding::Delta => delta::Rows::new(self).map(Rows::Delta),
+            Encoding::Packed => packed::Rows::new(self).map(Rows::Packed),
         }
     }
 

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use lineinfo_core::blob::Encoding;
+use lineinfo_core::writer::{Options, Tuning};
 
 use super::{print, progress_bar};
 use crate::Error;
@@ -22,11 +23,43 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "X")]
     output: PathBuf,
     /// How to encode the rows.
-    #[arg(long, default_value = "delta", value_parser = parse_encoding)]
+    #[arg(long, default_value = "packed", value_parser = parse_encoding)]
     encoding: Encoding,
+    /// What a packed table trades: look-ups take longer the smaller it is.
+    #[arg(long, value_enum, default_value = "balanced")]
+    tune: Tune,
+    /// Entries in a block of a packed table, instead of --tune: 1 to 96.
+    #[arg(long, value_name = "N", conflicts_with = "tune", value_parser = clap::value_parser!(u32).range(1..=96))]
+    block: Option<u32>,
     /// The directory to which file names become relative [default: found from the DWARF].
     #[arg(long, value_name = "DIR")]
     source_root: Option<String>,
+}
+
+/// The names of [`Tuning`]s.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Tune {
+    /// The smallest table.
+    Size,
+    /// Small, and look-ups at most twice as long as with delta.
+    Balanced,
+    /// Look-ups as fast as with delta.
+    Speed,
+}
+
+impl Args {
+    fn options(&self) -> Options {
+        let tuning = match (self.block, self.tune) {
+            (Some(block), _) => Tuning { block },
+            (None, Tune::Size) => Tuning::SIZE,
+            (None, Tune::Balanced) => Tuning::BALANCED,
+            (None, Tune::Speed) => Tuning::SPEED,
+        };
+        Options {
+            encoding: self.encoding,
+            tuning,
+        }
+    }
 }
 
 fn parse_encoding(name: &str) -> Result<Encoding, String> {
@@ -50,7 +83,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let extracted = extract(&elf, root, &bar)?;
     bar.finish_and_clear();
     let blob = extracted
-        .encode(args.encoding)
+        .encode(args.options())
         .map_err(|source| Error::Encode {
             path: args.image.clone(),
             source,

@@ -20,8 +20,8 @@ use std::collections::HashMap;
 
 use indicatif::ProgressBar;
 use lineinfo_core::Row;
-use lineinfo_core::blob::{Encoding, Profile};
-use lineinfo_core::writer::{self, EncodeError};
+use lineinfo_core::blob::Profile;
+use lineinfo_core::writer::{self, EncodeError, Options};
 
 use self::elf::{Elf, Identity, TextSection};
 use self::lines::Program;
@@ -256,7 +256,7 @@ impl Extracted {
     /// # Errors
     ///
     /// See [`writer::encode`].
-    pub fn encode(&self, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
+    pub fn encode(&self, options: impl Into<Options>) -> Result<Vec<u8>, EncodeError> {
         let names: Vec<&str> = self.files.iter().map(String::as_str).collect();
         let regions: Vec<_> = self
             .regions
@@ -282,7 +282,7 @@ impl Extracted {
                 files: &names,
                 regions: &regions,
             },
-            encoding,
+            options,
         )
     }
 }

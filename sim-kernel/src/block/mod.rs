@@ -29,6 +29,7 @@ const LATENCY: Duration = Duration::from_micros(100);
 pub(crate) const NODE: Node = Node {
     path: "/dev/ram0",
     permissions: 0o660,
+    driver_decides: false,
     open: |_, _| Ok(Box::new(BlockDevice { next: 0 })),
 };
 

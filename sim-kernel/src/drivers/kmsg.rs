@@ -12,6 +12,7 @@ use crate::printk;
 pub(crate) const NODE: Node = Node {
     path: "/dev/kmsg",
     permissions: 0o644,
+    driver_decides: false,
     open: |_, _| Ok(Box::new(Kmsg::default())),
 };
 

@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::{File, Node, OpenMode, namei};
+use super::{File, Node, OpenMode, file, namei};
 use crate::kernel::task::{Credentials, Task};
 use crate::machine::frames::keep_frame;
 
@@ -36,13 +36,25 @@ fn vfs_open(node: &Node, credentials: Credentials, mode: OpenMode) -> Result<Fil
 /// Root may do all, as `CAP_DAC_OVERRIDE` has it; everybody else is "others".
 fn permitted(node: &Node, credentials: Credentials, mode: OpenMode) -> bool {
     let others = |bit: u16| node.permissions & bit != 0;
-    credentials.privileged() || ((!mode.read || others(0o4)) && (!mode.write || others(0o2)))
+    let may_write = node.driver_decides || others(0o2);
+    credentials.privileged() || ((!mode.read || others(0o4)) && (!mode.write || may_write))
 }
 
-/// Closes a file of a task.
+/// Closes a file of a task, whatever is wrong with what was written.
 #[inline(never)]
 pub(crate) fn ksys_close(task: &mut Task, fd: usize) -> Result<usize, Errno> {
     let file = task.files.get_mut(fd).and_then(Option::take);
-    drop(file.ok_or(Errno::EBADF)?);
-    keep_frame(Ok(0))
+    let flushed = filp_flush(&mut file.ok_or(Errno::EBADF)?);
+    keep_frame(flushed)
+}
+
+/// What `close` does of a descriptor that is not the last one of its file.
+#[inline(never)]
+pub(crate) fn ksys_flush(task: &mut Task, fd: usize) -> Result<usize, Errno> {
+    keep_frame(filp_flush(file(task, fd)?))
+}
+
+#[inline(never)]
+fn filp_flush(file: &mut File) -> Result<usize, Errno> {
+    keep_frame(file.operations.flush().map(|()| 0))
 }

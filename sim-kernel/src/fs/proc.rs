@@ -26,34 +26,41 @@ pub(crate) const NODES: &[Node] = &[
     Node {
         path: "/proc/sys/kernel/load",
         permissions: 0o644,
+        driver_decides: false,
         open: |_, _| open_both(Some(load_show), load_store),
     },
     Node {
         path: "/proc/sysrq-trigger",
         permissions: 0o200,
+        driver_decides: false,
         open: |_, _| open_both(None, write_sysrq_trigger),
     },
     Node {
         path: "/sys/kernel/debug/provoke-crash/DIRECT",
         permissions: 0o644,
+        driver_decides: false,
         open: |_, _| open_both(Some(lkdtm::actions), lkdtm::direct_entry),
     },
 ];
 
-type Show = fn() -> String;
+/// Makes the text of a file.
+pub(crate) type Show = fn() -> String;
 type Store = fn(&[u8]) -> Result<usize, Errno>;
 type Open = fn(Credentials, OpenMode) -> Result<Box<dyn FileOperations>, Errno>;
 
-const fn text_file(path: &'static str, open: Open) -> Node {
+/// A file that anybody may read.
+pub(crate) const fn text_file(path: &'static str, open: Open) -> Node {
     Node {
         path,
         permissions: 0o444,
+        driver_decides: false,
         open,
     }
 }
 
+/// Opens a file whose text is made by `show`.
 #[expect(clippy::unnecessary_wraps, reason = "it is the end of an `open`")]
-fn open_text(show: Show) -> Result<Box<dyn FileOperations>, Errno> {
+pub(crate) fn open_text(show: Show) -> Result<Box<dyn FileOperations>, Errno> {
     Ok(Box::new(ProcFile {
         show: Some(show),
         store: None,

@@ -35,6 +35,15 @@ pub(crate) struct Options {
     /// Unix socket behind which /dev/lineinfo can be reached
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+    /// Directory to mount the kernel's files on
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mount: Option<PathBuf>,
+    /// File that keeps the log over a panic, to be shown at the next boot
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pstore: Option<PathBuf>,
+    /// Enter the kernel debugger on the console at a panic or oops (`sysrq g` always does)
+    #[arg(long)]
+    pub(crate) kdb: bool,
     /// File with commands for init, instead of standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) script: Option<PathBuf>,

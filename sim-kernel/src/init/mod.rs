@@ -5,6 +5,7 @@ mod params;
 mod process;
 
 use std::fs::File;
+use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -12,9 +13,12 @@ use cmdline::{CommandLine, Parameters};
 
 use crate::drivers::lineinfo::{self, BuildId, LINEINFO, Policy};
 use crate::host::door::Door;
+use crate::host::mount::Mount;
 use crate::kernel::image::{self, Image};
 use crate::kernel::task::Identity;
-use crate::kernel::{cpu, load, nmi, panic, printk, stacktrace, timer, traps, watchdog};
+use crate::kernel::{
+    cpu, kdb, load, nmi, panic, printk, pstore, stacktrace, timer, traps, watchdog,
+};
 use crate::machine;
 use crate::mm::page_alloc::PAGE_SIZE;
 use crate::mm::vmalloc::{self, MemInfo};
@@ -33,6 +37,12 @@ pub(crate) struct Boot {
     pub(crate) input: Input,
     /// The socket behind which `/dev/lineinfo` can be reached.
     pub(crate) door: Option<Door>,
+    /// The directory of the host on which all files can be seen.
+    pub(crate) mount: Option<Mount>,
+    /// Enter kdb at a panic or oops.
+    pub(crate) kdb: bool,
+    /// The file for crash records.
+    pub(crate) pstore: Option<io::Result<File>>,
 }
 
 /// The command line as it was given.
@@ -42,7 +52,7 @@ pub(crate) fn saved_command_line() -> &'static str {
 
 /// Boots, and runs init to its end.
 #[inline(never)]
-pub(crate) fn start_kernel(boot: Boot) -> ! {
+pub(crate) fn start_kernel(mut boot: Boot) -> ! {
     printk::start_clock();
     cpu::set_online(Identity::new(0, 1, "init"));
     panic::catch_bugs();
@@ -57,6 +67,10 @@ pub(crate) fn start_kernel(boot: Boot) -> ! {
         env!("CARGO_PKG_VERSION")
     );
     parse_early_parameters(&boot.command_line);
+    kdb::init(boot.kdb);
+    if let Some(file) = boot.pstore.take() {
+        pstore::init(file);
+    }
     mem_init(parameters.mem_bytes);
     let file = setup_image(parameters);
     interrupt_init();
@@ -213,7 +227,8 @@ fn report_memory() {
 
 #[inline(never)]
 fn rest_init(boot: Boot) -> ! {
-    let stay = boot.door.is_some();
+    let mounted = boot.mount.is_some_and(Mount::open);
+    let stay = mounted || boot.door.is_some();
     if let Some(door) = boot.door {
         door.open();
     }

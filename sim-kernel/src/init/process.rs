@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::cmdline::CommandLine;
+use crate::drivers::console;
 use crate::entry::{Syscall, do_syscall_64};
 use crate::fs::OpenMode;
 use crate::kernel::reboot;
@@ -78,50 +79,18 @@ fn run_init_process(input: &Input) {
         Input::Stdin => std::io::stdin().as_raw_fd(),
         Input::Script(file) => file.as_raw_fd(),
     };
-    let mut lines = Lines::new(fd);
-    while let Some(line) = lines.next() {
-        run_command(&mut task, &line);
+    let mut buffer = [0; LINE_BYTES_MAX];
+    loop {
+        match console::read_line(fd, &mut buffer) {
+            Ok(Some(line)) => run_command(&mut task, &String::from_utf8_lossy(line)),
+            Ok(None) => break,
+            Err(errno) => {
+                printk!(Err, "init: cannot read commands: {errno}");
+                break;
+            }
+        }
     }
     keep_frame(());
-}
-
-/// The lines of a descriptor of the host, each as soon as it is there.
-struct Lines {
-    fd: i32,
-    read: Vec<u8>,
-}
-
-impl Lines {
-    const fn new(fd: i32) -> Self {
-        Self {
-            fd,
-            read: Vec::new(),
-        }
-    }
-
-    /// The next line; one that is too long comes in pieces.
-    fn next(&mut self) -> Option<String> {
-        let mut piece = [0; LINE_BYTES_MAX];
-        loop {
-            let end = self.read.iter().position(|byte| *byte == b'\n');
-            let end = end.map(|end| end + 1);
-            let long = (self.read.len() >= LINE_BYTES_MAX).then_some(LINE_BYTES_MAX);
-            if let Some(end) = end.or(long) {
-                let line: Vec<u8> = self.read.drain(..end).collect();
-                return Some(String::from_utf8_lossy(&line).into_owned());
-            }
-            match syscall::read(self.fd, &mut piece) {
-                Ok(0) if self.read.is_empty() => return None,
-                Ok(0) => self.read.push(b'\n'),
-                Ok(len) => self.read.extend_from_slice(&piece[..len]),
-                Err(Errno::EINTR) => {}
-                Err(errno) => {
-                    printk!(Err, "init: cannot read commands: {errno}");
-                    return None;
-                }
-            }
-        }
-    }
 }
 
 /// Runs one command; what is wrong with it is said on the console.

@@ -84,6 +84,15 @@ pub(crate) fn threads() -> impl Iterator<Item = (usize, i32)> {
         .filter(|(_, thread)| *thread != 0)
 }
 
+/// All threads that CPUs run, their own and those of visitors, each once; for any context.
+pub(crate) fn all_threads() -> impl Iterator<Item = i32> {
+    let own = |cpu: usize| Some(own_thread(cpu)).filter(|thread| *thread != 0);
+    let visitor = move |(cpu, thread)| (own(cpu) != Some(thread)).then_some(thread);
+    threads()
+        .filter_map(visitor)
+        .chain((0..CPUS_MAX).filter_map(own))
+}
+
 /// The thread of a CPU itself, whoever else runs on it.
 pub(crate) fn own_thread(cpu: usize) -> i32 {
     THREADS[cpu].load(Ordering::Acquire)

@@ -3,6 +3,7 @@
 pub(crate) mod cpu;
 pub(crate) mod image;
 pub(crate) mod kallsyms;
+pub(crate) mod kdb;
 pub(crate) mod kmsg;
 pub(crate) mod lkdtm;
 pub(crate) mod load;
@@ -10,6 +11,7 @@ pub(crate) mod module;
 pub(crate) mod nmi;
 pub(crate) mod panic;
 pub(crate) mod printk;
+pub(crate) mod pstore;
 pub(crate) mod reboot;
 pub(crate) mod stacktrace;
 pub(crate) mod sysrq;

@@ -8,7 +8,7 @@
 //! Whoever calls into a module or looks something up in it holds a reader of the slot, so that its
 //! memory goes when nobody is inside any more.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -250,15 +250,20 @@ pub(crate) fn run_work(trace: bool) {
     keep_frame(());
 }
 
-/// `/proc/modules`: name, bytes of text, users, dependencies, state and address.
-pub(crate) fn modules_show() -> String {
-    let mut text = String::new();
-    for_each(|module| {
-        let Module { name, image, .. } = module;
+/// A line of `/proc/modules`: name, bytes of text, users, dependencies, state and address.
+impl fmt::Display for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, image, .. } = self;
         let size = image.text.end - image.text.start;
         let start = image.text.start;
-        writeln!(text, "{name} {size} 0 - Live {start:#018x}").expect("a string takes everything");
-    });
+        write!(f, "{name} {size} 0 - Live {start:#018x}")
+    }
+}
+
+/// `/proc/modules`.
+pub(crate) fn modules_show() -> String {
+    let mut text = String::new();
+    for_each(|module| writeln!(text, "{module}").expect("a string takes everything"));
     text
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::image::image;
 use super::printk::{self, Level};
-use super::{nmi, reboot, stacktrace};
+use super::{kdb, nmi, pstore, reboot, stacktrace};
 use crate::machine::{self, atomic, syscall};
 use crate::printk;
 
@@ -57,6 +57,11 @@ fn end(message: fmt::Arguments<'_>, trace: bool) -> ! {
     match atomic::violations() {
         0 => {}
         count => printk!(Emerg, "BUG: {count} allocations in atomic context"),
+    }
+    pstore::kmsg_dump();
+    // Behind an oops kdb has been offered already.
+    if trace {
+        kdb::on_panic();
     }
     match TIMEOUT_S.load(Ordering::Relaxed) {
         0 => {

@@ -98,6 +98,14 @@ fn show_stack(level: Level) {
     show_frames(frames, true, &mut |line| printk::emit(level, line));
 }
 
+/// Writes who is running, and the trace of this thread from the caller outwards, line by line.
+#[inline(never)]
+pub(crate) fn show_current(line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    line(format_args!("{}", Header(task::current())));
+    show_frames(Frames::here(), true, line);
+    keep_frame(());
+}
+
 /// Writes the trace of an interrupted thread, line by line.
 pub(crate) fn show_interrupted(registers: &Registers, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
     show(registers, false, line);

@@ -1,6 +1,7 @@
 //! The magic keys, as written to `/proc/sysrq-trigger`.
 
 use super::cpu;
+use super::kdb;
 use super::module;
 use super::nmi::trigger_all_cpu_backtrace;
 use super::panic::panic;
@@ -23,6 +24,12 @@ static OPERATIONS: &[Operation] = &[
         help: "crash(c)",
         action: "Trigger a crash",
         handler: sysrq_handle_crash,
+    },
+    Operation {
+        key: b'g',
+        help: "debug(g)",
+        action: "DEBUG",
+        handler: sysrq_handle_dbg,
     },
     Operation {
         key: b'l',
@@ -85,6 +92,12 @@ impl std::fmt::Display for Help {
 #[inline(never)]
 fn sysrq_handle_crash() {
     panic(format_args!("sysrq triggered crash"))
+}
+
+#[inline(never)]
+fn sysrq_handle_dbg() {
+    kdb::on_keyboard_entry();
+    keep_frame(());
 }
 
 /// Every task runs on a CPU or is the idle task of one, so their traces are all there is.

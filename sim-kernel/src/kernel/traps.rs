@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use nix::errno::Errno;
 
 use super::printk::Level;
-use super::{nmi, panic, stacktrace, task};
+use super::{kdb, nmi, panic, pstore, stacktrace, task};
 use crate::machine::signal::Registers;
 use crate::machine::trap::{self, Fate};
 use crate::machine::{self, atomic};
@@ -70,6 +70,8 @@ fn die(registers: &Registers) -> Fate {
         printk!(Emerg, "CR2: {:016x}", registers.cr2());
     }
     printk!(Emerg, "---[ end trace {:016x} ]---", 0);
+    pstore::kmsg_dump();
+    kdb::on_oops(registers);
     let current = task::current();
     if nmi::in_handler() {
         panic::panic_without_trace(format_args!("Fatal exception in interrupt"));

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::cpu::{self, CPUS_MAX};
-use super::nmi::REPORT_LOCKUP;
+use super::nmi::{REPORT_LOCKUP, are_held};
 use super::{panic, timer};
 use crate::machine::nmi;
 use crate::printk;
@@ -43,7 +43,7 @@ fn watch(threshold: Duration) {
         for cpu in 0..cpu::online() {
             let (ticks, since, reported) = &mut seen[cpu];
             let now = timer::ticks(cpu);
-            if now != *ticks {
+            if now != *ticks || are_held() {
                 (*ticks, *since, *reported) = (now, Instant::now(), false);
             } else if since.elapsed() >= threshold && !*reported {
                 *reported = true;

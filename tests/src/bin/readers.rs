@@ -30,6 +30,7 @@ const ROUND: Duration = Duration::from_millis(500);
 const SHARE: f64 = 0.9;
 
 /// A table as a kernel owns it.
+#[derive(Debug)]
 struct Owned(Vec<u8>);
 
 static SLOT: Slot<Owned, Box<Owned>> = Slot::empty();

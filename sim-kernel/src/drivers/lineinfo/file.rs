@@ -19,10 +19,11 @@ use crate::machine::memory::Pages;
 use crate::mm::vmalloc::vmalloc;
 use crate::printk;
 
-/// The device. Who may write is not a matter of these permissions but of [`Credentials`].
+/// The device. Its driver has a reason for everybody it turns away, and [`Credentials`] to decide.
 pub(crate) const NODE: Node = Node {
     path: "/dev/lineinfo",
-    permissions: 0o666,
+    permissions: 0o644,
+    driver_decides: true,
     open: lineinfo_open,
 };
 
@@ -54,7 +55,7 @@ struct LineinfoFile {
 impl FileOperations for LineinfoFile {
     #[inline(never)]
     fn read(&mut self, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
-        let status = LINEINFO.status(&self.target)?;
+        let status = LINEINFO.status_of(&self.target)?;
         let text = || status.to_string();
         keep_frame(Ok(self.text.read(text, buffer, at)))
     }
@@ -71,7 +72,7 @@ impl FileOperations for LineinfoFile {
         let writer = self.writer.as_mut().ok_or(Errno::EBADF);
         match u8::try_from(request).map_err(|_| Errno::ENOTTY)? {
             NR_STATUS => {
-                let status = LINEINFO.status(&self.target)?;
+                let status = LINEINFO.status_of(&self.target)?;
                 let whole = status.write_to(argument);
                 whole.map_err(|_| Errno::EINVAL)?;
             }
@@ -95,6 +96,14 @@ impl FileOperations for LineinfoFile {
             _ => return Err(Errno::ENOTTY),
         }
         keep_frame(Ok(0))
+    }
+
+    /// A table that is not complete is an error; more of it may come through other descriptors.
+    #[inline(never)]
+    fn flush(&mut self) -> Result<(), Errno> {
+        let writer = self.writer.as_ref().filter(|writer| writer.written() > 0);
+        let error = writer.and_then(|writer| writer.load.incomplete());
+        keep_frame(error.map_or(Ok(()), |error| Err(Refusal::Blob(error).into())))
     }
 }
 
@@ -132,6 +141,20 @@ enum Load {
     Live,
     /// It was refused, and so is everything that follows.
     Refused(Refusal),
+}
+
+impl Load {
+    /// What is missing, where more should have come.
+    fn incomplete(&self) -> Option<lineinfo_core::Error> {
+        match self {
+            Self::Live | Self::Refused(_) => None,
+            Self::Header { bytes, len } => Header::peek(&bytes[..*len]).err(),
+            Self::Body { size, len, .. } => Some(lineinfo_core::Error::Truncated {
+                expected: *size as u64,
+                found: *len as u64,
+            }),
+        }
+    }
 }
 
 impl Writer {
@@ -221,19 +244,21 @@ impl Writer {
 
     /// Says whether what was written is live; if it is not complete, it never will be.
     fn commit(&mut self) -> Result<(), Refusal> {
-        let error = match &self.load {
-            Load::Live => return Ok(()),
-            Load::Refused(refusal) => return Err(*refusal),
-            Load::Header { bytes, len } => match Header::peek(&bytes[..*len]) {
-                Err(error) => error,
-                Ok(_) => return Ok(()),
-            },
-            Load::Body { size, len, .. } => lineinfo_core::Error::Truncated {
-                expected: *size as u64,
-                found: *len as u64,
-            },
-        };
-        Err(self.refuse(error.into()))
+        if let Load::Refused(refusal) = &self.load {
+            return Err(*refusal);
+        }
+        match self.load.incomplete() {
+            Some(error) => Err(self.refuse(error.into())),
+            None => Ok(()),
+        }
+    }
+
+    /// The bytes of a load that has not come to its end.
+    fn written(&self) -> usize {
+        match &self.load {
+            Load::Header { len, .. } | Load::Body { len, .. } => *len,
+            Load::Live | Load::Refused(_) => 0,
+        }
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Refusal {
@@ -272,10 +297,7 @@ pub(super) fn no_memory(size: usize, errno: Errno) -> Refusal {
 impl Drop for Writer {
     fn drop(&mut self) {
         let Credentials { uid, host_pid } = self.credentials;
-        let written = match &self.load {
-            Load::Header { len, .. } | Load::Body { len, .. } => *len,
-            Load::Live | Load::Refused(_) => 0,
-        };
+        let written = self.written();
         // The pages go back before the next writer can come.
         self.load = Load::Live;
         if written > 0 {

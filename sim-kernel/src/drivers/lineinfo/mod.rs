@@ -10,9 +10,11 @@
 pub(crate) mod file;
 pub(crate) mod footer;
 mod refusal;
+pub(crate) mod sysfs;
 mod table;
 mod table_slot;
 
+use std::fmt::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -38,6 +40,9 @@ pub(crate) enum Policy {
     /// At no time.
     Never,
 }
+
+/// Room for the reason of a refusal, in bytes; [`Status`] has less.
+const REASON_BYTES: usize = 256;
 
 /// What the driver was told at boot.
 #[derive(Debug)]
@@ -127,20 +132,49 @@ impl Lineinfo {
         self.kernel.memory_bytes() + module::table_bytes()
     }
 
-    /// What a slot holds, and why the last load was refused.
-    pub(crate) fn status(&self, target: &Target) -> Result<Status, Refusal> {
-        let never = (self.config.get()).is_none_or(|config| config.policy == Policy::Never);
-        let mut status = Status::new_zeroed();
-        if self.config.get().is_some() {
-            status = self.with(target, |slot, identity| Ok(slot.status(identity)))?;
+    /// What the slot of the kernel holds, and why the last load was refused.
+    pub(crate) fn status(&self) -> Status {
+        self.kernel_status(self.last_refusal().as_ref())
+    }
+
+    /// The same for a context that must not wait: without the reason, if somebody is setting it.
+    pub(crate) fn status_now(&self) -> Status {
+        let last_refusal = self.last_refusal.try_lock();
+        self.kernel_status(last_refusal.ok().and_then(|last| *last).as_ref())
+    }
+
+    /// What the slot of a target holds, and why the last load was refused.
+    fn status_of(&self, target: &Target) -> Result<Status, Refusal> {
+        match target.name() {
+            "" => Ok(self.status()),
+            _ => {
+                let status = self.with(target, |slot, identity| Ok(slot.status(identity)))?;
+                Ok(self.complete(status, self.last_refusal().as_ref()))
+            }
         }
+    }
+
+    fn kernel_status(&self, last_refusal: Option<&Refusal>) -> Status {
+        let config = self.config.get();
+        let status = config.map_or_else(Status::new_zeroed, |config| {
+            self.kernel.status(&config.kernel)
+        });
+        self.complete(status, last_refusal)
+    }
+
+    fn complete(&self, mut status: Status, last_refusal: Option<&Refusal>) -> Status {
+        let never = (self.config.get()).is_none_or(|config| config.policy == Policy::Never);
         if never && status.state == State::Empty.number() {
             status.state = State::Never.number();
         }
-        if let Some(refusal) = &*self.last_refusal() {
-            status.set_last_error(refusal.errno(), &refusal.to_string());
+        if let Some(refusal) = last_refusal {
+            let mut text = [0; REASON_BYTES];
+            let mut reason = TextBuffer::new(&mut text);
+            // A `TextBuffer` takes everything.
+            let _always_taken = write!(reason, "{refusal}");
+            status.set_last_error(refusal.errno(), reason.into_str());
         }
-        Ok(status)
+        status
     }
 
     /// Writes down why something was refused: in the log, and for [`Status`].

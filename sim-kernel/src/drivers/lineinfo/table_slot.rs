@@ -1,7 +1,8 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use lineinfo_core::Location;
 use lineinfo_core::blob::BUILD_ID_MAX;
 use lineinfo_core::slot::{Slot, SwapError};
 use lineinfo_core::text::TextBuffer;
@@ -26,6 +27,9 @@ pub(crate) struct TableSlot {
     changing: Mutex<()>,
     /// An old table is still to be given back.
     pending: AtomicBool,
+    /// How often a table was asked, and how often it had no answer; counted in any context.
+    lookups: AtomicU64,
+    misses: AtomicU64,
 }
 
 impl TableSlot {
@@ -35,14 +39,36 @@ impl TableSlot {
             slot: Slot::empty(),
             changing: Mutex::new(()),
             pending: AtomicBool::new(false),
+            lookups: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
         }
+    }
+
+    /// How often a table was asked.
+    pub(super) fn lookups(&self) -> u64 {
+        self.lookups.load(Ordering::Relaxed)
+    }
+
+    /// How often it had no answer.
+    pub(super) fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
+    }
+
+    /// Asks a table, and counts.
+    fn lookup<'a>(&self, table: &'a LoadedTable, address: Address) -> Option<Location<'a>> {
+        let location = table.lookup(address);
+        self.lookups.fetch_add(1, Ordering::Relaxed);
+        if location.is_none() {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+        }
+        location
     }
 
     /// Appends ` (file:line)` of an address, if the table knows it; for any context.
     pub(crate) fn push_location(&self, text: &mut TextBuffer<'_>, address: Address) {
         let reader = self.slot.read();
         let table = reader.get();
-        if let Some(location) = table.and_then(|table| table.lookup(address)) {
+        if let Some(location) = table.and_then(|table| self.lookup(table, address)) {
             location.push_to(text);
         }
     }
@@ -51,7 +77,7 @@ impl TableSlot {
     pub(super) fn answer(&self, question: &mut Lookup, address: Address) -> Result<(), Refusal> {
         let reader = self.slot.read();
         let table = reader.get().ok_or(Refusal::Empty)?;
-        question.answer(table.lookup(address));
+        question.answer(self.lookup(table, address));
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! A kernel's lineinfo device, reached through its Unix socket.
+//! A kernel's lineinfo device, reached as a file or through its Unix socket.
 //!
 //! ```text
 //!   load: open for writing ─ write, write, … ─ commit ─ status
@@ -6,18 +6,23 @@
 //!                              the kernel refuses with an errno, and says why in its status
 //! ```
 
-use std::io::{self, Read, Write};
+#[expect(unsafe_code, reason = "ioctls; the only module with such code")]
+mod file;
+mod socket;
+
+use std::fmt;
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE, Op, PAYLOAD_MAX, Reply, Request};
-use lineinfo_core::uapi::{
-    Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Status, Target,
-};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use lineinfo_core::uapi::{Errno, Lookup, Status, Target};
 
 use crate::error::Error;
+
+/// How much of a blob is written at a time, in bytes.
+const PIECE_BYTES: usize = lineinfo_core::uapi::door::PAYLOAD_MAX as usize;
 
 /// What a device is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,19 +37,28 @@ pub enum Access {
 #[derive(Debug)]
 pub struct Device {
     path: PathBuf,
-    stream: UnixStream,
+    door: Box<dyn Door>,
+}
+
+/// The operations of the device, whatever lies between.
+trait Door: fmt::Debug {
+    /// Writes what comes next of a blob; gives the number of bytes taken.
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Refusal>;
+    /// Asks whether what was written is live.
+    fn commit(&mut self) -> Result<(), Refusal>;
+    fn unload(&mut self) -> Result<(), Refusal>;
+    fn target(&mut self, target: Target) -> Result<(), Refusal>;
+    fn status(&mut self) -> Result<Status, Refusal>;
+    fn lookup(&mut self, question: Lookup) -> Result<Lookup, Refusal>;
 }
 
 /// Why a request was not answered with success.
+#[derive(Debug)]
 enum Refusal {
+    /// The device says so.
     Errno(u32),
+    /// There is no device to say anything.
     Io(io::Error),
-}
-
-impl From<io::Error> for Refusal {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
 }
 
 impl Device {
@@ -56,25 +70,47 @@ impl Device {
     /// `EBUSY` while somebody else loads, `EPERM` without the right to.
     pub fn open(path: &Path, access: Access) -> Result<Self, Error> {
         let kind = path.metadata().map_err(Error::io(path))?.file_type();
-        if !kind.is_socket() {
-            return Err(Error::NotADevice {
-                path: path.to_owned(),
-                found: "it is no socket; name the socket of a running kernel (sim-kernel --socket PATH)"
-                    .to_owned(),
-            });
-        }
-        let stream = UnixStream::connect(path).map_err(Error::io(path))?;
-        let mut device = Self {
+        let not_a_device = |found: &str| Error::NotADevice {
             path: path.to_owned(),
-            stream,
+            found: format!(
+                "{found}; name that of a running kernel (sim-kernel --socket PATH, or DIR/dev/lineinfo of --mount DIR)"
+            ),
         };
-        let flags = match access {
-            Access::Read => OPEN_READ,
-            Access::Write => OPEN_READ | OPEN_WRITE,
+        let refused = |refusal| match refusal {
+            Refusal::Errno(errno) => Error::Device {
+                path: path.to_owned(),
+                operation: "open",
+                errno,
+                reason: String::new(),
+            },
+            Refusal::Io(source) => Error::io(path)(source),
         };
-        let opened = device.request(Op::Open, flags, &[], &mut []);
-        device.explain("open", opened)?;
-        Ok(device)
+        let door: Box<dyn Door> = if kind.is_socket() {
+            let stream = UnixStream::connect(path).map_err(Error::io(path))?;
+            Box::new(socket::open(stream, access).map_err(refused)?)
+        } else if kind.is_char_device() || kind.is_file() {
+            let opened = File::options()
+                .read(true)
+                .write(access == Access::Write)
+                .open(path);
+            let mut device = opened.map_err(|error| refused(error.into()))?;
+            // Only a device knows its requests; writing to anything else would damage it.
+            match device.status() {
+                Err(Refusal::Errno(errno)) if errno == Errno::ENOTTY.number() => {
+                    return Err(not_a_device("it knows no lineinfo requests"));
+                }
+                answer => drop(answer.map_err(refused)?),
+            }
+            Box::new(device)
+        } else if kind.is_dir() {
+            return Err(not_a_device("it is a directory"));
+        } else {
+            return Err(not_a_device("it is neither a device nor a socket"));
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            door,
+        })
     }
 
     /// What follows is about the table of this module.
@@ -85,15 +121,8 @@ impl Device {
     pub fn target(&mut self, module: &str) -> Result<(), Error> {
         let target = Target::module(module)
             .ok_or_else(|| Error::Usage(format!("{module:?} is too long for a module's name")))?;
-        let mut back = target;
-        let done = self.request(
-            Op::Ioctl,
-            NR_TARGET.into(),
-            target.as_bytes(),
-            back.as_mut_bytes(),
-        );
-        self.explain("module", done)?;
-        Ok(())
+        let done = self.door.target(target);
+        self.explain("module", done)
     }
 
     /// Loads a blob: streams it and asks whether it is live.
@@ -105,18 +134,17 @@ impl Device {
     pub fn load(&mut self, blob: &[u8], mut written: impl FnMut(u64)) -> Result<(), Error> {
         let mut rest = blob;
         while !rest.is_empty() {
-            let piece = &rest[..rest.len().min(PAYLOAD_MAX as usize)];
-            let taken = self.request(Op::Write, 0, piece, &mut []);
-            let taken = self.explain("load", taken)? as usize;
+            let piece = &rest[..rest.len().min(PIECE_BYTES)];
+            let taken = self.door.write(piece);
+            let taken = self.explain("load", taken)?;
             rest = rest
                 .get(taken..)
                 .filter(|_| taken > 0)
                 .ok_or_else(|| self.broken(format!("it took {taken} of {} bytes", piece.len())))?;
             written((blob.len() - rest.len()) as u64);
         }
-        let live = self.request(Op::Ioctl, NR_COMMIT.into(), &[], &mut []);
-        self.explain("load", live)?;
-        Ok(())
+        let live = self.door.commit();
+        self.explain("load", live)
     }
 
     /// Empties the slot.
@@ -125,9 +153,8 @@ impl Device {
     ///
     /// [`Error::Device`], with `ENODATA` where nothing is loaded.
     pub fn unload(&mut self) -> Result<(), Error> {
-        let done = self.request(Op::Ioctl, NR_UNLOAD.into(), &[], &mut []);
-        self.explain("unload", done)?;
-        Ok(())
+        let done = self.door.unload();
+        self.explain("unload", done)
     }
 
     /// What the slot holds.
@@ -136,10 +163,8 @@ impl Device {
     ///
     /// [`Error::Io`] and [`Error::NotADevice`] for a device that does not answer.
     pub fn status(&mut self) -> Result<Status, Error> {
-        let mut status = Status::new_zeroed();
-        let done = self.request(Op::Ioctl, NR_STATUS.into(), &[], status.as_mut_bytes());
-        self.explain("status", done)?;
-        Ok(status)
+        let status = self.door.status();
+        self.explain("status", status)
     }
 
     /// File and line of a run-time address.
@@ -148,45 +173,8 @@ impl Device {
     ///
     /// [`Error::Device`], with `ENODATA` where nothing is loaded.
     pub fn lookup(&mut self, address: u64, flags: u32) -> Result<Lookup, Error> {
-        let question = Lookup::new(address, flags);
-        let mut answer = question;
-        let done = self.request(
-            Op::Ioctl,
-            NR_LOOKUP.into(),
-            question.as_bytes(),
-            answer.as_mut_bytes(),
-        );
-        self.explain("lookup", done)?;
-        Ok(answer)
-    }
-
-    /// Sends a request, and reads the reply with the payload that it should have.
-    fn request(
-        &mut self,
-        op: Op,
-        arg: u32,
-        payload: &[u8],
-        answer: &mut [u8],
-    ) -> Result<u32, Refusal> {
-        let request = Request {
-            op: op.number(),
-            arg,
-            len: payload.len() as u32,
-        };
-        self.stream.write_all(request.as_bytes())?;
-        self.stream.write_all(payload)?;
-        let mut reply = [0; size_of::<Reply>()];
-        self.stream.read_exact(&mut reply)?;
-        let reply = Reply::read_from_bytes(&reply)
-            .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        if reply.errno != 0 && reply.len == 0 {
-            return Err(Refusal::Errno(reply.errno));
-        }
-        if reply.errno != 0 || reply.len as usize != answer.len() {
-            return Err(Refusal::Io(io::ErrorKind::InvalidData.into()));
-        }
-        self.stream.read_exact(answer)?;
-        Ok(reply.value)
+        let answer = self.door.lookup(Lookup::new(address, flags));
+        self.explain("lookup", answer)
     }
 
     /// Turns a refusal into an error; for an errno the kernel's reason is in its status.
@@ -198,18 +186,16 @@ impl Device {
         match outcome {
             Ok(value) => Ok(value),
             Err(Refusal::Errno(errno)) => {
-                let mut status = Status::new_zeroed();
                 let reason = match operation {
-                    "load" => self
-                        .request(Op::Ioctl, NR_STATUS.into(), &[], status.as_mut_bytes())
-                        .map_or("", |_| status.last_reason()),
-                    _ => "",
+                    "load" => self.door.status().ok(),
+                    _ => None,
                 };
                 Err(Error::Device {
                     path: self.path.clone(),
                     operation,
                     errno,
-                    reason: reason.to_owned(),
+                    reason: reason
+                        .map_or_else(String::new, |status| status.last_reason().to_owned()),
                 })
             }
             Err(Refusal::Io(error)) => Err(self.broken(error.to_string())),

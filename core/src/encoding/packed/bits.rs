@@ -1,0 +1,232 @@
+//! Two streams of bits in one run of bytes.
+//!
+//! A forward stream takes the bytes in ascending order, and of each the least significant bit
+//! first; a backward stream takes them in descending order, the most significant bit first. So the
+//! streams of a block grow towards each other, they can meet in the middle of a byte, and neither
+//! needs to know where the other begins. The first bit of a number is its lowest in a forward
+//! stream, and its highest in a backward stream.
+//!
+//! The reader is the branch-free one of Fabian Giesen's "Reading bits in far too many ways"
+//! (variant 4): a fill reads eight bytes wherever it stands, keeps whole bytes of them, and leaves
+//! 56 to 63 bits to take. Bytes that a fill sees beyond the block belong to its neighbours; what
+//! is *taken* is counted, and [`Bits::taken`] is what the check of a table relies on.
+
+/// Bits that can be taken after a [`Bits::fill`].
+pub(super) const FILLED: u32 = 56;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bits<'a, const BACKWARD: bool> {
+    bytes: &'a [u8],
+    /// Where the stream begins, in bytes.
+    begin: usize,
+    /// The first byte, in stream order, that is not wholly in `buffer`.
+    at: usize,
+    buffer: u64,
+    /// Bits in `buffer` that count.
+    count: u32,
+}
+
+impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
+    /// A stream that begins with byte `begin`, or, backward, with the byte before it.
+    pub(super) const fn new(bytes: &'a [u8], begin: usize) -> Self {
+        Self {
+            bytes,
+            begin,
+            at: begin,
+            buffer: 0,
+            count: 0,
+        }
+    }
+
+    /// Makes [`FILLED`] bits ready.
+    #[inline(always)]
+    pub(super) fn fill(&mut self) {
+        let bytes = crate::index(63_u32.wrapping_sub(self.count) >> 3);
+        // A position before the first byte wraps to one behind the last, where there are none.
+        if BACKWARD {
+            self.buffer |= self.load().wrapping_shr(self.count);
+            self.at = self.at.wrapping_sub(bytes);
+        } else {
+            self.buffer |= self.load().wrapping_shl(self.count);
+            self.at = self.at.wrapping_add(bytes);
+        }
+        self.count |= FILLED;
+    }
+
+    /// The next `bits` (at most 31) without taking them; not more than are ready.
+    #[inline(always)]
+    pub(super) fn peek(&self, bits: u32) -> u32 {
+        if BACKWARD {
+            // Two shifts, because one by 64 would be none.
+            low((self.buffer >> 1).wrapping_shr(63_u32.wrapping_sub(bits)))
+        } else {
+            low(self.buffer) & 1_u32.wrapping_shl(bits).wrapping_sub(1)
+        }
+    }
+
+    /// Takes bits; not more than are ready.
+    #[inline(always)]
+    pub(super) fn take(&mut self, bits: u32) {
+        self.buffer = if BACKWARD {
+            self.buffer.wrapping_shl(bits)
+        } else {
+            self.buffer.wrapping_shr(bits)
+        };
+        self.count = self.count.wrapping_sub(bits);
+    }
+
+    /// Takes bits and gives them as a number; at most 31, not more than are ready.
+    #[inline(always)]
+    pub(super) fn number(&mut self, bits: u32) -> u32 {
+        let value = self.peek(bits);
+        self.take(bits);
+        value
+    }
+
+    /// Bits taken so far, whether or not the bytes were there.
+    pub(super) fn taken(&self) -> usize {
+        let bytes = if BACKWARD {
+            self.begin.wrapping_sub(self.at)
+        } else {
+            self.at.wrapping_sub(self.begin)
+        };
+        bytes.wrapping_mul(8).wrapping_sub(crate::index(self.count))
+    }
+
+    #[inline(always)]
+    fn load(&self) -> u64 {
+        let (start, end) = if BACKWARD {
+            (self.at.wrapping_sub(8), self.at)
+        } else {
+            (self.at, self.at.wrapping_add(8))
+        };
+        match self.bytes.get(start..end).and_then(<[u8]>::first_chunk) {
+            Some(word) => u64::from_le_bytes(*word),
+            None => self.load_at_the_edge(),
+        }
+    }
+
+    /// Bytes that are not there read as zero.
+    #[cold]
+    fn load_at_the_edge(&self) -> u64 {
+        let mut word = [0; 8];
+        for (distance, byte) in word.iter_mut().enumerate() {
+            let at = if BACKWARD {
+                self.at.wrapping_sub(distance).wrapping_sub(1)
+            } else {
+                self.at.wrapping_add(distance)
+            };
+            *byte = self.bytes.get(at).copied().unwrap_or(0);
+        }
+        if BACKWARD {
+            u64::from_be_bytes(word)
+        } else {
+            u64::from_le_bytes(word)
+        }
+    }
+}
+
+/// The low half of a word.
+#[inline(always)]
+#[expect(clippy::as_conversions, reason = "the high half is to be dropped")]
+pub(super) const fn low(word: u64) -> u32 {
+    (word & 0xffff_ffff) as u32
+}
+
+/// `width` bits (at most 57) at bit position `at` of a forward stream, for records of fixed width.
+#[inline(always)]
+pub(super) fn field(bytes: &[u8], at: u64, width: u32) -> Option<u64> {
+    let byte = usize::try_from(at >> 3).ok()?;
+    let word = match bytes.get(byte..).and_then(<[u8]>::first_chunk) {
+        Some(word) => u64::from_le_bytes(*word),
+        None => Bits::<false>::new(bytes, byte).load_at_the_edge(),
+    };
+    let mask = 1_u64.wrapping_shl(width).wrapping_sub(1);
+    Some(word.wrapping_shr(low(at & 7)) & mask)
+}
+
+/// Collects the bits of a stream.
+#[cfg(feature = "alloc")]
+#[derive(Clone, Debug, Default)]
+pub(super) struct BitVec<const BACKWARD: bool> {
+    /// In stream order, the bits as in a forward stream.
+    bytes: alloc::vec::Vec<u8>,
+    bits: usize,
+}
+
+#[cfg(feature = "alloc")]
+impl<const BACKWARD: bool> BitVec<BACKWARD> {
+    /// Appends the low `bits` of `value`.
+    pub(super) fn push(&mut self, value: u64, bits: u32) {
+        let value = if BACKWARD {
+            value.reverse_bits().wrapping_shr(64_u32.wrapping_sub(bits))
+        } else {
+            value
+        };
+        for bit in 0..bits {
+            let set = u8::from(value.wrapping_shr(bit) & 1 == 1);
+            if self.bits & 7 == 0 {
+                self.bytes.push(0);
+            }
+            if let Some(last) = self.bytes.last_mut() {
+                *last |= set << (self.bits & 7);
+            }
+            self.bits = self.bits.wrapping_add(1);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bits = 0;
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl BitVec<false> {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The bytes of a block: this stream from its first byte on, `backward` from its last, and
+    /// zeros where they meet.
+    pub(super) fn join(&self, backward: &BitVec<true>) -> alloc::vec::Vec<u8> {
+        let size = self.bits.wrapping_add(backward.bits).div_ceil(8);
+        let mut block = alloc::vec![0_u8; size];
+        for (byte, own) in block.iter_mut().zip(&self.bytes) {
+            *byte |= own;
+        }
+        for (byte, own) in block.iter_mut().rev().zip(&backward.bytes) {
+            *byte |= own.reverse_bits();
+        }
+        block
+    }
+}
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_streams_share_a_run_of_bytes() {
+        let (mut forward, mut backward) = (BitVec::<false>::default(), BitVec::<true>::default());
+        forward.push(1, 3);
+        backward.push(1, 1);
+        for value in 0..100_u32 {
+            forward.push(value.into(), 7);
+            backward.push(u64::from(value) * 3, 9);
+        }
+        let block = forward.join(&backward);
+        assert_eq!(block.len(), 201);
+        let mut up = Bits::<false>::new(&block, 0);
+        let mut down = Bits::<true>::new(&block, block.len());
+        up.fill();
+        down.fill();
+        assert_eq!((up.number(3), down.number(1)), (1, 1));
+        for value in 0..100 {
+            up.fill();
+            down.fill();
+            assert_eq!((up.number(7), down.number(9)), (value, value * 3));
+        }
+        assert_eq!((up.taken(), down.taken()), (703, 901));
+    }
+}

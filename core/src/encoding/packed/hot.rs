@@ -1,0 +1,163 @@
+//! Hot pairs: places that many functions come to, most of them lines of headers whose code is
+//! inlined, in a dictionary shared by all regions.
+//!
+//! A token that names one costs little more than its index, and from a hot pair code often goes on
+//! to one of few others, so each has a list of up to eight likely successors; a token that picks
+//! one costs a few bits. The dictionary is ordered by falling frequency: small indices have short
+//! codes.
+//!
+//! | bytes | contents |
+//! |---|---|
+//! | 1 | bits of a file |
+//! | 1 | bits of a line |
+//! | 1 | bits of a class |
+//! | 1 | bits of a position in the lists |
+//! | 1 | bits of an index |
+//! | | records of `file, line, class, begin`: one per pair, and one of which only `begin` counts |
+//! | | the lists: indices of hot pairs, from bit 0 of the byte after the records |
+//!
+//! The class of a pair takes part in the context of the token behind the one that named it: pairs
+//! behind which code goes on in like ways have the same class.
+//!
+//! `begin` is where the pair's list begins in the lists; it ends where the next pair's begins.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::bits::{field, low};
+use super::recent::{Place, SUCCESSORS};
+
+/// The widths of the fields, in bits.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct Widths {
+    pub(super) file: u8,
+    pub(super) line: u8,
+    pub(super) class: u8,
+    pub(super) begin: u8,
+    pub(super) index: u8,
+}
+
+impl Widths {
+    /// Bits of a record; at most 57, which is what one load gives.
+    fn record(self) -> Option<u32> {
+        let bits = u32::from(self.file)
+            .wrapping_add(u32::from(self.line))
+            .wrapping_add(u32::from(self.class))
+            .wrapping_add(u32::from(self.begin));
+        let fits = [self.file, self.line, self.begin, self.index]
+            .iter()
+            .all(|bits| *bits <= 31);
+        let fits = fits && self.class <= 7;
+        (fits && bits <= 57).then_some(bits)
+    }
+}
+
+/// The dictionary.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hot<'a> {
+    widths: Widths,
+    record: u32,
+    pairs: u32,
+    records: &'a [u8],
+    lists: &'a [u8],
+}
+
+impl<'a> Hot<'a> {
+    pub(super) fn new(section: &'a [u8], pairs: u32) -> Option<Self> {
+        if pairs == 0 && section.is_empty() {
+            return Some(Self {
+                widths: Widths::default(),
+                record: 0,
+                pairs: 0,
+                records: &[],
+                lists: &[],
+            });
+        }
+        let (widths, rest) = Widths::read_from_prefix(section).ok()?;
+        let record = widths.record()?;
+        let bits = u64::from(pairs)
+            .wrapping_add(1)
+            .wrapping_mul(u64::from(record));
+        let (records, lists) = rest.split_at_checked(usize::try_from(bits.div_ceil(8)).ok()?)?;
+        Some(Self {
+            widths,
+            record,
+            pairs,
+            records,
+            lists,
+        })
+    }
+
+    fn record(&self, index: u32) -> Option<u64> {
+        let at = u64::from(index).wrapping_mul(u64::from(self.record));
+        field(self.records, at, self.record)
+    }
+
+    fn begin(&self, index: u32) -> Option<u32> {
+        let fixed = u32::from(self.widths.file)
+            .wrapping_add(u32::from(self.widths.line))
+            .wrapping_add(u32::from(self.widths.class));
+        Some(low(self.record(index)?.wrapping_shr(fixed)))
+    }
+
+    /// The pair with an index, and its class.
+    #[inline]
+    pub(super) fn get(&self, index: u32) -> Option<(Place, u8)> {
+        if index >= self.pairs {
+            return None;
+        }
+        let mut record = self.record(index)?;
+        let mut field = |bits: u8| {
+            let value = low(record) & 1_u32.wrapping_shl(bits.into()).wrapping_sub(1);
+            record = record.wrapping_shr(bits.into());
+            value
+        };
+        let file = field(self.widths.file);
+        let line = field(self.widths.line);
+        let class = u8::try_from(field(self.widths.class)).unwrap_or(0);
+        Some((Place { file, line }, class))
+    }
+
+    /// The index of a pair's successor.
+    #[inline]
+    pub(super) fn successor(&self, index: u32, rank: u32) -> Option<u32> {
+        if index >= self.pairs {
+            return None;
+        }
+        let at = self.begin(index)?.wrapping_add(rank);
+        if at >= self.begin(index.wrapping_add(1))? {
+            return None;
+        }
+        let width = u32::from(self.widths.index);
+        let bit = u64::from(at).wrapping_mul(u64::from(width));
+        Some(low(field(self.lists, bit, width)?))
+    }
+
+    /// Whether every list is inside the section, and every successor a pair.
+    pub(super) fn is_sound(&self) -> bool {
+        if self.pairs == 0 {
+            return self.lists.is_empty();
+        }
+        let mut end = 0;
+        for index in 0..self.pairs {
+            let (Some(begin), Some(next)) = (self.begin(index), self.begin(index.wrapping_add(1)))
+            else {
+                return false;
+            };
+            if begin != end || next < begin || next.wrapping_sub(begin) > SUCCESSORS {
+                return false;
+            }
+            for rank in 0..next.wrapping_sub(begin) {
+                if self
+                    .successor(index, rank)
+                    .is_none_or(|successor| successor >= self.pairs)
+                {
+                    return false;
+                }
+            }
+            end = next;
+        }
+        let bits = u64::from(end).wrapping_mul(self.widths.index.into());
+        crate::wide(self.lists.len()) == bits.div_ceil(8)
+    }
+}

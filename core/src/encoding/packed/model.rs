@@ -1,0 +1,149 @@
+//! The model section: what the blocks of all regions share.
+//!
+//! [`ModelHeader`] is followed by the hot pairs ([`super::hot`]) and, if the blob has codes of its own,
+//! by the codes: [`CodesHeader`], the token code of every context (a byte each), the seven number codes in the order of [`CodesHeader::bits`], the
+//! root tables of the token codes, and the pool of their sub-tables ([`super::codes`]).
+//!
+//! A table of few rows does not pay for codes of its own. It uses those that are built into every
+//! reader, the file `built-in.codes` beside this one, which has the same form.
+
+use zerocopy::byteorder::little_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::codes::{NUMBER_BITS, NumberCode, POOL_UNIT, ROOT_SIZE, TokenCodes};
+use super::hot::Hot;
+use super::recent::contexts;
+use crate::index;
+
+/// The codes that every reader has, for tables that are too small for their own.
+pub(super) const BUILT_IN: &[u8] = include_bytes!("built-in.codes");
+
+/// Kinds of numbers, in the order of their codes.
+pub(super) const LENGTH: usize = 0;
+pub(super) const FAR: usize = 1;
+pub(super) const FILE: usize = 2;
+pub(super) const LINE: usize = 3;
+pub(super) const HOT: usize = 4;
+pub(super) const FIRST_FILE: usize = 5;
+pub(super) const FIRST_LINE: usize = 6;
+/// Number codes of a model.
+pub(super) const NUMBERS: usize = 7;
+
+/// The codes are in the section.
+pub(super) const CODES_OWN: u8 = 0;
+/// The codes are [`BUILT_IN`].
+pub(super) const CODES_BUILT_IN: u8 = 1;
+
+/// The head of the model section, 16 bytes.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct ModelHeader {
+    /// Offset 0: [`CODES_OWN`] or [`CODES_BUILT_IN`].
+    pub(super) codes: u8,
+    /// Offset 1: binary logarithm of the size of a page, in bytes of text; 8 to 24.
+    pub(super) page_bits: u8,
+    /// Offset 2: binary logarithm of the unit of lengths, in bytes of text; 0 to 4.
+    pub(super) unit_bits: u8,
+    /// Offset 3: zero.
+    pub(super) reserved: u8,
+    /// Offset 4: files below this index are headers.
+    pub(super) headers: U32,
+    /// Offset 8: number of hot pairs.
+    pub(super) hot_pairs: U32,
+    /// Offset 12: size of the hot pairs, in bytes.
+    pub(super) hot_size: U32,
+}
+
+/// The head of the codes.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct CodesHeader {
+    /// Number of token codes.
+    pub(super) clusters: u8,
+    /// Bits that index the table of each number code: length, far, file, line, hot, file and line of
+    /// a block's first place.
+    pub(super) bits: [u8; NUMBERS],
+    /// Number of classes of hot pairs, at least 1 and at most 128.
+    pub(super) hot_classes: u8,
+    /// Size of the pool, in eights of entries.
+    pub(super) pool: U16,
+}
+
+/// A view of the model section.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Model<'a> {
+    pub(super) page_bits: u32,
+    pub(super) unit_bits: u32,
+    pub(super) headers: u32,
+    pub(super) hot: Hot<'a>,
+    pub(super) codes: Codes<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Codes<'a> {
+    pub(super) hot_classes: u8,
+    pub(super) cluster_of: &'a [u8],
+    pub(super) numbers: [NumberCode<'a>; NUMBERS],
+    pub(super) tokens: TokenCodes<'a>,
+}
+
+impl<'a> Codes<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
+        let (header, rest) = CodesHeader::ref_from_prefix(bytes).ok()?;
+        if !(1..=128).contains(&header.hot_classes) {
+            return None;
+        }
+        let (cluster_of, mut rest) = rest.split_at_checked(contexts(header.hot_classes))?;
+        let mut numbers = [NumberCode::new(&[], 0); NUMBERS];
+        for (number, bits) in numbers.iter_mut().zip(header.bits) {
+            if u32::from(bits) > NUMBER_BITS {
+                return None;
+            }
+            let entries = 1_usize.wrapping_shl(bits.into());
+            let (table, behind) = <[U16]>::ref_from_prefix_with_elems(rest, entries).ok()?;
+            *number = NumberCode::new(table, bits.into());
+            rest = behind;
+        }
+        let clusters = usize::from(header.clusters);
+        let (roots, rest) =
+            <[[U16; ROOT_SIZE]]>::ref_from_prefix_with_elems(rest, clusters).ok()?;
+        let entries = usize::from(header.pool.get()).wrapping_mul(POOL_UNIT);
+        let pool = <[U16]>::ref_from_bytes_with_elems(rest, entries).ok()?;
+        Some(Self {
+            hot_classes: header.hot_classes,
+            cluster_of,
+            numbers,
+            tokens: TokenCodes { roots, pool },
+        })
+    }
+}
+
+impl<'a> Model<'a> {
+    /// A view of a section; `None` if it does not have the form of one.
+    pub(crate) fn new(section: &'a [u8]) -> Option<Self> {
+        let (header, rest) = ModelHeader::ref_from_prefix(section).ok()?;
+        let (hot, rest) = rest.split_at_checked(index(header.hot_size.get()))?;
+        let codes = match header.codes {
+            CODES_OWN => rest,
+            CODES_BUILT_IN if rest.is_empty() => BUILT_IN,
+            _ => return None,
+        };
+        let known =
+            (8..=24).contains(&header.page_bits) && header.unit_bits <= 4 && header.reserved == 0;
+        if !known {
+            return None;
+        }
+        Some(Self {
+            page_bits: header.page_bits.into(),
+            unit_bits: header.unit_bits.into(),
+            headers: header.headers.get(),
+            hot: Hot::new(hot, header.hot_pairs.get())?,
+            codes: Codes::new(codes)?,
+        })
+    }
+
+    /// Whether the parts that every block may use are sound; the rest is proved block by block.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.hot.is_sound()
+    }
+}
