@@ -17,6 +17,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Error;
+use crate::device::{Access, Device};
 
 /// Build, load and inspect file:line tables for kernel stack traces.
 ///
@@ -74,6 +75,19 @@ struct DeviceArg {
         default_value = "/dev/lineinfo"
     )]
     path: PathBuf,
+    /// The table of this module, and not that of the kernel itself.
+    #[arg(long, value_name = "NAME")]
+    module: Option<String>,
+}
+
+impl DeviceArg {
+    fn open(&self, access: Access) -> Result<Device, Error> {
+        let mut device = Device::open(&self.path, access)?;
+        if let Some(module) = &self.module {
+            device.target(module)?;
+        }
+        Ok(device)
+    }
 }
 
 /// Prints to stdout.

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 
 use lineinfo_core::uapi::{
-    Errno, IOCTL_TYPE, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD, Status,
+    Errno, IOCTL_TYPE, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Status,
+    Target,
 };
 use zerocopy::FromZeros;
 
@@ -13,12 +14,15 @@ use super::{Door, Refusal};
 
 /// The requests of `lineinfo_core::uapi`, as nix makes functions of them.
 mod request {
-    use super::{IOCTL_TYPE, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD, Status};
+    use super::{
+        IOCTL_TYPE, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Status, Target,
+    };
 
     nix::ioctl_read!(status, IOCTL_TYPE, NR_STATUS, Status);
     nix::ioctl_none!(commit, IOCTL_TYPE, NR_COMMIT);
     nix::ioctl_none!(unload, IOCTL_TYPE, NR_UNLOAD);
     nix::ioctl_readwrite!(lookup, IOCTL_TYPE, NR_LOOKUP, Lookup);
+    nix::ioctl_readwrite!(target, IOCTL_TYPE, NR_TARGET, Target);
 }
 
 /// An errno of the device is its answer; any other says that there is none.
@@ -59,6 +63,14 @@ impl Door for File {
     fn unload(&mut self) -> Result<(), Refusal> {
         // SAFETY: passes a descriptor that `self` keeps open, and no pointer.
         unsafe { request::unload(self.as_raw_fd()) }?;
+        Ok(())
+    }
+
+    fn target(&mut self, mut target: Target) -> Result<(), Refusal> {
+        // SAFETY: the number of the request says that the size of a `Target` is read and written,
+        // it has no padding (`IntoBytes`), any bytes are one (`FromBytes`), and the reference is
+        // exclusive and valid during the call.
+        unsafe { request::target(self.as_raw_fd(), &raw mut target) }?;
         Ok(())
     }
 

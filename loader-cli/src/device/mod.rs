@@ -17,7 +17,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use lineinfo_core::uapi::{Errno, Lookup, Status};
+use lineinfo_core::uapi::{Errno, Lookup, Status, Target};
 
 use crate::error::Error;
 
@@ -47,6 +47,7 @@ trait Door: fmt::Debug {
     /// Asks whether what was written is live.
     fn commit(&mut self) -> Result<(), Refusal>;
     fn unload(&mut self) -> Result<(), Refusal>;
+    fn target(&mut self, target: Target) -> Result<(), Refusal>;
     fn status(&mut self) -> Result<Status, Refusal>;
     fn lookup(&mut self, question: Lookup) -> Result<Lookup, Refusal>;
 }
@@ -110,6 +111,18 @@ impl Device {
             path: path.to_owned(),
             door,
         })
+    }
+
+    /// What follows is about the table of this module.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`], with `ENOENT` where no such module is loaded.
+    pub fn target(&mut self, module: &str) -> Result<(), Error> {
+        let target = Target::module(module)
+            .ok_or_else(|| Error::Usage(format!("{module:?} is too long for a module's name")))?;
+        let done = self.door.target(target);
+        self.explain("module", done)
     }
 
     /// Loads a blob: streams it and asks whether it is live.

@@ -4,7 +4,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE, Op, Reply, Request};
-use lineinfo_core::uapi::{Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD, Status};
+use lineinfo_core::uapi::{
+    Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Status, Target,
+};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::{Access, Door, Refusal};
@@ -71,6 +73,11 @@ impl Door for Socket {
 
     fn unload(&mut self) -> Result<(), Refusal> {
         self.ioctl(NR_UNLOAD, &[], &mut [])
+    }
+
+    fn target(&mut self, mut target: Target) -> Result<(), Refusal> {
+        let sent = target;
+        self.ioctl(NR_TARGET, sent.as_bytes(), target.as_mut_bytes())
     }
 
     fn status(&mut self) -> Result<Status, Refusal> {

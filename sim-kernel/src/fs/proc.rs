@@ -8,7 +8,7 @@ use super::snapshot::Snapshot;
 use super::{FileOperations, Node, OpenMode};
 use crate::init;
 use crate::kernel::task::Credentials;
-use crate::kernel::{image, lkdtm, load, printk, sysrq};
+use crate::kernel::{image, lkdtm, load, module, printk, sysrq};
 use crate::machine::atomic;
 use crate::machine::frames::keep_frame;
 use crate::mm::vmalloc::MemInfo;
@@ -18,7 +18,7 @@ pub(crate) const NODES: &[Node] = &[
     text_file("/proc/cmdline", |_, _| open_text(cmdline_proc_show)),
     text_file("/proc/kallsyms", |_, _| open_text(kallsyms_show)),
     text_file("/proc/meminfo", |_, _| open_text(meminfo_proc_show)),
-    text_file("/proc/modules", |_, _| open_text(modules_show)),
+    text_file("/proc/modules", |_, _| open_text(module::modules_show)),
     text_file("/proc/uptime", |_, _| open_text(uptime_proc_show)),
     text_file("/proc/sys/kernel/atomic_allocations", |_, _| {
         open_text(atomic_allocations_show)
@@ -108,16 +108,17 @@ fn kallsyms_show() -> String {
     for symbol in symbols.into_iter().flat_map(|symbols| symbols.iter()) {
         writeln!(text, "{symbol}").expect("a string takes everything");
     }
+    module::for_each(|module| {
+        for symbol in module.image.symbols.iter() {
+            let name = module.name();
+            writeln!(text, "{symbol}\t[{name}]").expect("a string takes everything");
+        }
+    });
     text
 }
 
 fn meminfo_proc_show() -> String {
     MemInfo::now().to_string()
-}
-
-/// One line a loaded module; there are none.
-fn modules_show() -> String {
-    String::new()
 }
 
 fn uptime_proc_show() -> String {

@@ -27,7 +27,9 @@ use fuser::{
     ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
     ReplyWrite, Request, Session, SessionACL, TimeOrNow, WriteFlags,
 };
-use lineinfo_core::uapi::{IOCTL_TYPE, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD, Status};
+use lineinfo_core::uapi::{
+    IOCTL_TYPE, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Status, Target,
+};
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Gid, Uid};
@@ -414,6 +416,7 @@ fn host_errno(errno: Errno) -> fuser::Errno {
 fn request_number(command: u32) -> Option<(u32, usize)> {
     let status = size_of::<Status>();
     let lookup = size_of::<Lookup>();
+    let target = size_of::<Target>();
     let requests = [
         (
             nix::request_code_read!(IOCTL_TYPE, NR_STATUS, status),
@@ -426,6 +429,11 @@ fn request_number(command: u32) -> Option<(u32, usize)> {
             nix::request_code_readwrite!(IOCTL_TYPE, NR_LOOKUP, lookup),
             NR_LOOKUP,
             lookup,
+        ),
+        (
+            nix::request_code_readwrite!(IOCTL_TYPE, NR_TARGET, target),
+            NR_TARGET,
+            target,
         ),
     ];
     let found = requests.iter().find(|(code, ..)| *code == command.into());

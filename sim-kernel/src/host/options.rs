@@ -19,8 +19,8 @@ Kernel parameters (the kernel command line; by Linux's rules):
 If the first argument begins with `-`, what stands before `--` are options, and the rest is the
 kernel command line; otherwise all of it is the kernel command line.
 
-Init reads commands, one a line: sysrq KEY, lkdtm CRASH, meminfo, cat PATH, echo TEXT > PATH,
-sleep SECONDS, poweroff; `#` begins a comment.
+Init reads commands, one a line: sysrq KEY, lkdtm CRASH, insmod PATH, rmmod NAME, lsmod, meminfo,
+cat PATH, echo TEXT > PATH, sleep SECONDS, poweroff; `#` begins a comment.
 
 Exit status: 0 power off, 1 halted after a panic or could not start, 2 usage, 3 rebooted.";
 

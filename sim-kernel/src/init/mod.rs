@@ -19,6 +19,7 @@ use crate::kernel::task::Identity;
 use crate::kernel::{
     cpu, kdb, load, nmi, panic, printk, pstore, stacktrace, timer, traps, watchdog,
 };
+use crate::machine;
 use crate::mm::page_alloc::PAGE_SIZE;
 use crate::mm::vmalloc::{self, MemInfo};
 use crate::printk;
@@ -129,7 +130,7 @@ fn setup_image(parameters: Parameters) -> Option<File> {
     let (file, again) = read
         .inspect_err(|error| printk!(Err, "cannot read the image: {error}"))
         .ok()?;
-    match Image::read(again) {
+    match Image::read(again, machine::image_start()) {
         Ok(image) => {
             let image = image::init(image);
             printk!(
@@ -201,9 +202,11 @@ fn lineinfo_init(parameters: Parameters, image: Option<&File>) {
     LINEINFO.init(lineinfo::Config {
         policy: parameters.lineinfo,
         max_bytes: parameters.lineinfo_max_bytes,
-        build_id: image::image().map_or_else(Vec::new, |image| image.build_id.clone()),
-        machine: image::MACHINE,
-        slide: image::image().map_or(0, |image| image.slide),
+        kernel: lineinfo::Identity {
+            build_id: image::image().map_or_else(Vec::new, |image| image.build_id.clone()),
+            machine: image::MACHINE,
+            slide: image::image().map_or(0, |image| image.slide),
+        },
     });
     match (parameters.lineinfo, image) {
         (Policy::On, Some(image)) => lineinfo::footer::load_from_image(image),

@@ -25,8 +25,7 @@ const LINE_BYTES_MAX: usize = 4096;
 /// Longest sleep, in seconds: a year.
 const SLEEP_S_MAX: f64 = 365.0 * 24.0 * 3600.0;
 
-const HELP: &str =
-    "sysrq KEY, lkdtm CRASH, meminfo, cat PATH, echo TEXT > PATH, sleep SECONDS, poweroff";
+const HELP: &str = "sysrq KEY, lkdtm CRASH, insmod PATH, rmmod NAME, lsmod, meminfo, cat PATH, echo TEXT > PATH, sleep SECONDS, poweroff";
 
 /// Where init's commands come from.
 #[derive(Debug)]
@@ -110,6 +109,17 @@ fn run_command(task: &mut Task, line: &str) {
             let path = "/sys/kernel/debug/provoke-crash/DIRECT";
             write_file(task, path, crash.as_bytes());
         }
+        ("insmod", path) if !path.is_empty() => {
+            if let Err(errno) = do_syscall_64(task, Syscall::InitModule { path }) {
+                complain(task, &format!("insmod: {path}: {errno}"));
+            }
+        }
+        ("rmmod", name) if !name.is_empty() => {
+            if let Err(errno) = do_syscall_64(task, Syscall::DeleteModule { name }) {
+                complain(task, &format!("rmmod: {name}: {errno}"));
+            }
+        }
+        ("lsmod", "") => cat(task, "/proc/modules"),
         ("meminfo", "") => cat(task, "/proc/meminfo"),
         ("cat", path) if !path.is_empty() => cat(task, path),
         ("echo", rest) => match rest.rsplit_once('>') {

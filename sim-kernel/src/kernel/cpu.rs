@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::load::{self, Load};
 use super::task::Identity;
-use super::{lkdtm, timer};
+use super::{lkdtm, module, timer};
 use crate::drivers::lineinfo::LINEINFO;
 use crate::machine::frames::{keep_frame, stack_starts_here};
 use crate::machine::tick::Clock;
@@ -181,6 +181,7 @@ fn default_idle() {
 #[inline(never)]
 fn run_workqueue(cpu: usize) {
     LINEINFO.reclaim();
+    module::reclaim();
     lkdtm::run_on_this(cpu);
     keep_frame(());
 }

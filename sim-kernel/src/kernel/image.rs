@@ -9,7 +9,6 @@ use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSegment, SectionKind};
 
 use super::kallsyms::Kallsyms;
-use crate::machine;
 
 /// Where the image of the running kernel can be read.
 pub(crate) const PATH: &str = "/proc/self/exe";
@@ -17,7 +16,7 @@ pub(crate) const PATH: &str = "/proc/self/exe";
 /// The ELF machine number of all that this package builds on.
 pub(crate) const MACHINE: u16 = object::elf::EM_X86_64.0;
 
-/// The running image.
+/// An image in memory: that of the kernel, or of a module.
 #[derive(Debug)]
 pub(crate) struct Image {
     /// Its build-id; empty if it was linked without.
@@ -43,12 +42,12 @@ pub(crate) fn init(image: Image) -> &'static Image {
 }
 
 impl Image {
-    /// Reads it from its file.
-    pub(crate) fn read(file: File) -> Result<Self, object::Error> {
+    /// Reads it from its file; its first byte is at `start`, a run-time address.
+    pub(crate) fn read(file: File, start: u64) -> Result<Self, object::Error> {
         let cache = ReadCache::new(file);
         let elf = ElfFile64::<object::Endianness, _>::parse(&cache)?;
         let first = elf.segments().map(|segment| segment.address()).min();
-        let slide = machine::image_start().wrapping_sub(first.unwrap_or(0));
+        let slide = start.wrapping_sub(first.unwrap_or(0));
         let text = elf
             .sections()
             .filter(|section| section.kind() == SectionKind::Text)

@@ -25,7 +25,7 @@ use noline::sync_editor::Editor;
 use super::image::image;
 use super::nmi::{self, Held};
 use super::stacktrace::{self, Address};
-use super::{cpu, kmsg, printk, reboot, task};
+use super::{cpu, kmsg, module, printk, reboot, task};
 use crate::drivers::console;
 use crate::drivers::lineinfo::LINEINFO;
 use crate::init;
@@ -184,7 +184,7 @@ impl Kdb<'_> {
             // A CPU that idles has no task but number 0.
             ("bta", "") => self.each_cpu(|header| !header.contains(" PID: 0 ")),
             ("id", what) if !what.is_empty() => id(what),
-            ("lsmod", "") => say(format_args!("no modules are loaded")),
+            ("lsmod", "") => module::for_each(|module| say(format_args!("{module}"))),
             ("dmesg", "") => dmesg(),
             ("summary", "") => summary(),
             ("lineinfo", "") => lineinfo(),

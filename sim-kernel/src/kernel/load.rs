@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::module;
 use super::task::{self, Credentials, Identity, Task};
 use super::timer::Timers;
 use crate::entry::{Syscall, do_syscall_64};
@@ -59,13 +60,14 @@ impl Load {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        match self.random % 8 {
+        match self.random % 9 {
             0 => self.read("/proc/meminfo", 0),
             1 => self.read("/proc/uptime", 0),
             2 => self.read("/dev/lineinfo", 0),
             3 => self.read("/dev/kmsg", 0),
             4 => self.write("/dev/ram0"),
             5 | 6 => self.read("/dev/ram0", self.random >> 8 & 0xffff),
+            7 => module::run_work(false),
             _ => self.timers.run(),
         }
         keep_frame(());

@@ -7,6 +7,7 @@ pub(crate) mod kdb;
 pub(crate) mod kmsg;
 pub(crate) mod lkdtm;
 pub(crate) mod load;
+pub(crate) mod module;
 pub(crate) mod nmi;
 pub(crate) mod panic;
 pub(crate) mod printk;

@@ -6,7 +6,8 @@ use std::fmt::{self, Write};
 
 use lineinfo_core::text::TextBuffer;
 
-use super::image::image;
+use super::image::{Image, image};
+use super::module::{self, Module};
 use super::printk::{self, Level};
 use super::{task, traps};
 use crate::drivers::lineinfo::LINEINFO;
@@ -37,7 +38,7 @@ impl Address {
     }
 
     /// A byte of the instruction that is meant.
-    const fn byte(self) -> u64 {
+    pub(crate) const fn byte(self) -> u64 {
         match self {
             Self::Return(address) => address.saturating_sub(1),
             Self::Instruction(address) => address,
@@ -45,19 +46,33 @@ impl Address {
     }
 
     fn push_to(self, text: &mut TextBuffer<'_>) -> fmt::Result {
-        match image().and_then(|image| image.symbols.lookup(self.byte())) {
-            Some(symbol) => {
-                let offset = self.value() - symbol.start;
-                write!(text, "{}+{offset:#x}/{:#x}", symbol.name, symbol.size_bytes)?;
-            }
-            None => write!(text, "{:#x}", self.value())?,
+        if let Some(written) = module::at(self.byte(), |module| self.push_in(module, text)) {
+            return written;
         }
+        self.push_symbol(image(), text)?;
         LINEINFO.push_location(text, self);
         Ok(())
     }
+
+    fn push_in(self, module: &Module, text: &mut TextBuffer<'_>) -> fmt::Result {
+        self.push_symbol(Some(&module.image), text)?;
+        write!(text, " [{}]", module.name())?;
+        module.table.push_location(text, self);
+        Ok(())
+    }
+
+    fn push_symbol(self, image: Option<&Image>, text: &mut TextBuffer<'_>) -> fmt::Result {
+        match image.and_then(|image| image.symbols.lookup(self.byte())) {
+            Some(symbol) => {
+                let offset = self.value() - symbol.start;
+                write!(text, "{}+{offset:#x}/{:#x}", symbol.name, symbol.size_bytes)
+            }
+            None => write!(text, "{:#x}", self.value()),
+        }
+    }
 }
 
-/// `symbol+0xoff/0xsize (file:line)`: as much of it as the symbols and the table know.
+/// `symbol+0xoff/0xsize [module] (file:line)`: as much of it as the symbols and the table know.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut buffer = [0; ADDRESS_BYTES];
@@ -116,7 +131,8 @@ fn show(registers: &Registers, all: bool, line: &mut dyn FnMut(fmt::Arguments<'_
         }
     }
     // Code of libraries was built without frame pointers: what is found there may not be a frame.
-    let reliable = image().is_some_and(|image| image.text.contains(&rip));
+    let reliable =
+        image().is_some_and(|image| image.text.contains(&rip)) || module::at(rip, |_| ()).is_some();
     show_frames(Frames::interrupted(registers), reliable, line);
 }
 

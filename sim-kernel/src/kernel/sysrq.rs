@@ -2,6 +2,7 @@
 
 use super::cpu;
 use super::kdb;
+use super::module;
 use super::nmi::trigger_all_cpu_backtrace;
 use super::panic::panic;
 use super::printk::{self, Level};
@@ -53,6 +54,12 @@ static OPERATIONS: &[Operation] = &[
         help: "show-blocked-tasks(w)",
         action: "Show Blocked State",
         handler: sysrq_handle_show_cpus,
+    },
+    Operation {
+        key: b'x',
+        help: "trace-modules(x)",
+        action: "Show where modules are",
+        handler: sysrq_handle_modules,
     },
 ];
 
@@ -107,4 +114,10 @@ fn sysrq_handle_showmem() {
         printk!(Info, "{line}");
     }
     printk!(Info, "{} CPUs online", cpu::online());
+}
+
+#[inline(never)]
+fn sysrq_handle_modules() {
+    module::run_work(true);
+    keep_frame(());
 }

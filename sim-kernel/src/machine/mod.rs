@@ -7,6 +7,7 @@
 pub(crate) mod atomic;
 pub(crate) mod frames;
 pub(crate) mod memory;
+pub(crate) mod module;
 pub(crate) mod nmi;
 pub(crate) mod signal;
 pub(crate) mod syscall;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use lineinfo_core::blob::{HEADER_SIZE, Header};
 use lineinfo_core::uapi::{
-    LOOKUP_RETURN_ADDRESS, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD,
+    LOOKUP_RETURN_ADDRESS, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Target,
 };
 use nix::errno::Errno;
 use zerocopy::{FromBytes, IntoBytes};
@@ -39,12 +39,15 @@ fn lineinfo_open(
     };
     Ok(Box::new(LineinfoFile {
         text: Snapshot::default(),
+        target: Target::default(),
         writer,
     }))
 }
 
 struct LineinfoFile {
     text: Snapshot,
+    /// Whose table it is about.
+    target: Target,
     /// There if it is open for writing.
     writer: Option<Writer>,
 }
@@ -52,14 +55,15 @@ struct LineinfoFile {
 impl FileOperations for LineinfoFile {
     #[inline(never)]
     fn read(&mut self, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
-        let status = || LINEINFO.status().to_string();
-        keep_frame(Ok(self.text.read(status, buffer, at)))
+        let status = LINEINFO.status_of(&self.target)?;
+        let text = || status.to_string();
+        keep_frame(Ok(self.text.read(text, buffer, at)))
     }
 
     #[inline(never)]
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
         let writer = self.writer.as_mut().ok_or(Errno::EBADF)?;
-        writer.write(bytes)?;
+        writer.write(bytes, &self.target)?;
         keep_frame(Ok(bytes.len()))
     }
 
@@ -68,7 +72,7 @@ impl FileOperations for LineinfoFile {
         let writer = self.writer.as_mut().ok_or(Errno::EBADF);
         match u8::try_from(request).map_err(|_| Errno::ENOTTY)? {
             NR_STATUS => {
-                let status = LINEINFO.status();
+                let status = LINEINFO.status_of(&self.target)?;
                 let whole = status.write_to(argument);
                 whole.map_err(|_| Errno::EINVAL)?;
             }
@@ -76,8 +80,17 @@ impl FileOperations for LineinfoFile {
             NR_COMMIT if argument.is_empty() => writer?.commit()?,
             NR_UNLOAD if argument.is_empty() => {
                 writer?;
-                let unloaded = LINEINFO.unload();
+                let unloaded = LINEINFO.with(&self.target, |slot, _| slot.unload());
                 unloaded.map_err(|refusal| LINEINFO.refuse("unload", refusal))?;
+            }
+            NR_TARGET => {
+                let target = Target::read_from_bytes(argument).map_err(|_| Errno::EINVAL)?;
+                // What was written is for another target.
+                if writer.is_ok_and(|writer| writer.has_begun()) {
+                    return Err(Errno::EINVAL);
+                }
+                LINEINFO.with(&target, |_, _| Ok(()))?;
+                self.target = target;
             }
             NR_COMMIT | NR_UNLOAD => return Err(Errno::EINVAL),
             _ => return Err(Errno::ENOTTY),
@@ -166,7 +179,16 @@ impl Writer {
         })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+    /// Whether a load is under way.
+    const fn has_begun(&self) -> bool {
+        match &self.load {
+            Load::Header { len, .. } => *len > 0,
+            Load::Body { .. } => true,
+            Load::Live | Load::Refused(_) => false,
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8], target: &Target) -> Result<(), Refusal> {
         match &self.load {
             Load::Refused(refusal) => return Err(*refusal),
             Load::Live if bytes.is_empty() => return Ok(()),
@@ -176,11 +198,12 @@ impl Writer {
             }
             Load::Header { .. } | Load::Body { .. } => {}
         }
-        self.take(bytes).map_err(|refusal| self.refuse(refusal))
+        self.take(bytes, target)
+            .map_err(|refusal| self.refuse(refusal))
     }
 
     /// Takes the bytes in; with the last one the table goes live.
-    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Refusal> {
+    fn take(&mut self, mut bytes: &[u8], target: &Target) -> Result<(), Refusal> {
         if let Load::Header { bytes: header, len } = &mut self.load {
             let free = &mut header[*len..];
             let (now, later) = bytes.split_at(bytes.len().min(free.len()));
@@ -204,17 +227,19 @@ impl Writer {
         free.copy_from_slice(bytes);
         *len += bytes.len();
         if len == size {
-            self.finish()?;
+            self.finish(target)?;
         }
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), Refusal> {
+    fn finish(&mut self, target: &Target) -> Result<(), Refusal> {
         let Load::Body { pages, size, .. } = std::mem::replace(&mut self.load, Load::Live) else {
             return Ok(());
         };
         let sealed = pages.seal().map_err(|errno| no_memory(size, errno))?;
-        LINEINFO.publish(LoadedTable::check(sealed, 0..size, LINEINFO.config()?)?)
+        LINEINFO.with(target, |slot, identity| {
+            slot.publish(LoadedTable::check(sealed, 0..size, identity)?)
+        })
     }
 
     /// Says whether what was written is live; if it is not complete, it never will be.

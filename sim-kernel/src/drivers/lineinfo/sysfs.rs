@@ -1,7 +1,6 @@
 //! `/sys/kernel/lineinfo`: what the slot holds, one value a file.
 
 use std::fmt::Display;
-use std::sync::atomic::Ordering;
 
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::uapi::{Errno, State, Status};
@@ -83,9 +82,9 @@ fn last_error_show() -> String {
 }
 
 fn lookups_show() -> String {
-    line(LINEINFO.lookups.load(Ordering::Relaxed))
+    line(LINEINFO.kernel.lookups())
 }
 
 fn misses_show() -> String {
-    line(LINEINFO.misses.load(Ordering::Relaxed))
+    line(LINEINFO.kernel.misses())
 }
