@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         trial("the loader takes the mounted device", loader),
         trial("the host checks the permissions", permissions),
         trial("nothing stays mounted, however the machine ends", ends),
+        trial("a module has a directory while it is loaded", modules),
         trial("an oops ends the task that wrote it", oops),
         trial("without the right to mount the socket works", without),
     ];
@@ -462,6 +463,49 @@ fn oops(ready: &Ready) -> Result<()> {
         .wait_for("BUG: kernel NULL pointer dereference")?;
     machine.kernel.wait_for("exited")?;
     machine.run(ready, "cat $T > dev/lineinfo")?;
+    Ok(())
+}
+
+fn modules(ready: &Ready) -> Result<()> {
+    let mut machine = ready.boot(&[])?;
+    let module = machine.directory.path().join("xor.ko");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim-kernel/modules/xor.c");
+    let flags = "-g -O2 -fno-omit-frame-pointer -shared -fPIC -Wl,--build-id=sha1";
+    let built = Command::new("cc")
+        .args(flags.split(' '))
+        .args([Path::new("-o"), &module, Path::new(source)])
+        .status()?;
+    ensure!(built.success(), "cc failed");
+    machine
+        .kernel
+        .command(&format!("insmod {}", module.display()))?;
+    machine.expect(
+        ready,
+        "ls sys/module sys/module/xor; cat sys/module/xor/initstate",
+        "sys/module:\nxor\n\nsys/module/xor:\ncoresize\ninitstate\nlineinfo\nlive\n",
+    )?;
+    machine.expect(ready, "cut -d' ' -f1 proc/modules", "xor\n")?;
+    machine.expect(ready, "head -n 1 sys/module/xor/lineinfo", "state: empty\n")?;
+    let device = machine.mountpoint().join("dev/lineinfo");
+    let device = device.display().to_string();
+    let table = machine.directory.path().join("xor.lineinfo");
+    let table = table.display().to_string();
+    let module = module.display().to_string();
+    for args in [
+        &["build", &module, "-o", &table][..],
+        &["load", "--module", "xor", &table, "--device", &device],
+    ] {
+        stdout_of(ready.binaries.lineinfo(args)?)?;
+    }
+    machine.expect(
+        ready,
+        "head -n 1 sys/module/xor/lineinfo; cat sys/kernel/lineinfo/state",
+        "state: loaded\nempty\n",
+    )?;
+    machine.kernel.command("rmmod xor")?;
+    machine.expect(ready, "ls sys/module", "")?;
+    let said = machine.fails(ready, "cat sys/module/xor/lineinfo")?;
+    ensure!(said.contains("No such file"), "{said}");
     Ok(())
 }
 

@@ -30,7 +30,7 @@ pub(crate) const NODE: Node = Node {
     path: "/dev/ram0",
     permissions: 0o660,
     driver_decides: false,
-    open: |_, _| Ok(Box::new(BlockDevice { next: 0 })),
+    open: |_, _, _| Ok(Box::new(BlockDevice { next: 0 })),
 };
 
 /// What is asked of a disk, one sector of it.

@@ -11,7 +11,7 @@ pub(crate) const NODE: Node = Node {
     path: "/dev/console",
     permissions: 0o600,
     driver_decides: false,
-    open: |_, _| Ok(Box::new(Console)),
+    open: |_, _, _| Ok(Box::new(Console)),
 };
 
 struct Console;

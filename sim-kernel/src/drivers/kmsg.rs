@@ -13,7 +13,7 @@ pub(crate) const NODE: Node = Node {
     path: "/dev/kmsg",
     permissions: 0o644,
     driver_decides: false,
-    open: |_, _| Ok(Box::new(Kmsg::default())),
+    open: |_, _, _| Ok(Box::new(Kmsg::default())),
 };
 
 #[derive(Default)]

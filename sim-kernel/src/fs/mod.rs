@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use crate::kernel::task::{Credentials, Task};
 
 pub(crate) mod ioctl;
+mod modules;
 pub(crate) mod namei;
 pub(crate) mod open;
 pub(crate) mod proc;
@@ -62,16 +63,19 @@ impl OpenMode {
     };
 }
 
+/// Makes an open file of a path.
+pub(crate) type Open = fn(&str, Credentials, OpenMode) -> Result<Box<dyn FileOperations>, Errno>;
+
 /// A name in the tree.
 pub(crate) struct Node {
-    /// Its absolute path.
+    /// Its absolute path; a directory `*` is there once for each loaded module.
     pub(crate) path: &'static str,
     /// Who may do what, as `chmod` has it; it belongs to root.
     pub(crate) permissions: u16,
     /// Its driver decides who may write, and says why not; the permissions are what others see.
     pub(crate) driver_decides: bool,
     /// Makes an open file.
-    pub(crate) open: fn(Credentials, OpenMode) -> Result<Box<dyn FileOperations>, Errno>,
+    pub(crate) open: Open,
 }
 
 /// An open file.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nix::errno::Errno;
 
-use super::{Node, proc};
+use super::{Node, modules, proc};
 use crate::block;
 use crate::drivers::{console, kmsg, lineinfo};
 use crate::kernel::pstore;
@@ -17,8 +17,8 @@ pub(crate) static NODES: &[&[Node]] = &[
     pstore::NODES,
 ];
 
-/// Directories that are there without files in them: of each loaded module one is in the first.
-static DIRECTORIES: &[&str] = &["/sys/module"];
+/// Directories that are there without files in them.
+static DIRECTORIES: &[&str] = &[modules::DIRECTORY];
 
 /// What a path names.
 #[derive(Clone, Copy)]
@@ -35,22 +35,30 @@ fn nodes() -> impl Iterator<Item = &'static Node> {
 
 /// Finds a file by its absolute path.
 pub(crate) fn lookup(path: &str) -> Result<&'static Node, Errno> {
-    nodes().find(|node| node.path == path).ok_or(Errno::ENOENT)
+    nodes()
+        .find(|node| node.path == path)
+        .or_else(|| modules::lookup(path))
+        .ok_or(Errno::ENOENT)
 }
 
 /// The names in a directory with what each of them is; none where there is no such directory.
 ///
 /// The root is the empty path: paths are joined with a `/` before each name.
-pub(crate) fn directory(path: &str) -> BTreeMap<&'static str, Entry> {
-    let files = nodes().map(|node| (node.path, Entry::File(node)));
-    let directories = DIRECTORIES.iter().map(|path| (*path, Entry::Directory));
-    files
+pub(crate) fn directory(path: &str) -> BTreeMap<String, Entry> {
+    let file = |node: &'static Node| (node.path.to_owned(), Entry::File(node));
+    let directories = DIRECTORIES
+        .iter()
+        .map(|path| ((*path).to_owned(), Entry::Directory));
+    let modules = modules::files().map(|(path, node)| (path, Entry::File(node)));
+    nodes()
+        .map(file)
         .chain(directories)
+        .chain(modules)
         .filter_map(|(below, entry)| {
             let rest = below.strip_prefix(path)?.strip_prefix('/')?;
             Some(match rest.split_once('/') {
-                Some((name, _)) => (name, Entry::Directory),
-                None => (rest, entry),
+                Some((name, _)) => (name.to_owned(), Entry::Directory),
+                None => (rest.to_owned(), entry),
             })
         })
         .collect()
@@ -65,7 +73,7 @@ mod tests {
         let names = |path| directory(path).into_keys().collect::<Vec<_>>();
         assert_eq!(names(""), ["dev", "proc", "sys"]);
         assert_eq!(names("/dev"), ["console", "kmsg", "lineinfo", "ram0"]);
-        assert!(names("/sys").contains(&"module"));
+        assert!(names("/sys").contains(&"module".to_owned()));
         assert!(names("/sys/module").is_empty());
         assert!(names("/de").is_empty());
         assert!(matches!(directory("/sys")["kernel"], Entry::Directory));

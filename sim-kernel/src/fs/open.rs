@@ -9,7 +9,7 @@ use crate::machine::frames::keep_frame;
 /// Opens a file for a task; gives the lowest free descriptor.
 #[inline(never)]
 pub(crate) fn ksys_open(task: &mut Task, path: &str, mode: OpenMode) -> Result<usize, Errno> {
-    let file = vfs_open(namei::lookup(path)?, task.credentials, mode)?;
+    let file = vfs_open(namei::lookup(path)?, path, task.credentials, mode)?;
     let free = task.files.iter().position(Option::is_none);
     let fd = free.unwrap_or(task.files.len());
     if fd == task.files.len() {
@@ -21,11 +21,16 @@ pub(crate) fn ksys_open(task: &mut Task, path: &str, mode: OpenMode) -> Result<u
 }
 
 #[inline(never)]
-fn vfs_open(node: &Node, credentials: Credentials, mode: OpenMode) -> Result<File, Errno> {
+fn vfs_open(
+    node: &Node,
+    path: &str,
+    credentials: Credentials,
+    mode: OpenMode,
+) -> Result<File, Errno> {
     if !permitted(node, credentials, mode) {
         return Err(Errno::EACCES);
     }
-    let operations = (node.open)(credentials, mode)?;
+    let operations = (node.open)(path, credentials, mode)?;
     keep_frame(Ok(File {
         operations,
         mode,

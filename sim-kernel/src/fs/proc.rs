@@ -5,9 +5,8 @@ use std::fmt::Write;
 use nix::errno::Errno;
 
 use super::snapshot::Snapshot;
-use super::{FileOperations, Node, OpenMode};
+use super::{FileOperations, Node, Open};
 use crate::init;
-use crate::kernel::task::Credentials;
 use crate::kernel::{image, lkdtm, load, module, printk, sysrq};
 use crate::machine::atomic;
 use crate::machine::frames::keep_frame;
@@ -15,38 +14,37 @@ use crate::mm::vmalloc::MemInfo;
 
 /// All files in `/proc`.
 pub(crate) const NODES: &[Node] = &[
-    text_file("/proc/cmdline", |_, _| open_text(cmdline_proc_show)),
-    text_file("/proc/kallsyms", |_, _| open_text(kallsyms_show)),
-    text_file("/proc/meminfo", |_, _| open_text(meminfo_proc_show)),
-    text_file("/proc/modules", |_, _| open_text(module::modules_show)),
-    text_file("/proc/uptime", |_, _| open_text(uptime_proc_show)),
-    text_file("/proc/sys/kernel/atomic_allocations", |_, _| {
+    text_file("/proc/cmdline", |_, _, _| open_text(cmdline_proc_show)),
+    text_file("/proc/kallsyms", |_, _, _| open_text(kallsyms_show)),
+    text_file("/proc/meminfo", |_, _, _| open_text(meminfo_proc_show)),
+    text_file("/proc/modules", |_, _, _| open_text(module::modules_show)),
+    text_file("/proc/uptime", |_, _, _| open_text(uptime_proc_show)),
+    text_file("/proc/sys/kernel/atomic_allocations", |_, _, _| {
         open_text(atomic_allocations_show)
     }),
     Node {
         path: "/proc/sys/kernel/load",
         permissions: 0o644,
         driver_decides: false,
-        open: |_, _| open_both(Some(load_show), load_store),
+        open: |_, _, _| open_both(Some(load_show), load_store),
     },
     Node {
         path: "/proc/sysrq-trigger",
         permissions: 0o200,
         driver_decides: false,
-        open: |_, _| open_both(None, write_sysrq_trigger),
+        open: |_, _, _| open_both(None, write_sysrq_trigger),
     },
     Node {
         path: "/sys/kernel/debug/provoke-crash/DIRECT",
         permissions: 0o644,
         driver_decides: false,
-        open: |_, _| open_both(Some(lkdtm::actions), lkdtm::direct_entry),
+        open: |_, _, _| open_both(Some(lkdtm::actions), lkdtm::direct_entry),
     },
 ];
 
 /// Makes the text of a file.
 pub(crate) type Show = fn() -> String;
 type Store = fn(&[u8]) -> Result<usize, Errno>;
-type Open = fn(Credentials, OpenMode) -> Result<Box<dyn FileOperations>, Errno>;
 
 /// A file that anybody may read.
 pub(crate) const fn text_file(path: &'static str, open: Open) -> Node {

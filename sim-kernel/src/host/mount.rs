@@ -391,11 +391,11 @@ impl Tree {
         file.ok_or(Errno::EBADF)
     }
 
-    fn entries(&self, inode: INodeNo) -> Result<Vec<(INodeNo, FileType, &'static str)>, Errno> {
+    fn entries(&self, inode: INodeNo) -> Result<Vec<(INodeNo, FileType, String)>, Errno> {
         let path = self.path(inode)?;
         let mut entries = vec![
-            (inode, FileType::Directory, "."),
-            (INodeNo::ROOT, FileType::Directory, ".."),
+            (inode, FileType::Directory, ".".to_owned()),
+            (INodeNo::ROOT, FileType::Directory, "..".to_owned()),
         ];
         for (name, entry) in namei::directory(&path) {
             let kind = match entry {

@@ -184,7 +184,7 @@ impl Kdb<'_> {
             // A CPU that idles has no task but number 0.
             ("bta", "") => self.each_cpu(|header| !header.contains(" PID: 0 ")),
             ("id", what) if !what.is_empty() => id(what),
-            ("lsmod", "") => module::for_each(|module| say(format_args!("{module}"))),
+            ("lsmod", "") => lsmod(),
             ("dmesg", "") => dmesg(),
             ("summary", "") => summary(),
             ("lineinfo", "") => lineinfo(),
@@ -246,6 +246,18 @@ fn id(what: &str) {
         None => say(format_args!(
             "'{what}' is neither a function nor an address in hexadecimal"
         )),
+    }
+}
+
+/// Lines as `/proc/modules` has them.
+fn lsmod() {
+    let mut count = 0;
+    module::for_each(|module| {
+        say(format_args!("{module}"));
+        count += 1;
+    });
+    if count == 0 {
+        say(format_args!("no modules are loaded"));
     }
 }
 

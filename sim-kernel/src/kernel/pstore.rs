@@ -28,7 +28,9 @@ use crate::machine::syscall;
 use crate::printk;
 
 /// The file with the newest record.
-pub(crate) const NODES: &[Node] = &[text_file(DMESG, |_, _| open_text(|| newest().to_owned()))];
+pub(crate) const NODES: &[Node] = &[text_file(DMESG, |_, _, _| {
+    open_text(|| newest().to_owned())
+})];
 const DMESG: &str = "/sys/fs/pstore/dmesg";
 
 /// Where each record begins, with the version of the layout.

@@ -53,7 +53,7 @@ fn all_commands_answer_and_the_machine_goes_on() {
     );
     has("id 0x1", "is in no function");
     has("id nobody", "'nobody' is neither a function nor an address");
-    has("lsmod", "odule");
+    has("lsmod", "no modules are loaded");
     has("dmesg", "Run init as init process");
     has("summary", "cpus       3");
     has("lineinfo", "state: empty");

@@ -28,6 +28,7 @@ pub(crate) const NODE: Node = Node {
 };
 
 fn lineinfo_open(
+    _path: &str,
     credentials: Credentials,
     mode: OpenMode,
 ) -> Result<Box<dyn FileOperations>, Errno> {

@@ -144,7 +144,7 @@ impl Lineinfo {
     }
 
     /// What the slot of a target holds, and why the last load was refused.
-    fn status_of(&self, target: &Target) -> Result<Status, Refusal> {
+    pub(crate) fn status_of(&self, target: &Target) -> Result<Status, Refusal> {
         match target.name() {
             "" => Ok(self.status()),
             _ => {

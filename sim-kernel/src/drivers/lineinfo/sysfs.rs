@@ -14,27 +14,33 @@ const NONE: &str = "none";
 
 /// All files of the directory.
 pub(crate) const NODES: &[Node] = &[
-    text_file("/sys/kernel/lineinfo/state", |_, _| open_text(state_show)),
-    text_file("/sys/kernel/lineinfo/encoding", |_, _| {
+    text_file("/sys/kernel/lineinfo/state", |_, _, _| {
+        open_text(state_show)
+    }),
+    text_file("/sys/kernel/lineinfo/encoding", |_, _, _| {
         open_text(encoding_show)
     }),
-    text_file("/sys/kernel/lineinfo/profile", |_, _| {
+    text_file("/sys/kernel/lineinfo/profile", |_, _, _| {
         open_text(profile_show)
     }),
-    text_file("/sys/kernel/lineinfo/build_id", |_, _| {
+    text_file("/sys/kernel/lineinfo/build_id", |_, _, _| {
         open_text(build_id_show)
     }),
-    text_file("/sys/kernel/lineinfo/entries", |_, _| {
+    text_file("/sys/kernel/lineinfo/entries", |_, _, _| {
         open_text(entries_show)
     }),
-    text_file("/sys/kernel/lineinfo/bytes", |_, _| open_text(bytes_show)),
-    text_file("/sys/kernel/lineinfo/last_error", |_, _| {
+    text_file("/sys/kernel/lineinfo/bytes", |_, _, _| {
+        open_text(bytes_show)
+    }),
+    text_file("/sys/kernel/lineinfo/last_error", |_, _, _| {
         open_text(last_error_show)
     }),
-    text_file("/sys/kernel/lineinfo/lookups", |_, _| {
+    text_file("/sys/kernel/lineinfo/lookups", |_, _, _| {
         open_text(lookups_show)
     }),
-    text_file("/sys/kernel/lineinfo/misses", |_, _| open_text(misses_show)),
+    text_file("/sys/kernel/lineinfo/misses", |_, _, _| {
+        open_text(misses_show)
+    }),
 ];
 
 fn line(value: impl Display) -> String {
