@@ -5,9 +5,9 @@
 //! own threads, slid by the address space randomization of the host.
 //!
 //! ```text
-//!            init (process.rs)            visitors (host/door.rs)
-//!         script: "sysrq c", "cat …"      Unix socket: open, write, ioctl
-//!                   └────────────┬────────────┘
+//!      init (process.rs)         visitors (host/door.rs)       the host's tree (host/mount.rs)
+//!   script: "sysrq c", "cat …"   Unix socket: open, write      FUSE: cat x > DIR/dev/lineinfo
+//!             └──────────────────┬─────────────┴───────────────────────┘
 //!                                v
 //!     entry.rs   do_syscall_64 ── fs/ ksys_write ── vfs_write ── FileOperations
 //!                      ┌─────────────────┬───────────────────────────┤
@@ -31,6 +31,9 @@
 //! [`drivers::lineinfo::footer`]), or through `/dev/lineinfo` later ([`drivers::lineinfo::file`]).
 //! It lies in pages of its own ([`mm`]), which are mapped when it comes and unmapped when it goes,
 //! so that `/proc/meminfo` here and the resident set on the host agree to the page.
+//!
+//! What is left of a machine that has stopped: its log in a file of the host ([`kernel::pstore`]),
+//! and whoever is at its console ([`kernel::kdb`]).
 #![deny(unsafe_code)]
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
