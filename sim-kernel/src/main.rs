@@ -123,6 +123,7 @@ fn prepare() -> anyhow::Result<Boot> {
     let mount = options.mount.as_deref().map(Mount::check).transpose()?;
     Ok(Boot {
         command_line,
+        identity: options.identity,
         input,
         door,
         mount,

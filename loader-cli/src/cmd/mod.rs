@@ -2,6 +2,7 @@
 
 mod append;
 mod build;
+mod decode;
 mod dump;
 mod load;
 mod lookup;
@@ -39,6 +40,7 @@ enum Command {
     Unload(unload::Args),
     Status(status::Args),
     Lookup(lookup::Args),
+    Decode(decode::Args),
     Dump(dump::Args),
     Verify(verify::Args),
 }
@@ -58,6 +60,7 @@ impl Cli {
             Command::Unload(args) => unload::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Lookup(args) => lookup::run(&args),
+            Command::Decode(args) => decode::run(&args),
             Command::Dump(args) => dump::run(&args),
             Command::Verify(args) => verify::run(&args),
         }

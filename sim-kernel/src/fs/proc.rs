@@ -102,7 +102,7 @@ fn cmdline_proc_show() -> String {
 
 fn kallsyms_show() -> String {
     let mut text = String::new();
-    let symbols = image::image().map(|image| &image.symbols);
+    let symbols = image::identity().map(|image| &image.symbols);
     for symbol in symbols.into_iter().flat_map(|symbols| symbols.iter()) {
         writeln!(text, "{symbol}").expect("a string takes everything");
     }

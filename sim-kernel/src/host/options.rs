@@ -44,6 +44,10 @@ pub(crate) struct Options {
     /// Enter the kernel debugger on the console at a panic or oops (`sysrq g` always does)
     #[arg(long)]
     pub(crate) kdb: bool,
+    /// Be another kernel in all that tables are about: a vmlinux, whose tables are taken and whose
+    /// addresses are looked up
+    #[arg(long = "as", value_name = "VMLINUX")]
+    pub(crate) identity: Option<PathBuf>,
     /// File with commands for init, instead of standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) script: Option<PathBuf>,

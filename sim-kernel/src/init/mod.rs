@@ -6,6 +6,7 @@ mod process;
 
 use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ static COMMAND_LINE: OnceLock<String> = OnceLock::new();
 pub(crate) struct Boot {
     /// The kernel command line.
     pub(crate) command_line: CommandLine,
+    /// The image of another kernel, to be that in all that tables are about.
+    pub(crate) identity: Option<PathBuf>,
     /// Where init's commands come from.
     pub(crate) input: Input,
     /// The socket behind which `/dev/lineinfo` can be reached.
@@ -73,6 +76,9 @@ pub(crate) fn start_kernel(mut boot: Boot) -> ! {
     }
     mem_init(parameters.mem_bytes);
     let file = setup_image(parameters);
+    if let Some(path) = &boot.identity {
+        assume_identity(path);
+    }
     interrupt_init();
     smp_init(parameters);
     lineinfo_init(parameters, file.as_ref());
@@ -147,6 +153,32 @@ fn setup_image(parameters: Parameters) -> Option<File> {
     Some(file)
 }
 
+/// Takes the identity of another kernel: tables are those of its image, and so are symbols that
+/// are asked for. Its text is not here, so traces stay what they are, without places.
+fn assume_identity(path: &Path) {
+    let read = File::open(path)
+        .map_err(|error| error.to_string())
+        .and_then(|file| Image::read_as_linked(file).map_err(|error| error.to_string()));
+    match read {
+        Ok(other) => {
+            let other = image::assume(other);
+            printk!(
+                Notice,
+                "identity: build-id {}, text {:#x}-{:#x}, {} functions of {}",
+                BuildId::new(&other.build_id),
+                other.text.start,
+                other.text.end,
+                other.symbols.len(),
+                path.display()
+            );
+        }
+        Err(error) => panic::panic(format_args!(
+            "--as {}: {error}; name a vmlinux",
+            path.display()
+        )),
+    }
+}
+
 fn check_image(image: &Image) {
     let build_id = BuildId::new(&image.build_id);
     printk!(
@@ -202,11 +234,18 @@ fn lineinfo_init(parameters: Parameters, image: Option<&File>) {
     LINEINFO.init(lineinfo::Config {
         policy: parameters.lineinfo,
         max_bytes: parameters.lineinfo_max_bytes,
-        kernel: lineinfo::Identity {
-            build_id: image::image().map_or_else(Vec::new, |image| image.build_id.clone()),
-            machine: image::MACHINE,
-            slide: image::image().map_or(0, |image| image.slide),
-        },
+        kernel: image::identity().map_or_else(
+            || lineinfo::Identity {
+                build_id: Vec::new(),
+                machine: image::MACHINE,
+                slide: 0,
+            },
+            |image| lineinfo::Identity {
+                build_id: image.build_id.clone(),
+                machine: image.machine,
+                slide: image.slide,
+            },
+        ),
     });
     match (parameters.lineinfo, image) {
         (Policy::On, Some(image)) => lineinfo::footer::load_from_image(image),
@@ -227,6 +266,7 @@ fn report_memory() {
 
 #[inline(never)]
 fn rest_init(boot: Boot) -> ! {
+    LINEINFO.free_initmem();
     let mounted = boot.mount.is_some_and(Mount::open);
     let stay = mounted || boot.door.is_some();
     if let Some(door) = boot.door {

@@ -239,7 +239,8 @@ impl Writer {
         };
         let sealed = pages.seal().map_err(|errno| no_memory(size, errno))?;
         LINEINFO.with(target, |slot, identity| {
-            slot.publish(LoadedTable::check(sealed, 0..size, identity)?)
+            let table = LoadedTable::check(sealed, 0..size, identity)?;
+            slot.publish(LINEINFO.without_freed(table, target, identity)?)
         })
     }
 

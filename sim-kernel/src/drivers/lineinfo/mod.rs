@@ -15,7 +15,7 @@ mod table;
 mod table_slot;
 
 use std::fmt::Write;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use lineinfo_core::text::TextBuffer;
@@ -26,8 +26,8 @@ pub(crate) use refusal::{BuildId, Refusal};
 pub(crate) use table::LoadedTable;
 pub(crate) use table_slot::{TableSlot, wait_for_readers};
 
-use crate::kernel::module;
 use crate::kernel::stacktrace::Address;
+use crate::kernel::{image, module};
 use crate::printk;
 
 /// When a table may come, as `lineinfo=` says.
@@ -74,6 +74,8 @@ pub(crate) struct Lineinfo {
     config: OnceLock<Config>,
     /// Somebody has the device open for writing.
     writing: AtomicBool,
+    /// Boot is over, and its text gone.
+    init_freed: AtomicBool,
     /// What was last refused, for [`Status`].
     last_refusal: Mutex<Option<Refusal>>,
 }
@@ -87,6 +89,7 @@ impl Lineinfo {
             kernel: TableSlot::new(),
             config: OnceLock::new(),
             writing: AtomicBool::new(false),
+            init_freed: AtomicBool::new(false),
             last_refusal: Mutex::new(None),
         }
     }
@@ -192,6 +195,40 @@ impl Lineinfo {
         self.last_refusal
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Init text is gone: gives back what the table says of it, now and in tables that come.
+    pub(crate) fn free_initmem(&self) {
+        let Some(config) = self.config.get() else {
+            return;
+        };
+        // Of another kernel the text is not here, so none of it can be gone.
+        if image::is_another() {
+            return;
+        }
+        self.init_freed.store(true, Ordering::Release);
+        match self.kernel.free_init(&config.kernel) {
+            Ok(0) => {}
+            Ok(bytes) => printk!(
+                Info,
+                "Freeing unused lineinfo of init text: {} kB",
+                bytes / 1024
+            ),
+            Err(refusal) => printk!(Warning, "lineinfo: init text keeps its table: {refusal}"),
+        }
+    }
+
+    /// A table of this target as it is published: without init text where that is gone.
+    fn without_freed(
+        &self,
+        table: LoadedTable,
+        target: &Target,
+        identity: &Identity,
+    ) -> Result<LoadedTable, Refusal> {
+        if !target.name().is_empty() || !self.init_freed.load(Ordering::Acquire) {
+            return Ok(table);
+        }
+        Ok(table.without_init(identity)?.unwrap_or(table))
     }
 
     /// Gives back an old table of the kernel whose readers have left by now.

@@ -5,9 +5,11 @@ use lineinfo_core::uapi::Status;
 use lineinfo_core::{Layout, Location, Offset, Table};
 
 use super::Identity;
+use super::file::no_memory;
 use super::refusal::{BuildId, Refusal};
 use crate::kernel::stacktrace::Address;
 use crate::machine::memory::SealedPages;
+use crate::mm::vmalloc::vmalloc;
 
 /// A table: checked, in read-only pages of its own, and not changed any more.
 #[derive(Debug)]
@@ -48,6 +50,21 @@ impl LoadedTable {
             layout,
             text_start: layout.text_start().wrapping_add(image.slide),
         })
+    }
+
+    /// The same without what it says of init text, in pages of its own; `None` if it says nothing of
+    /// that.
+    pub(super) fn without_init(&self, image: &Identity) -> Result<Option<Self>, Refusal> {
+        let bytes = self.pages.bytes().get(self.blob.clone()).unwrap_or(&[]);
+        let table = Table::from_layout(bytes, self.layout);
+        let size = table.size_without_init();
+        if size == bytes.len() {
+            return Ok(None);
+        }
+        let mut pages = vmalloc(size).map_err(|errno| no_memory(size, errno))?;
+        table.copy_without_init(pages.bytes_mut());
+        let pages = pages.seal().map_err(|errno| no_memory(size, errno))?;
+        Self::check(pages, 0..size, image).map(Some)
     }
 
     /// The location of a run-time address; for any context.

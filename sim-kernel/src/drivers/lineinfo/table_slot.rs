@@ -122,6 +122,28 @@ impl TableSlot {
         Ok(())
     }
 
+    /// Gives back what the table says of init text, which is gone; says how many bytes that were.
+    pub(super) fn free_init(&self, identity: &Identity) -> Result<u64, Refusal> {
+        let _changing = self.changing();
+        let (before, table) = {
+            let reader = self.slot.read();
+            let Some(table) = reader.get() else {
+                return Ok(0);
+            };
+            (table.memory_bytes(), table.without_init(identity)?)
+        };
+        let Some(table) = table else {
+            return Ok(0);
+        };
+        let after = table.memory_bytes();
+        match self.slot.swap(Some(Box::new(table)), wait_for_readers()) {
+            Ok(old) => drop(old),
+            Err(SwapError::Busy(_refused)) => return Err(Refusal::Readers),
+            Err(SwapError::Pending) => self.leave_for_later(),
+        }
+        Ok(before - after)
+    }
+
     /// Empties the slot and gives the memory back.
     ///
     /// Where readers of the table do not leave in time the slot is empty, and the memory comes
