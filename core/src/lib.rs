@@ -148,6 +148,7 @@ pub mod slot;
 mod table;
 pub mod text;
 pub mod uapi;
+mod without_init;
 #[cfg(feature = "alloc")]
 pub mod writer;
 

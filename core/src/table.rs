@@ -186,6 +186,11 @@ impl<'a> Table<'a> {
         Self { bytes, layout }
     }
 
+    /// The blob.
+    pub(crate) const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Where things stand in the blob, and the facts of its header.
     pub const fn layout(&self) -> &Layout {
         &self.layout

@@ -12,6 +12,7 @@
 //! | [`NR_COMMIT`] | none | success once the blob written here is live; else why it is not |
 //! | [`NR_UNLOAD`] | none | empty the slot, give the memory back |
 //! | [`NR_LOOKUP`] | [`Lookup`], read and written | file and line of a run-time address |
+//! | [`NR_TARGET`] | [`Target`], read and written | whose table this open file is about: that of the kernel, or of a module |
 //!
 //! Where there is no character device, a Unix stream socket is the door to the same operations:
 //! [`door`].
@@ -28,6 +29,8 @@ numbered! {
     Errno: u32 {
         /// Not privileged, or late loading is refused (`lineinfo=never`).
         EPERM = 1, "EPERM";
+        /// No such module.
+        ENOENT = 2, "ENOENT";
         /// Not a lineinfo blob, of another version, or malformed.
         ENOEXEC = 8, "ENOEXEC";
         /// The descriptor was not opened for this.
@@ -61,6 +64,47 @@ pub const NR_COMMIT: u8 = 1;
 pub const NR_UNLOAD: u8 = 2;
 /// `_IOWR(IOCTL_TYPE, 3, Lookup)`.
 pub const NR_LOOKUP: u8 = 3;
+/// `_IOWR(IOCTL_TYPE, 4, Target)`; the argument comes back as it was.
+pub const NR_TARGET: u8 = 4;
+
+/// Longest name of a module, in bytes (`MODULE_NAME_LEN` of 64-bit Linux, without the zero).
+pub const MODULE_NAME_MAX: usize = 55;
+
+/// The argument of [`NR_TARGET`], 56 bytes.
+///
+/// A file that was just opened is about the kernel. What was written before is discarded with the
+/// file, so the target comes first.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Target {
+    /// The name of a module, zeros behind it; none for the kernel.
+    pub name: [u8; MODULE_NAME_MAX + 1],
+}
+
+const _: () = assert!(size_of::<Target>() == 56);
+
+impl Target {
+    /// A module, unless its name is too long for one.
+    pub fn module(name: &str) -> Option<Self> {
+        (name.len() <= MODULE_NAME_MAX).then(|| Self {
+            name: nul_padded(name),
+        })
+    }
+
+    /// The name of the module, empty for the kernel.
+    pub fn name(&self) -> &str {
+        until_nul(&self.name)
+    }
+}
+
+/// The kernel.
+impl Default for Target {
+    fn default() -> Self {
+        Self {
+            name: [0; MODULE_NAME_MAX + 1],
+        }
+    }
+}
 
 numbered! {
     /// What a slot is doing.

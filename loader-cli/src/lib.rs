@@ -9,7 +9,7 @@
 //! [`cmd`] has one module per sub-command; each turns its arguments into calls of the other modules
 //! and prints the outcome. Results go to stdout, progress and errors to stderr.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod boot_image;
 pub mod cmd;

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 
 use crate::fs::OpenMode;
 use crate::fs::{ioctl, open, read_write};
+use crate::kernel::module;
 use crate::kernel::task::Task;
 use crate::machine::frames::keep_frame;
 
@@ -49,10 +50,25 @@ pub(crate) enum Syscall<'a> {
         /// Its argument, there and back.
         argument: &'a mut [u8],
     },
+    /// Closes a descriptor of a file that has others.
+    Flush {
+        /// A descriptor.
+        fd: usize,
+    },
     /// Closes a file.
     Close {
         /// A descriptor.
         fd: usize,
+    },
+    /// Loads a module.
+    InitModule {
+        /// A path of the host.
+        path: &'a str,
+    },
+    /// Unloads a module.
+    DeleteModule {
+        /// Its name.
+        name: &'a str,
     },
 }
 
@@ -69,6 +85,14 @@ pub(crate) fn do_syscall_64(task: &mut Task, call: Syscall<'_>) -> Result<usize,
             request,
             argument,
         } => ioctl::ksys_ioctl(task, fd, request, argument),
+        Syscall::Flush { fd } => open::ksys_flush(task, fd),
         Syscall::Close { fd } => open::ksys_close(task, fd),
+        Syscall::InitModule { .. } | Syscall::DeleteModule { .. }
+            if !task.credentials.privileged() =>
+        {
+            Err(Errno::EPERM)
+        }
+        Syscall::InitModule { path } => module::init_module(path),
+        Syscall::DeleteModule { name } => module::delete_module(name),
     })
 }

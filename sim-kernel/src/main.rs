@@ -5,9 +5,9 @@
 //! own threads, slid by the address space randomization of the host.
 //!
 //! ```text
-//!            init (process.rs)            visitors (host/door.rs)
-//!         script: "sysrq c", "cat …"      Unix socket: open, write, ioctl
-//!                   └────────────┬────────────┘
+//!      init (process.rs)         visitors (host/door.rs)       the host's tree (host/mount.rs)
+//!   script: "sysrq c", "cat …"   Unix socket: open, write      FUSE: cat x > DIR/dev/lineinfo
+//!             └──────────────────┬─────────────┴───────────────────────┘
 //!                                v
 //!     entry.rs   do_syscall_64 ── fs/ ksys_write ── vfs_write ── FileOperations
 //!                      ┌─────────────────┬───────────────────────────┤
@@ -31,6 +31,9 @@
 //! [`drivers::lineinfo::footer`]), or through `/dev/lineinfo` later ([`drivers::lineinfo::file`]).
 //! It lies in pages of its own ([`mm`]), which are mapped when it comes and unmapped when it goes,
 //! so that `/proc/meminfo` here and the resident set on the host agree to the page.
+//!
+//! What is left of a machine that has stopped: its log in a file of the host ([`kernel::pstore`]),
+//! and whoever is at its console ([`kernel::kdb`]).
 #![deny(unsafe_code)]
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
@@ -38,6 +41,7 @@ compile_error!(
     "sim-kernel walks x86-64 frames and is a Linux process: build it for x86_64-unknown-linux-gnu, or leave it out with --exclude sim-kernel"
 );
 
+mod block;
 mod drivers;
 mod entry;
 mod fs;
@@ -53,16 +57,21 @@ mod mm;
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 
 use host::door::Door;
+use host::mount::Mount;
 use host::options::{self, Options};
 use host::{kaslr, power};
 use init::cmdline::CommandLine;
 use init::{Boot, Input};
+use nix::libc;
 
 /// Exit status where the machine could not be started.
 const EXIT_FAILED: u8 = 1;
@@ -75,6 +84,14 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+/// The file for crash records, made if there is none.
+fn open_pstore(path: &Path) -> io::Result<File> {
+    // What an old kernel left is what a new one wants to see.
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    options.custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// All that can fail before there is a kernel.
@@ -103,9 +120,14 @@ fn prepare() -> anyhow::Result<Boot> {
     };
     power::install_button().context("cannot wait for signals")?;
     let door = options.socket.as_deref().map(Door::bind).transpose()?;
+    let mount = options.mount.as_deref().map(Mount::check).transpose()?;
     Ok(Boot {
         command_line,
+        identity: options.identity,
         input,
         door,
+        mount,
+        kdb: options.kdb,
+        pstore: options.pstore.as_deref().map(open_pstore),
     })
 }

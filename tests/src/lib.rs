@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   test or tour ──stdin──> sim-kernel (a process) ──stdout──> its console, line by line
-//!        └── lineinfo load --device SOCKET ──────> its /dev/lineinfo
+//!        └── lineinfo load --device SOCKET ──────> its /dev/lineinfo, also a file of its --mount
 //! ```
 
 #![forbid(unsafe_code)]
@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -81,15 +81,22 @@ impl Kernel {
     ///
     /// If it does not come up; the console is in the message.
     pub fn boot(image: &Path, socket: &Path, command_line: &[&str]) -> Result<Self> {
-        let mut child = Command::new(image)
-            .arg("--socket")
-            .arg(socket)
-            .arg("--")
-            .args(command_line)
+        let mut command = Command::new(image);
+        command.arg("--socket").arg(socket).arg("--");
+        Self::start(command.args(command_line), socket)
+    }
+
+    /// The same with a command that has `--socket`, and whatever else it has.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up; the console is in the message.
+    pub fn start(command: &mut Command, socket: &Path) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("boot {}", image.display()))?;
+            .with_context(|| format!("boot {command:?}"))?;
         let stdout = child.stdout.take().context("stdout is piped")?;
         let (lines, console) = channel();
         std::thread::spawn(move || {
@@ -155,6 +162,33 @@ impl Kernel {
         }
         let status = self.child.wait().context("wait for the kernel")?;
         Ok((self.log.split_off(from), status))
+    }
+
+    /// Gives init its last command and waits for the end of the process, whatever it prints.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not end.
+    pub fn end(&mut self, command: &str) -> Result<ExitStatus> {
+        self.send(&format!("{command}\n"))?;
+        self.wait()
+    }
+
+    /// Waits for the end of the process.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not end.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        self.stdin = None;
+        let start = Instant::now();
+        while start.elapsed() < TIMEOUT {
+            if let Some(status) = self.child.try_wait().context("wait for the kernel")? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        bail!("the kernel does not end:\n{}", self.tail())
     }
 
     /// Waits for a line that contains `text`; returns the lines up to it.
@@ -232,29 +266,41 @@ fn parse_range(text: &str) -> Option<(u64, u64)> {
 }
 
 /// One frame of a stack trace on the console.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
     /// `symbol+0xoff/0xsize`.
     pub symbol: String,
+    /// The module it is in, if any.
+    pub module: Option<String>,
     /// `file:line`, where it is annotated.
     pub location: Option<String>,
 }
 
-/// The frames among lines of a console: ` symbol+0xoff/0xsize` or the same with ` (file:line)`.
+/// The frames among lines of a console: ` symbol+0xoff/0xsize [module] (file:line)`, the module and
+/// the place only where there are any.
 pub fn frames(lines: &[String]) -> Vec<Frame> {
     lines.iter().filter_map(|line| Frame::parse(line)).collect()
 }
 
 impl Frame {
-    fn parse(line: &str) -> Option<Self> {
-        // Behind the timestamp of dmesg.
-        let text = match line.split_once("] ") {
-            Some((stamp, rest)) if stamp.starts_with('[') => rest,
-            _ => line,
-        };
-        let text = text.strip_prefix(' ')?;
-        let (symbol, location) = match text.rsplit_once(" (") {
+    /// A frame of a trace, where the line is one.
+    pub fn parse(line: &str) -> Option<Self> {
+        let text = without_time(line).strip_prefix(' ')?;
+        Self::parse_text(text.strip_prefix("? ").unwrap_or(text))
+    }
+
+    /// What stands behind `RIP:`, where the line has that and it is code with a name.
+    pub fn parse_rip(line: &str) -> Option<Self> {
+        Self::parse_text(without_time(line).strip_prefix("RIP: 0010:")?)
+    }
+
+    fn parse_text(text: &str) -> Option<Self> {
+        let (text, location) = match text.rsplit_once(" (") {
             Some((symbol, rest)) => (symbol, Some(rest.strip_suffix(')')?.to_owned())),
+            None => (text, None),
+        };
+        let (symbol, module) = match text.rsplit_once(" [") {
+            Some((symbol, rest)) => (symbol, Some(rest.strip_suffix(']')?.to_owned())),
             None => (text, None),
         };
         let (_, extent) = symbol.rsplit_once("+0x")?;
@@ -262,8 +308,17 @@ impl Frame {
         let is_hex = |digits| u64::from_str_radix(digits, 16).is_ok();
         (is_hex(offset) && is_hex(size)).then(|| Self {
             symbol: symbol.to_owned(),
+            module,
             location,
         })
+    }
+}
+
+/// A line of the log without its time.
+fn without_time(line: &str) -> &str {
+    match line.split_once("] ") {
+        Some((stamp, rest)) if stamp.starts_with('[') => rest,
+        _ => line,
     }
 }
 

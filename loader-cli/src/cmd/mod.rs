@@ -2,6 +2,7 @@
 
 mod append;
 mod build;
+mod decode;
 mod dump;
 mod load;
 mod lookup;
@@ -17,6 +18,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Error;
+use crate::device::{Access, Device};
 use crate::extract::elf::ElfFile;
 use crate::extract::paths::{Naming, PathMap, SourceRoot};
 
@@ -40,6 +42,7 @@ enum Command {
     Unload(unload::Args),
     Status(status::Args),
     Lookup(lookup::Args),
+    Decode(decode::Args),
     Dump(dump::Args),
     Verify(verify::Args),
 }
@@ -59,6 +62,7 @@ impl Cli {
             Command::Unload(args) => unload::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Lookup(args) => lookup::run(&args),
+            Command::Decode(args) => decode::run(&args),
             Command::Dump(args) => dump::run(&args),
             Command::Verify(args) => verify::run(&args),
         }
@@ -76,6 +80,19 @@ struct DeviceArg {
         default_value = "/dev/lineinfo"
     )]
     path: PathBuf,
+    /// The table of this module, and not that of the kernel itself.
+    #[arg(long, value_name = "NAME")]
+    module: Option<String>,
+}
+
+impl DeviceArg {
+    fn open(&self, access: Access) -> Result<Device, Error> {
+        let mut device = Device::open(&self.path, access)?;
+        if let Some(module) = &self.module {
+            device.target(module)?;
+        }
+        Ok(device)
+    }
 }
 
 /// How to read an image: where its DWARF is, and how its files are named.

@@ -2,7 +2,7 @@ use std::io::Write;
 
 use super::{DeviceArg, print};
 use crate::Error;
-use crate::device::{Access, Device};
+use crate::device::Access;
 use crate::error::exit;
 
 /// Show what a running kernel has loaded, and why it last refused something.
@@ -13,7 +13,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
-    let status = Device::open(&args.device.path, Access::Read)?.status()?;
+    let status = args.device.open(Access::Read)?.status()?;
     print(|out| write!(out, "{status}"))?;
     Ok(exit::DONE)
 }

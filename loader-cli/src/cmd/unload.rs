@@ -2,7 +2,7 @@ use std::io::Write;
 
 use super::{DeviceArg, print};
 use crate::Error;
-use crate::device::{Access, Device};
+use crate::device::Access;
 use crate::error::exit;
 
 /// Unload the table of a running kernel and give its memory back.
@@ -13,7 +13,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
-    let mut device = Device::open(&args.device.path, Access::Write)?;
+    let mut device = args.device.open(Access::Write)?;
     let memory = device.status()?.memory;
     device.unload()?;
     let device = args.device.path.display();

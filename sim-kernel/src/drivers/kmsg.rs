@@ -12,7 +12,8 @@ use crate::printk;
 pub(crate) const NODE: Node = Node {
     path: "/dev/kmsg",
     permissions: 0o644,
-    open: |_, _| Ok(Box::new(Kmsg::default())),
+    driver_decides: false,
+    open: |_, _, _| Ok(Box::new(Kmsg::default())),
 };
 
 #[derive(Default)]

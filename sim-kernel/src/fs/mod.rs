@@ -1,6 +1,7 @@
 //! The virtual file system: files are named in one tree, and each has its operations.
 //!
-//! Whoever opens a file, a script or a peer behind the socket, gets the same operations.
+//! Whoever opens a file, a script, a peer behind the socket or a process in the mounted tree, gets
+//! the same operations.
 
 use std::fmt;
 
@@ -9,6 +10,7 @@ use nix::errno::Errno;
 use crate::kernel::task::{Credentials, Task};
 
 pub(crate) mod ioctl;
+mod modules;
 pub(crate) mod namei;
 pub(crate) mod open;
 pub(crate) mod proc;
@@ -30,6 +32,12 @@ pub(crate) trait FileOperations: Send {
     /// Anything else; the argument has the size that belongs to the request.
     fn ioctl(&mut self, _request: u32, _argument: &mut [u8]) -> Result<usize, Errno> {
         Err(Errno::ENOTTY)
+    }
+
+    /// A descriptor of the file is being closed, perhaps the last one: what is wrong with what was
+    /// written so far is the error of that `close`.
+    fn flush(&mut self) -> Result<(), Errno> {
+        Ok(())
     }
 }
 
@@ -55,14 +63,19 @@ impl OpenMode {
     };
 }
 
+/// Makes an open file of a path.
+pub(crate) type Open = fn(&str, Credentials, OpenMode) -> Result<Box<dyn FileOperations>, Errno>;
+
 /// A name in the tree.
 pub(crate) struct Node {
-    /// Its absolute path.
+    /// Its absolute path; a directory `*` is there once for each loaded module.
     pub(crate) path: &'static str,
     /// Who may do what, as `chmod` has it; it belongs to root.
     pub(crate) permissions: u16,
+    /// Its driver decides who may write, and says why not; the permissions are what others see.
+    pub(crate) driver_decides: bool,
     /// Makes an open file.
-    pub(crate) open: fn(Credentials, OpenMode) -> Result<Box<dyn FileOperations>, Errno>,
+    pub(crate) open: Open,
 }
 
 /// An open file.

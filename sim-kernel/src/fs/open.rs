@@ -2,14 +2,14 @@
 
 use nix::errno::Errno;
 
-use super::{File, Node, OpenMode, namei};
+use super::{File, Node, OpenMode, file, namei};
 use crate::kernel::task::{Credentials, Task};
 use crate::machine::frames::keep_frame;
 
 /// Opens a file for a task; gives the lowest free descriptor.
 #[inline(never)]
 pub(crate) fn ksys_open(task: &mut Task, path: &str, mode: OpenMode) -> Result<usize, Errno> {
-    let file = vfs_open(namei::lookup(path)?, task.credentials, mode)?;
+    let file = vfs_open(namei::lookup(path)?, path, task.credentials, mode)?;
     let free = task.files.iter().position(Option::is_none);
     let fd = free.unwrap_or(task.files.len());
     if fd == task.files.len() {
@@ -21,11 +21,16 @@ pub(crate) fn ksys_open(task: &mut Task, path: &str, mode: OpenMode) -> Result<u
 }
 
 #[inline(never)]
-fn vfs_open(node: &Node, credentials: Credentials, mode: OpenMode) -> Result<File, Errno> {
+fn vfs_open(
+    node: &Node,
+    path: &str,
+    credentials: Credentials,
+    mode: OpenMode,
+) -> Result<File, Errno> {
     if !permitted(node, credentials, mode) {
         return Err(Errno::EACCES);
     }
-    let operations = (node.open)(credentials, mode)?;
+    let operations = (node.open)(path, credentials, mode)?;
     keep_frame(Ok(File {
         operations,
         mode,
@@ -36,13 +41,25 @@ fn vfs_open(node: &Node, credentials: Credentials, mode: OpenMode) -> Result<Fil
 /// Root may do all, as `CAP_DAC_OVERRIDE` has it; everybody else is "others".
 fn permitted(node: &Node, credentials: Credentials, mode: OpenMode) -> bool {
     let others = |bit: u16| node.permissions & bit != 0;
-    credentials.privileged() || ((!mode.read || others(0o4)) && (!mode.write || others(0o2)))
+    let may_write = node.driver_decides || others(0o2);
+    credentials.privileged() || ((!mode.read || others(0o4)) && (!mode.write || may_write))
 }
 
-/// Closes a file of a task.
+/// Closes a file of a task, whatever is wrong with what was written.
 #[inline(never)]
 pub(crate) fn ksys_close(task: &mut Task, fd: usize) -> Result<usize, Errno> {
     let file = task.files.get_mut(fd).and_then(Option::take);
-    drop(file.ok_or(Errno::EBADF)?);
-    keep_frame(Ok(0))
+    let flushed = filp_flush(&mut file.ok_or(Errno::EBADF)?);
+    keep_frame(flushed)
+}
+
+/// What `close` does of a descriptor that is not the last one of its file.
+#[inline(never)]
+pub(crate) fn ksys_flush(task: &mut Task, fd: usize) -> Result<usize, Errno> {
+    keep_frame(filp_flush(file(task, fd)?))
+}
+
+#[inline(never)]
+fn filp_flush(file: &mut File) -> Result<usize, Errno> {
+    keep_frame(file.operations.flush().map(|()| 0))
 }

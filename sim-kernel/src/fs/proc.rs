@@ -5,49 +5,72 @@ use std::fmt::Write;
 use nix::errno::Errno;
 
 use super::snapshot::Snapshot;
-use super::{FileOperations, Node, OpenMode};
+use super::{FileOperations, Node, Open};
 use crate::init;
-use crate::kernel::task::Credentials;
-use crate::kernel::{image, printk, sysrq};
+use crate::kernel::{image, lkdtm, load, module, printk, sysrq};
+use crate::machine::atomic;
 use crate::machine::frames::keep_frame;
 use crate::mm::vmalloc::MemInfo;
 
 /// All files in `/proc`.
 pub(crate) const NODES: &[Node] = &[
-    text_file("/proc/cmdline", |_, _| open_text(cmdline_proc_show)),
-    text_file("/proc/kallsyms", |_, _| open_text(kallsyms_show)),
-    text_file("/proc/meminfo", |_, _| open_text(meminfo_proc_show)),
-    text_file("/proc/uptime", |_, _| open_text(uptime_proc_show)),
+    text_file("/proc/cmdline", |_, _, _| open_text(cmdline_proc_show)),
+    text_file("/proc/kallsyms", |_, _, _| open_text(kallsyms_show)),
+    text_file("/proc/meminfo", |_, _, _| open_text(meminfo_proc_show)),
+    text_file("/proc/modules", |_, _, _| open_text(module::modules_show)),
+    text_file("/proc/uptime", |_, _, _| open_text(uptime_proc_show)),
+    text_file("/proc/sys/kernel/atomic_allocations", |_, _, _| {
+        open_text(atomic_allocations_show)
+    }),
+    Node {
+        path: "/proc/sys/kernel/load",
+        permissions: 0o644,
+        driver_decides: false,
+        open: |_, _, _| open_both(Some(load_show), load_store),
+    },
     Node {
         path: "/proc/sysrq-trigger",
         permissions: 0o200,
-        open: |_, _| {
-            Ok(Box::new(ProcFile {
-                show: None,
-                store: Some(write_sysrq_trigger),
-                text: Snapshot::default(),
-            }))
-        },
+        driver_decides: false,
+        open: |_, _, _| open_both(None, write_sysrq_trigger),
+    },
+    Node {
+        path: "/sys/kernel/debug/provoke-crash/DIRECT",
+        permissions: 0o644,
+        driver_decides: false,
+        open: |_, _, _| open_both(Some(lkdtm::actions), lkdtm::direct_entry),
     },
 ];
 
-type Show = fn() -> String;
+/// Makes the text of a file.
+pub(crate) type Show = fn() -> String;
 type Store = fn(&[u8]) -> Result<usize, Errno>;
-type Open = fn(Credentials, OpenMode) -> Result<Box<dyn FileOperations>, Errno>;
 
-const fn text_file(path: &'static str, open: Open) -> Node {
+/// A file that anybody may read.
+pub(crate) const fn text_file(path: &'static str, open: Open) -> Node {
     Node {
         path,
         permissions: 0o444,
+        driver_decides: false,
         open,
     }
 }
 
+/// Opens a file whose text is made by `show`.
 #[expect(clippy::unnecessary_wraps, reason = "it is the end of an `open`")]
-fn open_text(show: Show) -> Result<Box<dyn FileOperations>, Errno> {
+pub(crate) fn open_text(show: Show) -> Result<Box<dyn FileOperations>, Errno> {
     Ok(Box::new(ProcFile {
         show: Some(show),
         store: None,
+        text: Snapshot::default(),
+    }))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it is the end of an `open`")]
+fn open_both(show: Option<Show>, store: Store) -> Result<Box<dyn FileOperations>, Errno> {
+    Ok(Box::new(ProcFile {
+        show,
+        store: Some(store),
         text: Snapshot::default(),
     }))
 }
@@ -79,10 +102,16 @@ fn cmdline_proc_show() -> String {
 
 fn kallsyms_show() -> String {
     let mut text = String::new();
-    let symbols = image::image().map(|image| &image.symbols);
+    let symbols = image::identity().map(|image| &image.symbols);
     for symbol in symbols.into_iter().flat_map(|symbols| symbols.iter()) {
         writeln!(text, "{symbol}").expect("a string takes everything");
     }
+    module::for_each(|module| {
+        for symbol in module.image.symbols.iter() {
+            let name = module.name();
+            writeln!(text, "{symbol}\t[{name}]").expect("a string takes everything");
+        }
+    });
     text
 }
 
@@ -94,6 +123,24 @@ fn uptime_proc_show() -> String {
     let uptime = printk::uptime().as_secs_f64();
     // The idle time is not counted.
     format!("{uptime:.2} 0.00\n")
+}
+
+/// How often somebody allocated in an interrupt, a trace or a panic: never.
+fn atomic_allocations_show() -> String {
+    format!("{}\n", atomic::violations())
+}
+
+fn load_show() -> String {
+    format!("{}\n", u8::from(load::is_on()))
+}
+
+fn load_store(bytes: &[u8]) -> Result<usize, Errno> {
+    match bytes.trim_ascii() {
+        b"0" => load::set(false),
+        b"1" => load::set(true),
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(bytes.len())
 }
 
 #[inline(never)]

@@ -12,10 +12,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE, Op, PAYLOAD_MAX, Reply, Request};
@@ -26,11 +26,13 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Uid;
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::loader::{self, Opener};
 use crate::entry::{Syscall, do_syscall_64};
 use crate::fs::OpenMode;
-use crate::kernel::task::{Credentials, Identity, Task};
+use crate::kernel::task::{self, Credentials, Identity, Task};
 use crate::kernel::{cpu, reboot};
 use crate::machine::frames::{keep_frame, stack_starts_here};
+use crate::machine::trap::TrapStack;
 use crate::printk;
 
 /// Longest path of a socket, in bytes (`sun_path`, with a zero at its end).
@@ -47,17 +49,7 @@ const TURNED_AWAY_MAX: usize = 16;
 /// How long to wait after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a loader that has gone is waited for until its file is closed.
-const GONE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long to sleep between two looks at it.
-const GONE_PAUSE: Duration = Duration::from_micros(100);
-
-/// The connection that has the device open for writing.
-static LOADER: Mutex<Option<Arc<UnixStream>>> = Mutex::new(None);
-
 static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
-/// The number of the next task.
-static NEXT_PID: AtomicU32 = AtomicU32::new(100);
 
 /// A socket that is bound, and not yet answered.
 #[derive(Debug)]
@@ -194,8 +186,11 @@ impl Drop for Place {
 #[inline(never)]
 fn visit(stream: Arc<UnixStream>, credentials: Credentials) {
     stack_starts_here();
-    let pid = NEXT_PID.fetch_add(1, Ordering::Relaxed);
-    Identity::new(pid as usize % cpu::online().max(1), pid, "visitor").make_current();
+    let pid = task::next_pid();
+    let cpu = pid as usize % cpu::online().max(1);
+    Identity::new(cpu, pid, "visitor").make_current();
+    // Where there is no room for one, a trap here ends the process.
+    let _trap_stack = TrapStack::install();
     let mut visitor = Visitor {
         task: Task::new(credentials),
         fd: None,
@@ -205,25 +200,17 @@ fn visit(stream: Arc<UnixStream>, credentials: Credentials) {
     // A peer that goes away closes its file, whatever it was doing.
     while let Ok(true) = visitor.serve() {}
     drop(visitor);
-    loader().take_if(|loader| Arc::ptr_eq(loader, &stream));
+    let opener: Arc<dyn Opener> = stream;
+    loader::closed(&opener);
     keep_frame(());
 }
 
-fn loader() -> MutexGuard<'static, Option<Arc<UnixStream>>> {
-    LOADER.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Waits for a loader whose peer has closed the connection: for the peer its file is closed, so
-/// whoever comes after it, perhaps started by it, must find the device free.
-fn wait_for_loader_that_has_gone() {
-    let start = Instant::now();
-    let gone = |loader: &Arc<UnixStream>| {
-        let mut poll_fds = [PollFd::new(loader.as_fd(), PollFlags::empty())];
+/// A peer that has closed the connection has gone.
+impl Opener for UnixStream {
+    fn has_gone(&self) -> bool {
+        let mut poll_fds = [PollFd::new(self.as_fd(), PollFlags::empty())];
         // Asked for nothing, the host says only that the peer has hung up.
         poll(&mut poll_fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-    };
-    while loader().as_ref().is_some_and(gone) && start.elapsed() < GONE_TIMEOUT {
-        thread::sleep(GONE_PAUSE);
     }
 }
 
@@ -258,6 +245,8 @@ impl Visitor {
 
     fn answer(&mut self, request: &Request) -> Result<usize, Errno> {
         let op = Op::from_number(request.op).ok_or(Errno::EINVAL)?;
+        // Interrupts of the CPU come here while the system call lasts.
+        let _visit = cpu::visit(task::current().cpu);
         if op == Op::Open {
             return self.open(request.arg);
         }
@@ -301,12 +290,12 @@ impl Visitor {
             write: flags & OPEN_WRITE != 0,
         };
         if mode.write {
-            wait_for_loader_that_has_gone();
+            loader::wait_until_closed();
         }
         let path = "/dev/lineinfo";
         self.fd = Some(do_syscall_64(&mut self.task, Syscall::Open { path, mode })?);
         if mode.write {
-            *loader() = Some(Arc::clone(&self.stream));
+            loader::opened(Arc::clone(&self.stream) as Arc<dyn Opener>);
         }
         Ok(0)
     }

@@ -19,8 +19,8 @@ Kernel parameters (the kernel command line; by Linux's rules):
 If the first argument begins with `-`, what stands before `--` are options, and the rest is the
 kernel command line; otherwise all of it is the kernel command line.
 
-Init reads commands, one a line: sysrq KEY, meminfo, cat PATH, echo TEXT > PATH, sleep SECONDS,
-poweroff; `#` begins a comment.
+Init reads commands, one a line: sysrq KEY, lkdtm CRASH, insmod PATH, rmmod NAME, lsmod, meminfo,
+cat PATH, echo TEXT > PATH, sleep SECONDS, poweroff; `#` begins a comment.
 
 Exit status: 0 power off, 1 halted after a panic or could not start, 2 usage, 3 rebooted.";
 
@@ -35,6 +35,19 @@ pub(crate) struct Options {
     /// Unix socket behind which /dev/lineinfo can be reached
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+    /// Directory to mount the kernel's files on
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mount: Option<PathBuf>,
+    /// File that keeps the log over a panic, to be shown at the next boot
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pstore: Option<PathBuf>,
+    /// Enter the kernel debugger on the console at a panic or oops (`sysrq g` always does)
+    #[arg(long)]
+    pub(crate) kdb: bool,
+    /// Be another kernel in all that tables are about: a vmlinux, whose tables are taken and whose
+    /// addresses are looked up
+    #[arg(long = "as", value_name = "VMLINUX")]
+    pub(crate) identity: Option<PathBuf>,
     /// File with commands for init, instead of standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) script: Option<PathBuf>,

@@ -23,6 +23,14 @@ pub(crate) struct Parameters {
     pub(crate) loglevel: u8,
     /// `panic=`, in seconds.
     pub(crate) panic_s: i64,
+    /// `oops=panic`, `panic_on_oops=1`.
+    pub(crate) panic_on_oops: bool,
+    /// `load=`.
+    pub(crate) load: bool,
+    /// `watchdog_thresh=`, in seconds; 0 for none, as `nowatchdog` says.
+    pub(crate) watchdog_s: u64,
+    /// `nmi_watchdog=panic`.
+    pub(crate) watchdog_panic: bool,
 }
 
 impl Parameters {
@@ -35,6 +43,10 @@ impl Parameters {
         nokaslr: false,
         loglevel: CONSOLE_LOGLEVEL_DEFAULT,
         panic_s: 0,
+        panic_on_oops: false,
+        load: false,
+        watchdog_s: 10,
+        watchdog_panic: false,
     };
 
     /// Takes a parameter; `None` if it is not one of this kernel, and otherwise what is wrong.
@@ -65,6 +77,23 @@ impl Parameters {
             store(&mut self.loglevel, level, "a number from 0 to 15")
         } else if is("panic") {
             store(&mut self.panic_s, integer(value), "a number of seconds")
+        } else if is("oops") {
+            let panic = (value == "panic").then_some(true);
+            store(&mut self.panic_on_oops, panic, "panic")
+        } else if is("panic_on_oops") {
+            store(&mut self.panic_on_oops, switch(value, "1", "0"), "0 or 1")
+        } else if is("load") {
+            store(&mut self.load, switch(value, "on", "off"), "on or off")
+        } else if is("watchdog_thresh") {
+            let seconds = integer(value).and_then(|seconds| u64::try_from(seconds).ok());
+            let seconds = seconds.filter(|seconds| *seconds <= 60);
+            store(&mut self.watchdog_s, seconds, "a number from 0 to 60")
+        } else if is("nmi_watchdog") {
+            let panic = switch(value, "panic", "nopanic");
+            store(&mut self.watchdog_panic, panic, "panic or nopanic")
+        } else if is("nowatchdog") && parameter.value.is_none() {
+            self.watchdog_s = 0;
+            Ok(())
         } else if is("nokaslr") && parameter.value.is_none() {
             self.nokaslr = true;
             Ok(())
@@ -76,6 +105,10 @@ impl Parameters {
 }
 
 const _: () = assert!(CPUS_MAX == 64, "the text above says so");
+
+fn switch(value: &str, on: &str, off: &str) -> Option<bool> {
+    (value == on || value == off).then_some(value == on)
+}
 
 fn store<T>(place: &mut T, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
     *place = value.ok_or(expected)?;
@@ -180,7 +213,7 @@ mod tests {
     #[test]
     fn known_parameters_and_the_last_one_wins() {
         let line = parse(
-            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k",
+            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k oops=panic load=on watchdog-thresh=3 nmi_watchdog=panic",
         );
         assert_eq!(
             line.parameters,
@@ -192,6 +225,10 @@ mod tests {
                 nokaslr: true,
                 loglevel: 3,
                 panic_s: -1,
+                panic_on_oops: true,
+                load: true,
+                watchdog_s: 3,
+                watchdog_panic: true,
             }
         );
         assert_eq!(line.complaints, [""; 0]);
@@ -210,6 +247,11 @@ mod tests {
             "loglevel=16",
             "panic=soon",
             "panic=",
+            "oops=die",
+            "panic_on_oops=yes",
+            "load=1",
+            "watchdog_thresh=61",
+            "nmi_watchdog=1",
             "lineinfo.max=-1",
             "lineinfo.min=1",
         ] {

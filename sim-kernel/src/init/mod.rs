@@ -5,15 +5,22 @@ mod params;
 mod process;
 
 use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use cmdline::{CommandLine, Parameters};
 
 use crate::drivers::lineinfo::{self, BuildId, LINEINFO, Policy};
 use crate::host::door::Door;
+use crate::host::mount::Mount;
 use crate::kernel::image::{self, Image};
 use crate::kernel::task::Identity;
-use crate::kernel::{cpu, nmi, panic, printk, stacktrace};
+use crate::kernel::{
+    cpu, kdb, load, nmi, panic, printk, pstore, stacktrace, timer, traps, watchdog,
+};
+use crate::machine;
 use crate::mm::page_alloc::PAGE_SIZE;
 use crate::mm::vmalloc::{self, MemInfo};
 use crate::printk;
@@ -27,10 +34,18 @@ static COMMAND_LINE: OnceLock<String> = OnceLock::new();
 pub(crate) struct Boot {
     /// The kernel command line.
     pub(crate) command_line: CommandLine,
+    /// The image of another kernel, to be that in all that tables are about.
+    pub(crate) identity: Option<PathBuf>,
     /// Where init's commands come from.
     pub(crate) input: Input,
     /// The socket behind which `/dev/lineinfo` can be reached.
     pub(crate) door: Option<Door>,
+    /// The directory of the host on which all files can be seen.
+    pub(crate) mount: Option<Mount>,
+    /// Enter kdb at a panic or oops.
+    pub(crate) kdb: bool,
+    /// The file for crash records.
+    pub(crate) pstore: Option<io::Result<File>>,
 }
 
 /// The command line as it was given.
@@ -40,7 +55,7 @@ pub(crate) fn saved_command_line() -> &'static str {
 
 /// Boots, and runs init to its end.
 #[inline(never)]
-pub(crate) fn start_kernel(boot: Boot) -> ! {
+pub(crate) fn start_kernel(mut boot: Boot) -> ! {
     printk::start_clock();
     cpu::set_online(Identity::new(0, 1, "init"));
     panic::catch_bugs();
@@ -48,18 +63,24 @@ pub(crate) fn start_kernel(boot: Boot) -> ! {
     let parameters = boot.command_line.parameters;
     printk::set_console_loglevel(parameters.loglevel);
     panic::set_timeout(parameters.panic_s);
+    traps::set_panic_on_oops(parameters.panic_on_oops);
     printk!(
         Notice,
         "sim-kernel version {} (x86_64)",
         env!("CARGO_PKG_VERSION")
     );
     parse_early_parameters(&boot.command_line);
+    kdb::init(boot.kdb);
+    if let Some(file) = boot.pstore.take() {
+        pstore::init(file);
+    }
     mem_init(parameters.mem_bytes);
     let file = setup_image(parameters);
-    if let Err(errno) = nmi::init() {
-        panic::panic(format_args!("no signal for the NMI: {errno}"));
+    if let Some(path) = &boot.identity {
+        assume_identity(path);
     }
-    smp_init(parameters.maxcpus);
+    interrupt_init();
+    smp_init(parameters);
     lineinfo_init(parameters, file.as_ref());
     drop(file);
     report_memory();
@@ -115,7 +136,7 @@ fn setup_image(parameters: Parameters) -> Option<File> {
     let (file, again) = read
         .inspect_err(|error| printk!(Err, "cannot read the image: {error}"))
         .ok()?;
-    match Image::read(again) {
+    match Image::read(again, machine::image_start()) {
         Ok(image) => {
             let image = image::init(image);
             printk!(
@@ -130,6 +151,32 @@ fn setup_image(parameters: Parameters) -> Option<File> {
         Err(error) => printk!(Err, "cannot read the image: {error}; traces have no names"),
     }
     Some(file)
+}
+
+/// Takes the identity of another kernel: tables are those of its image, and so are symbols that
+/// are asked for. Its text is not here, so traces stay what they are, without places.
+fn assume_identity(path: &Path) {
+    let read = File::open(path)
+        .map_err(|error| error.to_string())
+        .and_then(|file| Image::read_as_linked(file).map_err(|error| error.to_string()));
+    match read {
+        Ok(other) => {
+            let other = image::assume(other);
+            printk!(
+                Notice,
+                "identity: build-id {}, text {:#x}-{:#x}, {} functions of {}",
+                BuildId::new(&other.build_id),
+                other.text.start,
+                other.text.end,
+                other.symbols.len(),
+                path.display()
+            );
+        }
+        Err(error) => panic::panic(format_args!(
+            "--as {}: {error}; name a vmlinux",
+            path.display()
+        )),
+    }
 }
 
 fn check_image(image: &Image) {
@@ -159,7 +206,16 @@ fn check_image(image: &Image) {
     }
 }
 
-fn smp_init(count: usize) {
+fn interrupt_init() {
+    let installed = nmi::init().and_then(|()| timer::init());
+    if let Err(errno) = installed.and_then(|()| traps::init()) {
+        panic::panic(format_args!("no signals for interrupts: {errno}"));
+    }
+}
+
+fn smp_init(parameters: Parameters) {
+    let count = parameters.maxcpus;
+    load::set(parameters.load);
     if let Err(error) = cpu::smp_init(count) {
         printk!(
             Warning,
@@ -168,15 +224,28 @@ fn smp_init(count: usize) {
     }
     let online = cpu::online();
     printk!(Info, "smp: Brought up 1 node, {online} CPUs");
+    let threshold = Duration::from_secs(parameters.watchdog_s);
+    if let Err(error) = watchdog::init(threshold, parameters.watchdog_panic) {
+        printk!(Warning, "watchdog: no thread for it: {error}");
+    }
 }
 
 fn lineinfo_init(parameters: Parameters, image: Option<&File>) {
     LINEINFO.init(lineinfo::Config {
         policy: parameters.lineinfo,
         max_bytes: parameters.lineinfo_max_bytes,
-        build_id: image::image().map_or_else(Vec::new, |image| image.build_id.clone()),
-        machine: image::MACHINE,
-        slide: image::image().map_or(0, |image| image.slide),
+        kernel: image::identity().map_or_else(
+            || lineinfo::Identity {
+                build_id: Vec::new(),
+                machine: image::MACHINE,
+                slide: 0,
+            },
+            |image| lineinfo::Identity {
+                build_id: image.build_id.clone(),
+                machine: image.machine,
+                slide: image.slide,
+            },
+        ),
     });
     match (parameters.lineinfo, image) {
         (Policy::On, Some(image)) => lineinfo::footer::load_from_image(image),
@@ -197,7 +266,9 @@ fn report_memory() {
 
 #[inline(never)]
 fn rest_init(boot: Boot) -> ! {
-    let stay = boot.door.is_some();
+    LINEINFO.free_initmem();
+    let mounted = boot.mount.is_some_and(Mount::open);
+    let stay = mounted || boot.door.is_some();
     if let Some(door) = boot.door {
         door.open();
     }

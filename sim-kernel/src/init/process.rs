@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::cmdline::CommandLine;
+use crate::drivers::console;
 use crate::entry::{Syscall, do_syscall_64};
 use crate::fs::OpenMode;
 use crate::kernel::reboot;
@@ -24,7 +25,7 @@ const LINE_BYTES_MAX: usize = 4096;
 /// Longest sleep, in seconds: a year.
 const SLEEP_S_MAX: f64 = 365.0 * 24.0 * 3600.0;
 
-const HELP: &str = "sysrq KEY, meminfo, cat PATH, echo TEXT > PATH, sleep SECONDS, poweroff";
+const HELP: &str = "sysrq KEY, lkdtm CRASH, insmod PATH, rmmod NAME, lsmod, meminfo, cat PATH, echo TEXT > PATH, sleep SECONDS, poweroff";
 
 /// Where init's commands come from.
 #[derive(Debug)]
@@ -78,50 +79,18 @@ fn run_init_process(input: &Input) {
         Input::Stdin => std::io::stdin().as_raw_fd(),
         Input::Script(file) => file.as_raw_fd(),
     };
-    let mut lines = Lines::new(fd);
-    while let Some(line) = lines.next() {
-        run_command(&mut task, &line);
+    let mut buffer = [0; LINE_BYTES_MAX];
+    loop {
+        match console::read_line(fd, &mut buffer) {
+            Ok(Some(line)) => run_command(&mut task, &String::from_utf8_lossy(line)),
+            Ok(None) => break,
+            Err(errno) => {
+                printk!(Err, "init: cannot read commands: {errno}");
+                break;
+            }
+        }
     }
     keep_frame(());
-}
-
-/// The lines of a descriptor of the host, each as soon as it is there.
-struct Lines {
-    fd: i32,
-    read: Vec<u8>,
-}
-
-impl Lines {
-    const fn new(fd: i32) -> Self {
-        Self {
-            fd,
-            read: Vec::new(),
-        }
-    }
-
-    /// The next line; one that is too long comes in pieces.
-    fn next(&mut self) -> Option<String> {
-        let mut piece = [0; LINE_BYTES_MAX];
-        loop {
-            let end = self.read.iter().position(|byte| *byte == b'\n');
-            let end = end.map(|end| end + 1);
-            let long = (self.read.len() >= LINE_BYTES_MAX).then_some(LINE_BYTES_MAX);
-            if let Some(end) = end.or(long) {
-                let line: Vec<u8> = self.read.drain(..end).collect();
-                return Some(String::from_utf8_lossy(&line).into_owned());
-            }
-            match syscall::read(self.fd, &mut piece) {
-                Ok(0) if self.read.is_empty() => return None,
-                Ok(0) => self.read.push(b'\n'),
-                Ok(len) => self.read.extend_from_slice(&piece[..len]),
-                Err(Errno::EINTR) => {}
-                Err(errno) => {
-                    printk!(Err, "init: cannot read commands: {errno}");
-                    return None;
-                }
-            }
-        }
-    }
 }
 
 /// Runs one command; what is wrong with it is said on the console.
@@ -136,6 +105,21 @@ fn run_command(task: &mut Task, line: &str) {
         ("sysrq", key) if key.len() == 1 => {
             write_file(task, "/proc/sysrq-trigger", key.as_bytes());
         }
+        ("lkdtm", crash) if !crash.is_empty() => {
+            let path = "/sys/kernel/debug/provoke-crash/DIRECT";
+            write_file(task, path, crash.as_bytes());
+        }
+        ("insmod", path) if !path.is_empty() => {
+            if let Err(errno) = do_syscall_64(task, Syscall::InitModule { path }) {
+                complain(task, &format!("insmod: {path}: {errno}"));
+            }
+        }
+        ("rmmod", name) if !name.is_empty() => {
+            if let Err(errno) = do_syscall_64(task, Syscall::DeleteModule { name }) {
+                complain(task, &format!("rmmod: {name}: {errno}"));
+            }
+        }
+        ("lsmod", "") => cat(task, "/proc/modules"),
         ("meminfo", "") => cat(task, "/proc/meminfo"),
         ("cat", path) if !path.is_empty() => cat(task, path),
         ("echo", rest) => match rest.rsplit_once('>') {

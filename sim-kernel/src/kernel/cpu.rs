@@ -1,35 +1,67 @@
-//! The CPUs: threads of the host. CPU 0 is the main thread and runs init, the others idle.
+//! The CPUs: threads of the host. CPU 0 is the main thread and runs init, the others idle, or run
+//! a load.
 
 use std::io;
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::load::{self, Load};
 use super::task::Identity;
+use super::{lkdtm, module, timer};
 use crate::drivers::lineinfo::LINEINFO;
 use crate::machine::frames::{keep_frame, stack_starts_here};
+use crate::machine::tick::Clock;
+use crate::machine::trap::TrapStack;
 use crate::machine::{nmi, syscall};
+use crate::printk;
 
 /// Most CPUs there can be.
 pub(crate) const CPUS_MAX: usize = 64;
 
 /// How long a CPU idles at most before it looks for work.
-const TICK: Duration = Duration::from_millis(250);
+const IDLE: Duration = Duration::from_millis(250);
 
 /// How long CPUs are waited for when they start.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The thread of each CPU, 0 where it is not online.
 static THREADS: [AtomicI32; CPUS_MAX] = [const { AtomicI32::new(0) }; CPUS_MAX];
+/// The thread that an interrupt of each CPU reaches: its own, or that of a visitor.
+static RUNNING: [AtomicI32; CPUS_MAX] = [const { AtomicI32::new(0) }; CPUS_MAX];
 static ONLINE: AtomicUsize = AtomicUsize::new(0);
+/// The CPUs have clocks.
+static TICKING: AtomicBool = AtomicBool::new(false);
 
 /// The calling thread is a CPU from now on; its traces end in the function that calls this.
 #[inline(always)]
 pub(crate) fn set_online(identity: Identity) {
     stack_starts_here();
     identity.make_current();
-    THREADS[identity.cpu].store(nmi::this_thread(), Ordering::Release);
+    come_up(identity.cpu);
+}
+
+fn come_up(cpu: usize) {
+    match TrapStack::install() {
+        // A CPU is one for ever.
+        Ok(stack) => std::mem::forget(stack),
+        Err(errno) => printk!(Warning, "smp: cpu {cpu} has no stack for traps: {errno}"),
+    }
+    let thread = nmi::this_thread();
+    THREADS[cpu].store(thread, Ordering::Release);
+    RUNNING[cpu].store(thread, Ordering::Release);
     ONLINE.fetch_add(1, Ordering::Release);
+}
+
+/// Gives this CPU its clock.
+pub(crate) fn start_clock(cpu: usize) {
+    match Clock::start(timer::TICK) {
+        Ok(clock) => std::mem::forget(clock),
+        Err(errno) => {
+            TICKING.store(false, Ordering::Relaxed);
+            printk!(Warning, "smp: cpu {cpu} has no clock: {errno}; no watchdog");
+        }
+    }
 }
 
 /// Number of CPUs.
@@ -37,18 +69,60 @@ pub(crate) fn online() -> usize {
     ONLINE.load(Ordering::Acquire)
 }
 
-/// The CPUs and their threads; for any context.
+/// Whether all CPUs have clocks, so that one that does not tick hangs.
+pub(crate) fn ticking() -> bool {
+    TICKING.load(Ordering::Relaxed)
+}
+
+/// The CPUs and the threads that run on them; for any context.
 pub(crate) fn threads() -> impl Iterator<Item = (usize, i32)> {
     let thread = |cpu: &AtomicI32| cpu.load(Ordering::Acquire);
-    THREADS
+    RUNNING
         .iter()
         .map(thread)
         .enumerate()
         .filter(|(_, thread)| *thread != 0)
 }
 
+/// All threads that CPUs run, their own and those of visitors, each once; for any context.
+pub(crate) fn all_threads() -> impl Iterator<Item = i32> {
+    let own = |cpu: usize| Some(own_thread(cpu)).filter(|thread| *thread != 0);
+    let visitor = move |(cpu, thread)| (own(cpu) != Some(thread)).then_some(thread);
+    threads()
+        .filter_map(visitor)
+        .chain((0..CPUS_MAX).filter_map(own))
+}
+
+/// The thread of a CPU itself, whoever else runs on it.
+pub(crate) fn own_thread(cpu: usize) -> i32 {
+    THREADS[cpu].load(Ordering::Acquire)
+}
+
+/// A visitor on a CPU: interrupts of the CPU reach its thread until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    cpu: usize,
+}
+
+/// Lets the calling thread run on a CPU, if that has no visitor; the CPU's own thread goes on.
+pub(crate) fn visit(cpu: usize) -> Option<Visit> {
+    let (own, visitor) = (own_thread(cpu), nmi::this_thread());
+    RUNNING[cpu]
+        .compare_exchange(own, visitor, Ordering::AcqRel, Ordering::Acquire)
+        .ok()
+        .map(|_| Visit { cpu })
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        RUNNING[self.cpu].store(own_thread(self.cpu), Ordering::Release);
+    }
+}
+
 /// Starts the CPUs from 1 up to `count`, and waits until they are online.
 pub(crate) fn smp_init(count: usize) -> io::Result<()> {
+    TICKING.store(true, Ordering::Relaxed);
+    start_clock(0);
     for cpu in 1..count {
         thread::Builder::new()
             .name(format!("swapper/{cpu}"))
@@ -67,15 +141,21 @@ pub(crate) fn smp_init(count: usize) -> io::Result<()> {
 #[inline(never)]
 fn start_secondary(cpu: usize) {
     set_online(Identity::new(cpu, 0, &format!("swapper/{cpu}")));
-    cpu_startup_entry();
+    start_clock(cpu);
+    cpu_startup_entry(cpu);
     keep_frame(());
 }
 
 #[inline(never)]
-fn cpu_startup_entry() {
+fn cpu_startup_entry(cpu: usize) {
+    let mut task = None;
     loop {
-        do_idle();
-        run_workqueue();
+        if load::is_on() {
+            task.get_or_insert_with(|| Load::new(cpu)).run();
+        } else {
+            do_idle();
+        }
+        run_workqueue(cpu);
     }
 }
 
@@ -93,13 +173,15 @@ fn cpuidle_idle_call() {
 
 #[inline(never)]
 fn default_idle() {
-    syscall::safe_halt(TICK);
+    syscall::safe_halt(IDLE);
     keep_frame(());
 }
 
 /// What a CPU does between two idle times.
 #[inline(never)]
-fn run_workqueue() {
+fn run_workqueue(cpu: usize) {
     LINEINFO.reclaim();
+    module::reclaim();
+    lkdtm::run_on_this(cpu);
     keep_frame(());
 }

@@ -9,7 +9,6 @@ use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSegment, SectionKind};
 
 use super::kallsyms::Kallsyms;
-use crate::machine;
 
 /// Where the image of the running kernel can be read.
 pub(crate) const PATH: &str = "/proc/self/exe";
@@ -17,7 +16,7 @@ pub(crate) const PATH: &str = "/proc/self/exe";
 /// The ELF machine number of all that this package builds on.
 pub(crate) const MACHINE: u16 = object::elf::EM_X86_64.0;
 
-/// The running image.
+/// An image in memory: that of the kernel, or of a module.
 #[derive(Debug)]
 pub(crate) struct Image {
     /// Its build-id; empty if it was linked without.
@@ -26,11 +25,29 @@ pub(crate) struct Image {
     pub(crate) slide: u64,
     /// Run-time addresses of its text.
     pub(crate) text: Range<u64>,
+    /// Its ELF machine number.
+    pub(crate) machine: u16,
     /// Its symbols.
     pub(crate) symbols: Kallsyms,
 }
 
 static IMAGE: OnceLock<Image> = OnceLock::new();
+static OTHER: OnceLock<Image> = OnceLock::new();
+
+/// The image that tables are about: the running one, or that of another kernel (`--as`).
+pub(crate) fn identity() -> Option<&'static Image> {
+    OTHER.get().or_else(image)
+}
+
+/// Makes another image that of [`identity`]; the first call counts.
+pub(crate) fn assume(other: Image) -> &'static Image {
+    OTHER.get_or_init(|| other)
+}
+
+/// Whether tables are about another kernel.
+pub(crate) fn is_another() -> bool {
+    OTHER.get().is_some()
+}
 
 /// The image, once it was read at boot; for any context.
 pub(crate) fn image() -> Option<&'static Image> {
@@ -43,12 +60,22 @@ pub(crate) fn init(image: Image) -> &'static Image {
 }
 
 impl Image {
-    /// Reads it from its file.
-    pub(crate) fn read(file: File) -> Result<Self, object::Error> {
+    /// Reads it from its file; its first byte is at `start`, a run-time address.
+    pub(crate) fn read(file: File, start: u64) -> Result<Self, object::Error> {
+        Self::read_at(file, |first| start.wrapping_sub(first))
+    }
+
+    /// Reads it from its file; it is where it was linked.
+    pub(crate) fn read_as_linked(file: File) -> Result<Self, object::Error> {
+        Self::read_at(file, |_first| 0)
+    }
+
+    /// `slide_of` says how far it is from where it was linked, given its lowest link-time address.
+    fn read_at(file: File, slide_of: impl FnOnce(u64) -> u64) -> Result<Self, object::Error> {
         let cache = ReadCache::new(file);
         let elf = ElfFile64::<object::Endianness, _>::parse(&cache)?;
         let first = elf.segments().map(|segment| segment.address()).min();
-        let slide = machine::image_start().wrapping_sub(first.unwrap_or(0));
+        let slide = slide_of(first.unwrap_or(0));
         let text = elf
             .sections()
             .filter(|section| section.kind() == SectionKind::Text)
@@ -58,6 +85,7 @@ impl Image {
         Ok(Self {
             build_id: elf.build_id()?.unwrap_or(&[]).to_vec(),
             slide,
+            machine: elf.elf_header().e_machine.get(elf.endian()).0,
             text: text.start.wrapping_add(slide)..text.end.wrapping_add(slide),
             symbols: Kallsyms::read(&elf, slide),
         })

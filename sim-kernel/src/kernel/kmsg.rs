@@ -1,8 +1,10 @@
 //! The last lines of the log, for `/dev/kmsg`: a ring of bytes that is written without a lock.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-const SIZE_BYTES: usize = 64 * 1024;
+/// How much of the log is kept, in bytes.
+pub(crate) const SIZE_BYTES: usize = 64 * 1024;
 
 static RING: [AtomicU8; SIZE_BYTES] = [const { AtomicU8::new(0) }; SIZE_BYTES];
 /// How many bytes were ever written.
@@ -18,14 +20,26 @@ pub(crate) fn push(line: &[u8]) {
     }
 }
 
-/// The lines that are still there, whole ones only.
-pub(crate) fn text() -> Vec<u8> {
+/// Where the whole lines stand that are still there, counted from the first byte ever written; for
+/// any context.
+pub(crate) fn extent() -> Range<usize> {
     let end = WRITTEN.load(Ordering::Relaxed);
     let start = end.saturating_sub(SIZE_BYTES);
-    let bytes = (start..end).map(|at| RING[at % SIZE_BYTES].load(Ordering::Relaxed));
-    let cut = start > 0;
-    bytes
-        .skip_while(|byte| cut && *byte != b'\n')
-        .skip(usize::from(cut))
-        .collect()
+    let cut = if start == 0 {
+        0
+    } else {
+        let line = bytes(start..end).take_while(|byte| *byte != b'\n');
+        line.count() + 1
+    };
+    (start + cut).min(end)..end
+}
+
+/// The bytes there; for any context.
+pub(crate) fn bytes(extent: Range<usize>) -> impl Iterator<Item = u8> {
+    extent.map(|at| RING[at % SIZE_BYTES].load(Ordering::Relaxed))
+}
+
+/// The lines that are still there, whole ones only.
+pub(crate) fn text() -> Vec<u8> {
+    bytes(extent()).collect()
 }

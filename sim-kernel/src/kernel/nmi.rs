@@ -1,6 +1,7 @@
 //! Traces of other CPUs: they are interrupted, write their own trace into a buffer, and whoever
 //! asked prints it, one CPU after the other.
 
+use std::cell::Cell;
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,10 +10,10 @@ use nix::errno::Errno;
 
 use super::cpu::{self, CPUS_MAX};
 use super::printk::Level;
-use super::{stacktrace, task};
+use super::{stacktrace, task, watchdog};
 use crate::machine::frames::keep_frame;
-use crate::machine::nmi::{self, Registers};
-use crate::machine::syscall;
+use crate::machine::signal::Registers;
+use crate::machine::{atomic, nmi, syscall};
 use crate::printk;
 
 /// How long the CPUs are waited for.
@@ -25,6 +26,8 @@ const TEXT_BYTES: usize = 16 * 1024;
 
 /// The answer of one CPU.
 struct Answer {
+    /// A thread is writing it.
+    writing: AtomicBool,
     /// The request it was last for.
     request: AtomicU32,
     len: AtomicUsize,
@@ -33,6 +36,7 @@ struct Answer {
 
 static ANSWERS: [Answer; CPUS_MAX] = [const {
     Answer {
+        writing: AtomicBool::new(false),
         request: AtomicU32::new(0),
         len: AtomicUsize::new(0),
         text: [const { AtomicU8::new(0) }; TEXT_BYTES],
@@ -45,29 +49,90 @@ static REQUEST: AtomicU32 = AtomicU32::new(0);
 static COLLECTING: AtomicBool = AtomicBool::new(false);
 /// CPUs stop for good.
 static STOPPING: AtomicBool = AtomicBool::new(false);
+/// CPUs that the watchdog wants a report from.
+pub(super) static REPORT_LOCKUP: [AtomicBool; CPUS_MAX] =
+    [const { AtomicBool::new(false) }; CPUS_MAX];
 /// CPUs that have stopped.
 static STOPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// CPUs wait in the handler until this is false again.
+static HOLDING: AtomicBool = AtomicBool::new(false);
+/// Threads that wait there.
+static HELD: AtomicUsize = AtomicUsize::new(0);
 
 /// Takes the interrupt over.
 pub(crate) fn init() -> Result<(), Errno> {
     nmi::install(handler)
 }
 
+thread_local! {
+    /// This thread is in the handler.
+    static IN_HANDLER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in the handler of the interrupt.
+pub(crate) fn in_handler() -> bool {
+    IN_HANDLER.get()
+}
+
 fn handler(registers: &Registers) {
+    let _atomic = atomic::enter();
+    let nested = IN_HANDLER.replace(true);
+    handle(registers);
+    IN_HANDLER.set(nested);
+}
+
+fn handle(registers: &Registers) {
+    let cpu = task::current().cpu;
     if STOPPING.load(Ordering::Acquire) {
+        answer(cpu, registers);
         STOPPED.fetch_add(1, Ordering::AcqRel);
         loop {
             syscall::sleep(Duration::MAX);
         }
     }
+    if REPORT_LOCKUP[cpu].swap(false, Ordering::Acquire) {
+        report_lockup(cpu, registers);
+        return;
+    }
+    answer(cpu, registers);
+    if HOLDING.load(Ordering::Acquire) {
+        HELD.fetch_add(1, Ordering::AcqRel);
+        while HOLDING.load(Ordering::Acquire) {
+            syscall::safe_halt(PAUSE);
+        }
+        HELD.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn answer(cpu: usize, registers: &Registers) {
     let request = REQUEST.load(Ordering::Acquire);
-    let answer = &ANSWERS[task::current().cpu];
+    let answer = &ANSWERS[cpu];
+    // A thread that was too late for an earlier request may be writing, or may have answered this
+    // one; the collector must not see two answers in one.
+    if answer.request.load(Ordering::Acquire) == request
+        || answer.writing.swap(true, Ordering::Acquire)
+    {
+        return;
+    }
     let mut text = AnswerText { answer, len: 0 };
     stacktrace::show_interrupted(registers, &mut |line| {
         let _always_taken = text.write_fmt(format_args!("{line}\n"));
     });
     answer.len.store(text.len, Ordering::Relaxed);
     answer.request.store(request, Ordering::Release);
+    answer.writing.store(false, Ordering::Release);
+}
+
+fn report_lockup(cpu: usize, registers: &Registers) {
+    printk!(
+        Emerg,
+        "watchdog: Watchdog detected hard LOCKUP on cpu {cpu}"
+    );
+    stacktrace::show_interrupted(registers, &mut |line| {
+        super::printk::emit(Level::Emerg, line);
+    });
+    watchdog::reported();
 }
 
 /// Writes into an [`Answer`], as far as there is room.
@@ -96,9 +161,9 @@ pub(crate) fn trigger_all_cpu_backtrace(level: Level) {
         );
         return;
     }
+    let _atomic = atomic::enter();
     let this = nmi::this_thread();
-    let request = REQUEST.load(Ordering::Relaxed).wrapping_add(1).max(1);
-    REQUEST.store(request, Ordering::Release);
+    let request = next_request();
     for (cpu, thread) in cpu::threads().filter(|(_, thread)| *thread != this) {
         if let Err(errno) = nmi::send(thread) {
             printk!(
@@ -119,6 +184,12 @@ pub(crate) fn trigger_all_cpu_backtrace(level: Level) {
     keep_frame(());
 }
 
+fn next_request() -> u32 {
+    let request = REQUEST.load(Ordering::Relaxed).wrapping_add(1).max(1);
+    REQUEST.store(request, Ordering::Release);
+    request
+}
+
 fn print_answer(cpu: usize, request: u32, start: Instant, level: Level) {
     let answer = &ANSWERS[cpu];
     while answer.request.load(Ordering::Acquire) != request {
@@ -129,34 +200,93 @@ fn print_answer(cpu: usize, request: u32, start: Instant, level: Level) {
         syscall::safe_halt(PAUSE);
     }
     super::printk::emit(level, format_args!("NMI backtrace for cpu {cpu}"));
-    let len = answer.len.load(Ordering::Relaxed);
-    let mut line = [0; 1024];
-    let mut used = 0;
-    for byte in answer.text[..len]
-        .iter()
-        .map(|byte| byte.load(Ordering::Relaxed))
-    {
-        if byte == b'\n' {
-            let text = std::str::from_utf8(&line[..used]).unwrap_or("?");
-            super::printk::emit(level, format_args!("{text}"));
-            used = 0;
-        } else if let Some(free) = line.get_mut(used) {
-            *free = byte;
-            used += 1;
+    answer.lines(|line| super::printk::emit(level, format_args!("{line}")));
+}
+
+impl Answer {
+    /// The lines of an answer that is complete.
+    fn lines(&self, mut show: impl FnMut(&str)) {
+        let len = self.len.load(Ordering::Relaxed);
+        let mut line = [0; 1024];
+        let mut used = 0;
+        let bytes = self.text[..len].iter();
+        for byte in bytes.map(|byte| byte.load(Ordering::Relaxed)) {
+            if byte == b'\n' {
+                show(std::str::from_utf8(&line[..used]).unwrap_or("?"));
+                used = 0;
+            } else if let Some(free) = line.get_mut(used) {
+                *free = byte;
+                used += 1;
+            }
         }
+    }
+}
+
+/// All other CPUs, held where they are until this is dropped; those of a panic are for ever.
+#[derive(Debug)]
+pub(crate) struct Held {
+    request: u32,
+}
+
+/// Holds all other CPUs, with their traces; `None` where somebody else is collecting traces.
+pub(crate) fn roundup_cpus() -> Option<Held> {
+    if STOPPING.load(Ordering::Acquire) {
+        let request = REQUEST.load(Ordering::Acquire);
+        return Some(Held { request });
+    }
+    if COLLECTING.swap(true, Ordering::Acquire) {
+        return None;
+    }
+    let request = next_request();
+    HOLDING.store(true, Ordering::Release);
+    let sent = send_to_others();
+    wait_for(&HELD, sent);
+    Some(Held { request })
+}
+
+/// Whether CPUs are held, and cannot be blamed for not getting on.
+pub(crate) fn are_held() -> bool {
+    HOLDING.load(Ordering::Acquire)
+}
+
+impl Held {
+    /// The lines of a CPU's trace; `false` where it did not answer.
+    pub(crate) fn trace(&self, cpu: usize, show: impl FnMut(&str)) -> bool {
+        let answer = &ANSWERS[cpu];
+        let answered = answer.request.load(Ordering::Acquire) == self.request;
+        if answered {
+            answer.lines(show);
+        }
+        answered
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if HOLDING.swap(false, Ordering::AcqRel) {
+            COLLECTING.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// Interrupts all threads of CPUs but the calling one; gives the number of them.
+fn send_to_others() -> usize {
+    let this = nmi::this_thread();
+    let others = cpu::all_threads().filter(|thread| *thread != this);
+    others.filter(|thread| nmi::send(*thread).is_ok()).count()
+}
+
+fn wait_for(count: &AtomicUsize, expected: usize) {
+    let start = Instant::now();
+    while count.load(Ordering::Acquire) < expected && start.elapsed() < TIMEOUT {
+        syscall::safe_halt(PAUSE);
     }
 }
 
 /// Stops all CPUs but the calling one for good, as far as they answer.
 pub(crate) fn smp_send_stop() {
+    next_request();
     STOPPING.store(true, Ordering::Release);
-    let this = nmi::this_thread();
-    let others = cpu::threads().filter(|(_, thread)| *thread != this);
-    let sent = others
-        .filter(|(_, thread)| nmi::send(*thread).is_ok())
-        .count();
-    let start = Instant::now();
-    while STOPPED.load(Ordering::Acquire) < sent && start.elapsed() < TIMEOUT {
-        syscall::safe_halt(PAUSE);
-    }
+    let sent = send_to_others();
+    wait_for(&STOPPED, sent);
 }

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use super::image::image;
 use super::printk::{self, Level};
-use super::{nmi, reboot, stacktrace};
-use crate::machine;
-use crate::machine::syscall;
+use super::{kdb, nmi, pstore, reboot, stacktrace};
+use crate::machine::{self, atomic, syscall};
 use crate::printk;
 
 /// What `panic=` says: 0 halts, a positive number reboots after so many seconds, a negative one at
@@ -26,6 +25,17 @@ pub(crate) fn set_timeout(seconds: i64) {
 /// Says why, shows the trace, and ends as `panic=` says; allocates nothing and takes no lock.
 #[inline(never)]
 pub(crate) fn panic(message: fmt::Arguments<'_>) -> ! {
+    end(message, true)
+}
+
+/// The same behind an oops, which has shown the trace already.
+pub(crate) fn panic_without_trace(message: fmt::Arguments<'_>) -> ! {
+    end(message, false)
+}
+
+#[inline(always)]
+fn end(message: fmt::Arguments<'_>, trace: bool) -> ! {
+    let _atomic = atomic::enter();
     let this = machine::nmi::this_thread();
     match PANICKING.compare_exchange(0, this, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {}
@@ -38,9 +48,20 @@ pub(crate) fn panic(message: fmt::Arguments<'_>) -> ! {
     printk::console_verbose();
     nmi::smp_send_stop();
     printk!(Emerg, "Kernel panic - not syncing: {message}");
-    stacktrace::dump_stack(Level::Emerg);
+    if trace {
+        stacktrace::dump_stack(Level::Emerg);
+    }
     if let Some(image) = image() {
         printk!(Emerg, "Kernel Offset: {:#x}", image.slide);
+    }
+    match atomic::violations() {
+        0 => {}
+        count => printk!(Emerg, "BUG: {count} allocations in atomic context"),
+    }
+    pstore::kmsg_dump();
+    // Behind an oops kdb has been offered already.
+    if trace {
+        kdb::on_panic();
     }
     match TIMEOUT_S.load(Ordering::Relaxed) {
         0 => {

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::mount::{MntFlags, umount2};
+
 use crate::machine::syscall;
 use crate::printk;
 
@@ -17,11 +19,37 @@ pub(crate) const EXIT_REBOOT: i32 = 3;
 
 /// A file of the host that must not be left behind.
 static CLEANUP: OnceLock<CString> = OnceLock::new();
+/// Where files are mounted in the host's tree, and how that is undone where there is time.
+static MOUNT: OnceLock<(CString, fn())> = OnceLock::new();
+static MOUNTED: AtomicBool = AtomicBool::new(false);
 static POWERING_OFF: AtomicBool = AtomicBool::new(false);
 
 /// Removes this file of the host when the machine ends, however it ends.
 pub(crate) fn remove_at_end(path: CString) {
     CLEANUP.get_or_init(|| path);
+}
+
+/// Unmounts this directory of the host when the machine ends, however it ends.
+///
+/// Where that is not permitted `in_order` is called, if the machine ends in order.
+pub(crate) fn unmount_at_end(path: CString, in_order: fn()) {
+    MOUNT.get_or_init(|| (path, in_order));
+    MOUNTED.store(true, Ordering::Release);
+}
+
+/// Somebody has unmounted it already.
+pub(crate) fn is_unmounted() {
+    MOUNTED.store(false, Ordering::Release);
+}
+
+/// Unmounts what is mounted; says whether nothing is left.
+fn unmount() -> bool {
+    let mounted = MOUNT.get().filter(|_| MOUNTED.load(Ordering::Acquire));
+    // Whoever still has a file open keeps it, and gets errors.
+    let detached = |(path, _): &(CString, fn())| umount2(path.as_c_str(), MntFlags::MNT_DETACH);
+    let done = mounted.is_none_or(|mounted| detached(mounted).is_ok());
+    MOUNTED.fetch_and(!done, Ordering::AcqRel);
+    done
 }
 
 /// Ends the machine in order; of several callers the first one does it.
@@ -32,6 +60,11 @@ pub(crate) fn kernel_power_off() -> ! {
         }
     }
     printk!(Emerg, "reboot: Power down");
+    if !unmount()
+        && let Some((_, in_order)) = MOUNT.get()
+    {
+        in_order();
+    }
     end(EXIT_POWEROFF)
 }
 
@@ -50,5 +83,7 @@ fn end(status: i32) -> ! {
         // What cannot be removed any more is of no use to anybody now.
         let _left_behind = nix::unistd::unlink(path.as_c_str());
     }
+    // What only other programs may unmount they unmount when this process is gone, or nobody does.
+    let _left_mounted = unmount();
     syscall::exit(status)
 }

@@ -6,12 +6,14 @@ use std::fmt::{self, Write};
 
 use lineinfo_core::text::TextBuffer;
 
-use super::image::image;
+use super::image::{Image, image};
+use super::module::{self, Module};
 use super::printk::{self, Level};
-use super::task;
+use super::{task, traps};
 use crate::drivers::lineinfo::LINEINFO;
+use crate::machine::atomic;
 use crate::machine::frames::{Frames, keep_frame};
-use crate::machine::nmi::Registers;
+use crate::machine::signal::Registers;
 
 /// No trace is longer; a damaged stack ends somewhere.
 const FRAMES_MAX: usize = 64;
@@ -36,7 +38,7 @@ impl Address {
     }
 
     /// A byte of the instruction that is meant.
-    const fn byte(self) -> u64 {
+    pub(crate) const fn byte(self) -> u64 {
         match self {
             Self::Return(address) => address.saturating_sub(1),
             Self::Instruction(address) => address,
@@ -44,19 +46,33 @@ impl Address {
     }
 
     fn push_to(self, text: &mut TextBuffer<'_>) -> fmt::Result {
-        match image().and_then(|image| image.symbols.lookup(self.byte())) {
-            Some(symbol) => {
-                let offset = self.value() - symbol.start;
-                write!(text, "{}+{offset:#x}/{:#x}", symbol.name, symbol.size_bytes)?;
-            }
-            None => write!(text, "{:#x}", self.value())?,
+        if let Some(written) = module::at(self.byte(), |module| self.push_in(module, text)) {
+            return written;
         }
+        self.push_symbol(image(), text)?;
         LINEINFO.push_location(text, self);
         Ok(())
     }
+
+    fn push_in(self, module: &Module, text: &mut TextBuffer<'_>) -> fmt::Result {
+        self.push_symbol(Some(&module.image), text)?;
+        write!(text, " [{}]", module.name())?;
+        module.table.push_location(text, self);
+        Ok(())
+    }
+
+    fn push_symbol(self, image: Option<&Image>, text: &mut TextBuffer<'_>) -> fmt::Result {
+        match image.and_then(|image| image.symbols.lookup(self.byte())) {
+            Some(symbol) => {
+                let offset = self.value() - symbol.start;
+                write!(text, "{}+{offset:#x}/{:#x}", symbol.name, symbol.size_bytes)
+            }
+            None => write!(text, "{:#x}", self.value()),
+        }
+    }
 }
 
-/// `symbol+0xoff/0xsize (file:line)`: as much of it as the symbols and the table know.
+/// `symbol+0xoff/0xsize [module] (file:line)`: as much of it as the symbols and the table know.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut buffer = [0; ADDRESS_BYTES];
@@ -77,17 +93,46 @@ pub(crate) fn dump_stack(level: Level) {
 
 #[inline(never)]
 fn show_stack(level: Level) {
+    let _atomic = atomic::enter();
     let frames = Frames::here();
     show_frames(frames, true, &mut |line| printk::emit(level, line));
 }
 
+/// Writes who is running, and the trace of this thread from the caller outwards, line by line.
+#[inline(never)]
+pub(crate) fn show_current(line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    line(format_args!("{}", Header(task::current())));
+    show_frames(Frames::here(), true, line);
+    keep_frame(());
+}
+
 /// Writes the trace of an interrupted thread, line by line.
 pub(crate) fn show_interrupted(registers: &Registers, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    show(registers, false, line);
+}
+
+/// The same with the contents of all registers.
+pub(crate) fn show_regs(registers: &Registers, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    show(registers, true, line);
+}
+
+fn show(registers: &Registers, all: bool, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
     let rip = registers.rip();
     line(format_args!("{}", Header(task::current())));
     line(format_args!("RIP: 0010:{}", Address::Instruction(rip)));
+    if all {
+        let (rsp, eflags) = (registers.rsp(), registers.eflags());
+        line(format_args!("RSP: 0018:{rsp:016x} EFLAGS: {eflags:08x}"));
+        for [a, b, c] in registers.general().as_chunks().0 {
+            line(format_args!(
+                "{}: {:016x} {}: {:016x} {}: {:016x}",
+                a.0, a.1, b.0, b.1, c.0, c.1
+            ));
+        }
+    }
     // Code of libraries was built without frame pointers: what is found there may not be a frame.
-    let reliable = image().is_some_and(|image| image.text.contains(&rip));
+    let reliable =
+        image().is_some_and(|image| image.text.contains(&rip)) || module::at(rip, |_| ()).is_some();
     show_frames(Frames::interrupted(registers), reliable, line);
 }
 
@@ -101,17 +146,19 @@ fn show_frames(frames: Frames, reliable: bool, line: &mut dyn FnMut(fmt::Argumen
     line(format_args!(" </TASK>"));
 }
 
-/// `CPU: 0 PID: 1 Comm: init Not tainted 0.1.0`.
+/// `CPU: 0 PID: 1 Comm: init Not tainted 0.1.0`; behind an oops, `Tainted: G      D`.
 struct Header(task::Identity);
 
 impl fmt::Display for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let task::Identity { cpu, pid, .. } = self.0;
         let (comm, version) = (self.0.comm(), env!("CARGO_PKG_VERSION"));
-        write!(
-            f,
-            "CPU: {cpu} PID: {pid} Comm: {comm} Not tainted {version}"
-        )
+        let taint = if traps::tainted() {
+            "Tainted: G      D"
+        } else {
+            "Not tainted"
+        };
+        write!(f, "CPU: {cpu} PID: {pid} Comm: {comm} {taint} {version}")
     }
 }
 

@@ -1,6 +1,8 @@
 //! The magic keys, as written to `/proc/sysrq-trigger`.
 
 use super::cpu;
+use super::kdb;
+use super::module;
 use super::nmi::trigger_all_cpu_backtrace;
 use super::panic::panic;
 use super::printk::{self, Level};
@@ -22,6 +24,12 @@ static OPERATIONS: &[Operation] = &[
         help: "crash(c)",
         action: "Trigger a crash",
         handler: sysrq_handle_crash,
+    },
+    Operation {
+        key: b'g',
+        help: "debug(g)",
+        action: "DEBUG",
+        handler: sysrq_handle_dbg,
     },
     Operation {
         key: b'l',
@@ -46,6 +54,12 @@ static OPERATIONS: &[Operation] = &[
         help: "show-blocked-tasks(w)",
         action: "Show Blocked State",
         handler: sysrq_handle_show_cpus,
+    },
+    Operation {
+        key: b'x',
+        help: "trace-modules(x)",
+        action: "Show where modules are",
+        handler: sysrq_handle_modules,
     },
 ];
 
@@ -80,6 +94,12 @@ fn sysrq_handle_crash() {
     panic(format_args!("sysrq triggered crash"))
 }
 
+#[inline(never)]
+fn sysrq_handle_dbg() {
+    kdb::on_keyboard_entry();
+    keep_frame(());
+}
+
 /// Every task runs on a CPU or is the idle task of one, so their traces are all there is.
 #[inline(never)]
 fn sysrq_handle_show_cpus() {
@@ -94,4 +114,10 @@ fn sysrq_handle_showmem() {
         printk!(Info, "{line}");
     }
     printk!(Info, "{} CPUs online", cpu::online());
+}
+
+#[inline(never)]
+fn sysrq_handle_modules() {
+    module::run_work(true);
+    keep_frame(());
 }

@@ -1,6 +1,7 @@
 //! Tasks: who is running, with which files and which rights.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use lineinfo_core::text::TextBuffer;
 use nix::unistd::Uid;
@@ -20,6 +21,29 @@ pub(crate) struct Identity {
 
 thread_local! {
     static CURRENT: Cell<Identity> = const { Cell::new(Identity { cpu: 0, pid: 0, comm: [0; 16], comm_len: 0 }) };
+}
+
+/// The number of the next task; those below are for who is there from the start.
+static NEXT_PID: AtomicU32 = AtomicU32::new(100);
+
+/// So many tasks that a trap has ended are remembered.
+const DEAD_MAX: usize = 16;
+
+static DEAD: [AtomicU32; DEAD_MAX] = [const { AtomicU32::new(0) }; DEAD_MAX];
+
+/// A number for a new task.
+pub(crate) fn next_pid() -> u32 {
+    NEXT_PID.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A trap has ended this task; for any context.
+pub(crate) fn set_dead(pid: u32) {
+    DEAD[pid as usize % DEAD_MAX].store(pid, Ordering::Release);
+}
+
+/// Whether a trap has ended this task, not long ago.
+pub(crate) fn is_dead(pid: u32) -> bool {
+    DEAD[pid as usize % DEAD_MAX].load(Ordering::Acquire) == pid
 }
 
 impl Identity {

@@ -13,17 +13,40 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr;
 
-use super::nmi::Registers;
+use nix::libc;
+
+use super::signal::Registers;
 
 thread_local! {
     /// Frames lie below this address, on this thread's stack; 0 where nobody has set it.
     static TOP: Cell<usize> = const { Cell::new(0) };
+    /// The stack that this thread was started with goes down to here.
+    static BOTTOM: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 /// Traces of this thread end in the function that calls this.
 #[inline(always)]
 pub(crate) fn stack_starts_here() {
+    BOTTOM.set(stack_bottom());
     TOP.set(stack_pointer());
+}
+
+/// The lowest address of this thread's stack, or an address above all where the host does not say.
+fn stack_bottom() -> usize {
+    // SAFETY: zeros are a `pthread_attr_t` for the call that fills it.
+    let mut attributes: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
+    // SAFETY: always the running thread.
+    let this = unsafe { libc::pthread_self() };
+    // SAFETY: `this` is a thread that runs, and `attributes` is writable.
+    if unsafe { libc::pthread_getattr_np(this, &mut attributes) } != 0 {
+        return usize::MAX;
+    }
+    let (mut address, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: the attributes were filled above, and both places are writable.
+    let got = unsafe { libc::pthread_attr_getstack(&attributes, &mut address, &mut size) };
+    // SAFETY: the attributes were filled above, and are not used any more.
+    let _freed = unsafe { libc::pthread_attr_destroy(&mut attributes) };
+    if got == 0 { address.addr() } else { usize::MAX }
 }
 
 /// Keeps the frame of the function that calls this, after the call that made `value`.
@@ -58,13 +81,15 @@ impl Frames {
 
     /// Of what was interrupted with these registers, on this thread.
     pub(crate) fn interrupted(registers: &Registers) -> Self {
-        Self::new(registers.rbp(), registers.rsp())
+        Self::new(registers.rbp() as usize, registers.rsp() as usize)
     }
 
+    /// None at all where `frame` is on another stack, that of a trap; a stack pointer may be below
+    /// its stack, which is then full.
     fn new(frame: usize, lowest: usize) -> Self {
         Self {
             frame,
-            lowest,
+            lowest: lowest.max(BOTTOM.get()),
             top: TOP.get(),
             of_this_thread: PhantomData,
         }
@@ -82,10 +107,10 @@ impl Iterator for Frames {
         if !inside || !self.frame.is_multiple_of(align_of::<usize>()) {
             return None;
         }
-        // SAFETY: `lowest` is at least the stack pointer of this thread (`new` is given it, and it
-        // only grows) and `top` was its stack pointer in an outer function, so all between them is
-        // stack of this thread, mapped and initialized as far as bytes go; `frame` is aligned
-        // (checked above). Volatile, because the compiler knows nothing of these objects.
+        // SAFETY: `lowest` is at least the lowest address of this thread's stack (`new` sees to it,
+        // and it only grows), and `top` was its stack pointer in an outer function, so all between
+        // them is stack of this thread: mapped, or mapped by the host when it is touched, and
+        // initialized as far as bytes go; `frame` is aligned (checked above). Volatile, because the compiler knows nothing of these objects.
         let [caller, return_address] =
             unsafe { ptr::with_exposed_provenance::<[usize; 2]>(self.frame).read_volatile() };
         // Frames lie higher and higher; anything else would be a loop.

@@ -30,15 +30,27 @@ unsafe impl Sync for Arena {}
 impl Arena {
     /// Reserves addresses for `pages` pages, and no memory.
     pub(crate) fn reserve(pages: NonZeroUsize) -> Result<Self, Errno> {
-        let size = pages
-            .checked_mul(const { NonZeroUsize::new(PAGE_SIZE).unwrap() })
+        let guarded = pages
+            .checked_add(2)
+            .and_then(|pages| pages.checked_mul(const { NonZeroUsize::new(PAGE_SIZE).unwrap() }))
             .ok_or(Errno::ENOMEM)?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
         // SAFETY: a new mapping, where the host has room for it.
-        let base = unsafe { mmap_anonymous(None, size, ProtFlags::PROT_NONE, flags) }?;
+        let guard = unsafe { mmap_anonymous(None, guarded, ProtFlags::PROT_NONE, flags) }?;
+        // SAFETY: the second page of the mapping, which has three or more.
+        let base = unsafe { guard.byte_add(PAGE_SIZE) };
+        let size_bytes = pages.get() * PAGE_SIZE;
+        // SAFETY: the last page of the mapping.
+        let behind = unsafe { base.byte_add(size_bytes) };
+        // The host counts neighbours of one kind as one mapping; these are of another kind than all
+        // of its neighbours, and never touched.
+        for page in [guard, behind] {
+            // SAFETY: a page of the new mapping, of which nobody knows yet.
+            unsafe { mprotect(page, PAGE_SIZE, ProtFlags::PROT_READ) }?;
+        }
         Ok(Self {
             base: base.cast(),
-            size_bytes: size.get(),
+            size_bytes,
             books: Mutex::new(PageBooks::new(pages.get())),
         })
     }

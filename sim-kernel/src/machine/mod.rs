@@ -2,12 +2,17 @@
 //!
 //! This is the only module of the package with `unsafe` code. What it gives out is safe to use:
 //! frames that were checked against the stack before they were read, pages that belong to one
-//! owner, a signal that stands for the NMI, and system calls of the host.
+//! owner, signals that stand for the NMI, the timer and the traps, and system calls of the host.
 
+pub(crate) mod atomic;
 pub(crate) mod frames;
 pub(crate) mod memory;
+pub(crate) mod module;
 pub(crate) mod nmi;
+pub(crate) mod signal;
 pub(crate) mod syscall;
+pub(crate) mod tick;
+pub(crate) mod trap;
 
 /// The run-time address of the first byte of the loaded image.
 pub(crate) fn image_start() -> u64 {

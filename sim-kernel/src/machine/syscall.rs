@@ -66,6 +66,25 @@ pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Writes all bytes to a position of a file of the host, in bytes from its start.
+pub(crate) fn pwrite_all(fd: i32, mut bytes: &[u8], mut at: u64) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let address = bytes.as_ptr().expose_provenance();
+        let arguments = [fd as usize, address, bytes.len(), at as usize];
+        // SAFETY: the host reads `bytes.len()` bytes from `bytes`.
+        match unsafe { syscall(libc::SYS_pwrite64, arguments) } {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(written) => {
+                bytes = bytes.get(written..).unwrap_or(&[]);
+                at += written as u64;
+            }
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 /// Waits until `timeout` has passed or an interrupt came.
 #[inline(never)]
 pub(crate) fn safe_halt(timeout: Duration) {
@@ -96,5 +115,13 @@ pub(crate) fn exit(status: i32) -> ! {
     loop {
         // SAFETY: this does not return.
         let _refused = unsafe { syscall(libc::SYS_exit_group, [status as usize, 0, 0, 0]) };
+    }
+}
+
+/// Ends this thread at once; nothing that it owns is given back.
+pub(crate) fn exit_thread() -> ! {
+    loop {
+        // SAFETY: this does not return, and the memory of the thread, its stack included, stays.
+        let _refused = unsafe { syscall(libc::SYS_exit, [0, 0, 0, 0]) };
     }
 }

@@ -380,8 +380,15 @@ fn tables_come_and_go_while_traces_are_printed() {
                 let name = frame.rsplit_once('+').expect("an offset").0;
                 let name = name.split_once("] ").expect("a time").1.trim();
                 let name = name.strip_prefix("RIP: 0010:").unwrap_or(name);
-                let line = image.line_of(name).expect("a function");
-                assert_eq!(place, format!("{line})"), "{frame}");
+                // Found without a frame pointer that can be relied upon.
+                let name = name.trim_start_matches("? ");
+                // Instances of one function for several types have one name.
+                let right = image
+                    .functions
+                    .iter()
+                    .zip(1..)
+                    .any(|((_, found), line)| found == name && place == format!("{line})"));
+                assert!(right, "{frame} is not in line {place}");
             }
         }
         drop(done);

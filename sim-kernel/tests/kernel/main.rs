@@ -3,5 +3,8 @@
 mod boot;
 mod credentials;
 mod device;
+mod kdb;
 mod memory;
+mod pstore;
 mod support;
+mod traps;

@@ -3,10 +3,12 @@
 use std::fs;
 use std::ops::Range;
 
-use lineinfo_core::blob::Encoding;
+use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::uapi::Errno;
+use lineinfo_core::uapi::door::OPEN_READ;
+use lineinfo_core::{Row, writer};
 
-use crate::support::{Image, Kernel};
+use crate::support::{Client, Image, Kernel, append, open_directory};
 
 /// Where the arena is, as the boot log says.
 fn arena(kernel: &Kernel) -> Range<u64> {
@@ -130,4 +132,131 @@ fn a_table_without_room_is_refused_and_leaves_nothing_behind() {
     kernel.loader().unload().expect("unload");
     kernel.load(&blob).expect("now there is room");
     assert_eq!(used_kb(&mut kernel), pages_kb);
+}
+
+/// A table of the image that is half about init text.
+fn blob_with_init(image: &Image) -> Vec<u8> {
+    let rows = |first: u32| -> Vec<Row> {
+        (0..4000)
+            .map(|row| Row {
+                start: row * 2,
+                file: 0,
+                line: first + row,
+            })
+            .collect()
+    };
+    let (text, init) = (rows(1), rows(10_000));
+    let region = |name, start, init, rows| writer::Region {
+        name,
+        start,
+        len: 8000,
+        init,
+        rows,
+    };
+    let blob = writer::encode(
+        &writer::Image {
+            machine: 62,
+            build_id: &image.build_id,
+            text_start: 0,
+            profile: Profile::Full,
+            files: &["sim.rs"],
+            regions: &[
+                region(".text", 0, false, &text),
+                region(".init.text", 8192, true, &init),
+            ],
+        },
+        Encoding::Flat,
+    );
+    blob.expect("a table")
+}
+
+#[test]
+fn what_a_table_says_of_init_text_is_given_back_after_boot() {
+    let blob = blob_with_init(&Image::read());
+    let directory = open_directory();
+    let image = append(&directory, &blob, |_| ());
+    let mut kernel = Kernel::boot_image(&image, &["lineinfo=on", "nokaslr"]);
+    let freed = "Freeing unused lineinfo of init text: ";
+    assert!(kernel.console.iter().any(|line| line.contains(freed)));
+    let slide = kernel
+        .console
+        .iter()
+        .find_map(|line| line.split_once("slid by "))
+        .map(|(_, slide)| hex(slide))
+        .expect("the log names the slide");
+    let after_boot = used_kb(&mut kernel);
+    assert!(
+        after_boot < blob.len() as u64 / 1024 * 2 / 3,
+        "{after_boot} kB"
+    );
+
+    // The same with a table that comes later.
+    kernel.loader().unload().expect("unload");
+    assert_eq!(used_kb(&mut kernel), 0);
+    kernel.load(&blob).expect("a load");
+    assert!(used_kb(&mut kernel).abs_diff(after_boot) <= 4);
+    assert_eq!(kernel.status().rows, 4000);
+    let mut client = kernel.connect();
+    client.open(OPEN_READ).expect("open");
+    let line = |client: &mut Client, offset| {
+        let answer = client.lookup_return_address(slide + offset);
+        (answer.result != 0).then_some(answer.line)
+    };
+    assert_eq!(line(&mut client, 101), Some(51));
+    assert_eq!(line(&mut client, 8192 + 101), None, "that text is gone");
+}
+
+/// `LINEINFO_CYCLES` says how often; without it, a few times.
+#[test]
+fn a_large_table_that_comes_and_goes_leaves_nothing_behind() {
+    const WARM_UP: u32 = 3;
+    const SIZE_BYTES: usize = 8 << 20;
+    /// What the allocator of the host may keep for the threads of visitors.
+    const SLACK_KB: u64 = 512;
+
+    let cycles = std::env::var("LINEINFO_CYCLES");
+    let cycles = cycles.map_or(4, |text| text.parse().expect("a number"));
+    let image = Image::read();
+    let name = "x".repeat(SIZE_BYTES);
+    let blob = writer::encode(
+        &writer::Image {
+            machine: 62,
+            build_id: &image.build_id,
+            text_start: 0,
+            profile: Profile::Full,
+            files: &[&name],
+            regions: &[],
+        },
+        Encoding::Flat,
+    )
+    .expect("a table");
+    let mut kernel = Kernel::boot(&[]);
+    let mut process_kb = 0;
+    for cycle in 0..WARM_UP + cycles {
+        if cycle == WARM_UP {
+            process_kb = process_resident_kb(&kernel);
+        }
+        let mut loader = kernel.loader();
+        loader.write_all(&blob).expect("it is taken");
+        if cycle % 100 == 0 {
+            assert_eq!(used_kb(&mut kernel), blob.len().div_ceil(4096) as u64 * 4);
+        }
+        loader.unload().expect("it was loaded");
+    }
+    assert_eq!(used_kb(&mut kernel), 0, "the kernel's and the host's books");
+    let now_kb = process_resident_kb(&kernel);
+    println!("{cycles} cycles: the process had {process_kb} kB and has {now_kb} kB");
+    assert!(
+        now_kb <= process_kb + SLACK_KB,
+        "{process_kb} kB, {now_kb} kB"
+    );
+}
+
+/// Resident set of the whole process in kB, as the host sees it.
+fn process_resident_kb(kernel: &Kernel) -> u64 {
+    let path = format!("/proc/{}/smaps_rollup", kernel.pid());
+    let text = fs::read_to_string(path).expect("smaps");
+    let rss = text.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let kb = rss.expect("a figure").trim().trim_end_matches(" kB");
+    kb.parse().expect("a number")
 }

@@ -250,7 +250,10 @@ impl Tour {
 fn check_frames(lines: &[String], annotated: bool) -> Result<()> {
     let frames = frames(lines);
     ensure!(frames.len() >= 8, "a trace of {} frames only", frames.len());
-    for Frame { symbol, location } in &frames {
+    for Frame {
+        symbol, location, ..
+    } in &frames
+    {
         match location {
             Some(location) if !annotated => bail!("{symbol} is annotated with {location}"),
             None if annotated => bail!("{symbol} is bare"),

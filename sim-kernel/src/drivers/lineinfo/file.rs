@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use lineinfo_core::blob::{HEADER_SIZE, Header};
 use lineinfo_core::uapi::{
-    LOOKUP_RETURN_ADDRESS, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD,
+    LOOKUP_RETURN_ADDRESS, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Target,
 };
 use nix::errno::Errno;
 use zerocopy::{FromBytes, IntoBytes};
@@ -19,14 +19,16 @@ use crate::machine::memory::Pages;
 use crate::mm::vmalloc::vmalloc;
 use crate::printk;
 
-/// The device. Who may write is not a matter of these permissions but of [`Credentials`].
+/// The device. Its driver has a reason for everybody it turns away, and [`Credentials`] to decide.
 pub(crate) const NODE: Node = Node {
     path: "/dev/lineinfo",
-    permissions: 0o666,
+    permissions: 0o644,
+    driver_decides: true,
     open: lineinfo_open,
 };
 
 fn lineinfo_open(
+    _path: &str,
     credentials: Credentials,
     mode: OpenMode,
 ) -> Result<Box<dyn FileOperations>, Errno> {
@@ -38,12 +40,15 @@ fn lineinfo_open(
     };
     Ok(Box::new(LineinfoFile {
         text: Snapshot::default(),
+        target: Target::default(),
         writer,
     }))
 }
 
 struct LineinfoFile {
     text: Snapshot,
+    /// Whose table it is about.
+    target: Target,
     /// There if it is open for writing.
     writer: Option<Writer>,
 }
@@ -51,14 +56,15 @@ struct LineinfoFile {
 impl FileOperations for LineinfoFile {
     #[inline(never)]
     fn read(&mut self, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
-        let status = || LINEINFO.status().to_string();
-        keep_frame(Ok(self.text.read(status, buffer, at)))
+        let status = LINEINFO.status_of(&self.target)?;
+        let text = || status.to_string();
+        keep_frame(Ok(self.text.read(text, buffer, at)))
     }
 
     #[inline(never)]
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
         let writer = self.writer.as_mut().ok_or(Errno::EBADF)?;
-        writer.write(bytes)?;
+        writer.write(bytes, &self.target)?;
         keep_frame(Ok(bytes.len()))
     }
 
@@ -67,7 +73,7 @@ impl FileOperations for LineinfoFile {
         let writer = self.writer.as_mut().ok_or(Errno::EBADF);
         match u8::try_from(request).map_err(|_| Errno::ENOTTY)? {
             NR_STATUS => {
-                let status = LINEINFO.status();
+                let status = LINEINFO.status_of(&self.target)?;
                 let whole = status.write_to(argument);
                 whole.map_err(|_| Errno::EINVAL)?;
             }
@@ -75,13 +81,30 @@ impl FileOperations for LineinfoFile {
             NR_COMMIT if argument.is_empty() => writer?.commit()?,
             NR_UNLOAD if argument.is_empty() => {
                 writer?;
-                let unloaded = LINEINFO.unload();
+                let unloaded = LINEINFO.with(&self.target, |slot, _| slot.unload());
                 unloaded.map_err(|refusal| LINEINFO.refuse("unload", refusal))?;
+            }
+            NR_TARGET => {
+                let target = Target::read_from_bytes(argument).map_err(|_| Errno::EINVAL)?;
+                // What was written is for another target.
+                if writer.is_ok_and(|writer| writer.has_begun()) {
+                    return Err(Errno::EINVAL);
+                }
+                LINEINFO.with(&target, |_, _| Ok(()))?;
+                self.target = target;
             }
             NR_COMMIT | NR_UNLOAD => return Err(Errno::EINVAL),
             _ => return Err(Errno::ENOTTY),
         }
         keep_frame(Ok(0))
+    }
+
+    /// A table that is not complete is an error; more of it may come through other descriptors.
+    #[inline(never)]
+    fn flush(&mut self) -> Result<(), Errno> {
+        let writer = self.writer.as_ref().filter(|writer| writer.written() > 0);
+        let error = writer.and_then(|writer| writer.load.incomplete());
+        keep_frame(error.map_or(Ok(()), |error| Err(Refusal::Blob(error).into())))
     }
 }
 
@@ -121,6 +144,20 @@ enum Load {
     Refused(Refusal),
 }
 
+impl Load {
+    /// What is missing, where more should have come.
+    fn incomplete(&self) -> Option<lineinfo_core::Error> {
+        match self {
+            Self::Live | Self::Refused(_) => None,
+            Self::Header { bytes, len } => Header::peek(&bytes[..*len]).err(),
+            Self::Body { size, len, .. } => Some(lineinfo_core::Error::Truncated {
+                expected: *size as u64,
+                found: *len as u64,
+            }),
+        }
+    }
+}
+
 impl Writer {
     fn new(credentials: Credentials) -> Result<Self, Refusal> {
         if LINEINFO.config()?.policy == Policy::Never {
@@ -143,7 +180,16 @@ impl Writer {
         })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+    /// Whether a load is under way.
+    const fn has_begun(&self) -> bool {
+        match &self.load {
+            Load::Header { len, .. } => *len > 0,
+            Load::Body { .. } => true,
+            Load::Live | Load::Refused(_) => false,
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8], target: &Target) -> Result<(), Refusal> {
         match &self.load {
             Load::Refused(refusal) => return Err(*refusal),
             Load::Live if bytes.is_empty() => return Ok(()),
@@ -153,11 +199,12 @@ impl Writer {
             }
             Load::Header { .. } | Load::Body { .. } => {}
         }
-        self.take(bytes).map_err(|refusal| self.refuse(refusal))
+        self.take(bytes, target)
+            .map_err(|refusal| self.refuse(refusal))
     }
 
     /// Takes the bytes in; with the last one the table goes live.
-    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Refusal> {
+    fn take(&mut self, mut bytes: &[u8], target: &Target) -> Result<(), Refusal> {
         if let Load::Header { bytes: header, len } = &mut self.load {
             let free = &mut header[*len..];
             let (now, later) = bytes.split_at(bytes.len().min(free.len()));
@@ -181,34 +228,39 @@ impl Writer {
         free.copy_from_slice(bytes);
         *len += bytes.len();
         if len == size {
-            self.finish()?;
+            self.finish(target)?;
         }
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), Refusal> {
+    fn finish(&mut self, target: &Target) -> Result<(), Refusal> {
         let Load::Body { pages, size, .. } = std::mem::replace(&mut self.load, Load::Live) else {
             return Ok(());
         };
         let sealed = pages.seal().map_err(|errno| no_memory(size, errno))?;
-        LINEINFO.publish(LoadedTable::check(sealed, 0..size, LINEINFO.config()?)?)
+        LINEINFO.with(target, |slot, identity| {
+            let table = LoadedTable::check(sealed, 0..size, identity)?;
+            slot.publish(LINEINFO.without_freed(table, target, identity)?)
+        })
     }
 
     /// Says whether what was written is live; if it is not complete, it never will be.
     fn commit(&mut self) -> Result<(), Refusal> {
-        let error = match &self.load {
-            Load::Live => return Ok(()),
-            Load::Refused(refusal) => return Err(*refusal),
-            Load::Header { bytes, len } => match Header::peek(&bytes[..*len]) {
-                Err(error) => error,
-                Ok(_) => return Ok(()),
-            },
-            Load::Body { size, len, .. } => lineinfo_core::Error::Truncated {
-                expected: *size as u64,
-                found: *len as u64,
-            },
-        };
-        Err(self.refuse(error.into()))
+        if let Load::Refused(refusal) = &self.load {
+            return Err(*refusal);
+        }
+        match self.load.incomplete() {
+            Some(error) => Err(self.refuse(error.into())),
+            None => Ok(()),
+        }
+    }
+
+    /// The bytes of a load that has not come to its end.
+    fn written(&self) -> usize {
+        match &self.load {
+            Load::Header { len, .. } | Load::Body { len, .. } => *len,
+            Load::Live | Load::Refused(_) => 0,
+        }
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Refusal {
@@ -247,10 +299,7 @@ pub(super) fn no_memory(size: usize, errno: Errno) -> Refusal {
 impl Drop for Writer {
     fn drop(&mut self) {
         let Credentials { uid, host_pid } = self.credentials;
-        let written = match &self.load {
-            Load::Header { len, .. } | Load::Body { len, .. } => *len,
-            Load::Live | Load::Refused(_) => 0,
-        };
+        let written = self.written();
         // The pages go back before the next writer can come.
         self.load = Load::Live;
         if written > 0 {

@@ -66,6 +66,7 @@ fn try_load(image: &File) -> Result<bool, Failure> {
     let pages = pages.seal().map_err(|errno| no_memory(size, errno))?;
     let blob = footer.blob(&pages.bytes()[..size]).map_err(Refusal::from)?;
     let blob = size - blob.len()..size;
-    LINEINFO.publish(LoadedTable::check(pages, blob, LINEINFO.config()?)?)?;
+    let table = LoadedTable::check(pages, blob, &LINEINFO.config()?.kernel)?;
+    LINEINFO.kernel.publish(table)?;
     Ok(true)
 }

@@ -2,36 +2,33 @@
 //!
 //! ```text
 //!  boot image ── footer.rs ──┐
-//!                            ├─> pages ─> LoadedTable::check ─> Lineinfo::publish ─> slot
-//!  /dev/lineinfo ─ file.rs ──┘
+//!                            ├─> pages ─> LoadedTable::check ─> TableSlot::publish ─> slot
+//!  /dev/lineinfo ─ file.rs ──┘                                       │
+//!                                             the kernel's, in Lineinfo, or a module's
 //! ```
 
 pub(crate) mod file;
 pub(crate) mod footer;
 mod refusal;
+pub(crate) mod sysfs;
 mod table;
+mod table_slot;
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
-use lineinfo_core::blob::BUILD_ID_MAX;
-use lineinfo_core::slot::{Slot, SwapError};
 use lineinfo_core::text::TextBuffer;
-use lineinfo_core::uapi::{Lookup, State, Status};
+use lineinfo_core::uapi::{Lookup, State, Status, Target};
 use zerocopy::FromZeros;
 
 pub(crate) use refusal::{BuildId, Refusal};
 pub(crate) use table::LoadedTable;
+pub(crate) use table_slot::{TableSlot, wait_for_readers};
 
 use crate::kernel::stacktrace::Address;
-use crate::machine::syscall;
+use crate::kernel::{image, module};
 use crate::printk;
-
-/// How long a writer waits for the readers of an old table.
-const READERS_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long it sleeps between two looks.
-const READERS_PAUSE: Duration = Duration::from_micros(100);
 
 /// When a table may come, as `lineinfo=` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +41,9 @@ pub(crate) enum Policy {
     Never,
 }
 
+/// Room for the reason of a refusal, in bytes; [`Status`] has less.
+const REASON_BYTES: usize = 256;
+
 /// What the driver was told at boot.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -51,9 +51,16 @@ pub(crate) struct Config {
     pub(crate) policy: Policy,
     /// `lineinfo.max=`, in bytes.
     pub(crate) max_bytes: u64,
-    /// Build-id of the kernel.
+    /// What a table of the kernel must be.
+    pub(crate) kernel: Identity,
+}
+
+/// Which image a table belongs to, and where that is.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    /// Build-id of the image.
     pub(crate) build_id: Vec<u8>,
-    /// ELF machine number of the kernel.
+    /// ELF machine number of the image.
     pub(crate) machine: u16,
     /// Run-time minus link-time addresses, in bytes.
     pub(crate) slide: u64,
@@ -62,16 +69,15 @@ pub(crate) struct Config {
 /// The state of the driver.
 #[derive(Debug)]
 pub(crate) struct Lineinfo {
-    slot: Slot<LoadedTable, Box<LoadedTable>>,
+    /// The table of the kernel; those of modules are theirs.
+    kernel: TableSlot,
     config: OnceLock<Config>,
     /// Somebody has the device open for writing.
     writing: AtomicBool,
+    /// Boot is over, and its text gone.
+    init_freed: AtomicBool,
     /// What was last refused, for [`Status`].
     last_refusal: Mutex<Option<Refusal>>,
-    /// Held by whoever changes the slot. Readers do not know it.
-    changing: Mutex<()>,
-    /// An old table is still to be given back.
-    pending: AtomicBool,
 }
 
 /// The driver of this kernel.
@@ -80,12 +86,11 @@ pub(crate) static LINEINFO: Lineinfo = Lineinfo::new();
 impl Lineinfo {
     const fn new() -> Self {
         Self {
-            slot: Slot::empty(),
+            kernel: TableSlot::new(),
             config: OnceLock::new(),
             writing: AtomicBool::new(false),
+            init_freed: AtomicBool::new(false),
             last_refusal: Mutex::new(None),
-            changing: Mutex::new(()),
-            pending: AtomicBool::new(false),
         }
     }
 
@@ -99,51 +104,78 @@ impl Lineinfo {
         self.config.get().ok_or(Refusal::Never)
     }
 
-    /// Appends ` (file:line)` of an address, if the table knows it; for any context.
+    /// Appends ` (file:line)` of an address of the kernel, if its table knows it; for any context.
     pub(crate) fn push_location(&self, text: &mut TextBuffer<'_>, address: Address) {
-        let reader = self.slot.read();
-        let table = reader.get();
-        if let Some(location) = table.and_then(|table| table.lookup(address)) {
-            location.push_to(text);
+        self.kernel.push_location(text, address);
+    }
+
+    /// Does something with the table of the kernel, or of a module, and what it must be.
+    fn with<T>(
+        &self,
+        target: &Target,
+        act: impl FnOnce(&TableSlot, &Identity) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        match target.name() {
+            "" => act(&self.kernel, &self.config()?.kernel),
+            name => module::named(name, |module| act(&module.table, &module.identity))
+                .ok_or(Refusal::NoModule)?,
         }
     }
 
-    /// Answers a question, if there is a table to ask.
+    /// Answers a question, from the table of the module that the address is in, or the kernel's.
     fn answer(&self, question: &mut Lookup, address: Address) -> Result<(), Refusal> {
-        let reader = self.slot.read();
-        let table = reader.get().ok_or(Refusal::Empty)?;
-        question.answer(table.lookup(address));
-        Ok(())
+        module::at(address.byte(), |module| {
+            module.table.answer(question, address)
+        })
+        .unwrap_or_else(|| self.kernel.answer(question, address))
     }
 
-    /// Memory of the table in the slot, in bytes.
+    /// Memory of all tables, in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let reader = self.slot.read();
-        reader.get().map_or(0, LoadedTable::memory_bytes)
+        self.kernel.memory_bytes() + module::table_bytes()
     }
 
-    /// What the slot holds, and why the last load was refused.
+    /// What the slot of the kernel holds, and why the last load was refused.
     pub(crate) fn status(&self) -> Status {
-        let mut status = Status::new_zeroed();
+        self.kernel_status(self.last_refusal().as_ref())
+    }
+
+    /// The same for a context that must not wait: without the reason, if somebody is setting it.
+    pub(crate) fn status_now(&self) -> Status {
+        let last_refusal = self.last_refusal.try_lock();
+        self.kernel_status(last_refusal.ok().and_then(|last| *last).as_ref())
+    }
+
+    /// What the slot of a target holds, and why the last load was refused.
+    pub(crate) fn status_of(&self, target: &Target) -> Result<Status, Refusal> {
+        match target.name() {
+            "" => Ok(self.status()),
+            _ => {
+                let status = self.with(target, |slot, identity| Ok(slot.status(identity)))?;
+                Ok(self.complete(status, self.last_refusal().as_ref()))
+            }
+        }
+    }
+
+    fn kernel_status(&self, last_refusal: Option<&Refusal>) -> Status {
         let config = self.config.get();
-        let reader = self.slot.read();
-        let (state, build_id) = match reader.get() {
-            Some(table) => {
-                table.describe(&mut status);
-                (State::Loaded, table.layout().build_id())
-            }
-            None => {
-                let never = config.is_none_or(|config| config.policy == Policy::Never);
-                let state = if never { State::Never } else { State::Empty };
-                (state, config.map_or(&[][..], |config| &config.build_id))
-            }
-        };
-        status.state = state.number();
-        let len = build_id.len().min(BUILD_ID_MAX);
-        status.build_id[..len].copy_from_slice(&build_id[..len]);
-        status.build_id_len = u8::try_from(len).unwrap_or(0);
-        if let Some(refusal) = &*self.last_refusal() {
-            status.set_last_error(refusal.errno(), &refusal.to_string());
+        let status = config.map_or_else(Status::new_zeroed, |config| {
+            self.kernel.status(&config.kernel)
+        });
+        self.complete(status, last_refusal)
+    }
+
+    fn complete(&self, mut status: Status, last_refusal: Option<&Refusal>) -> Status {
+        let never = (self.config.get()).is_none_or(|config| config.policy == Policy::Never);
+        if never && status.state == State::Empty.number() {
+            status.state = State::Never.number();
+        }
+        if let Some(refusal) = last_refusal {
+            let mut text = [0; REASON_BYTES];
+            let mut reason = TextBuffer::new(&mut text);
+            // A `TextBuffer` takes everything.
+            let _always_taken = write!(reason, "{refusal}");
+            status.set_last_error(refusal.errno(), reason.into_str());
         }
         status
     }
@@ -165,91 +197,43 @@ impl Lineinfo {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn changing(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts a table into the slot; the old one is given back when its readers have left.
-    pub(crate) fn publish(&self, table: LoadedTable) -> Result<(), Refusal> {
-        let _changing = self.changing();
-        let description = table.to_string();
-        match self.slot.swap(Some(Box::new(table)), wait_for_readers()) {
-            Ok(old) => drop(old),
-            Err(SwapError::Busy(_refused)) => return Err(Refusal::Readers),
-            Err(SwapError::Pending) => self.leave_for_later(),
-        }
-        printk!(Info, "lineinfo: loaded {description}");
-        Ok(())
-    }
-
-    /// Empties the slot and gives the memory back.
-    ///
-    /// Where readers of the table do not leave in time the slot is empty, and the memory comes
-    /// back with [`Lineinfo::reclaim`].
-    pub(crate) fn unload(&self) -> Result<(), Refusal> {
-        let _changing = self.changing();
-        if self.slot.read().get().is_none() {
-            return match (self.pending.load(Ordering::Acquire), self.reclaim_locked()) {
-                (false, _) => Err(Refusal::Empty),
-                (true, false) => Err(Refusal::Readers),
-                (true, true) => Ok(()),
-            };
-        }
-        match self.slot.swap(None, wait_for_readers()) {
-            Ok(old) => {
-                given_back(old);
-                Ok(())
-            }
-            Err(SwapError::Busy(_)) => Err(Refusal::Readers),
-            Err(SwapError::Pending) => {
-                self.leave_for_later();
-                Err(Refusal::Readers)
-            }
-        }
-    }
-
-    fn leave_for_later(&self) {
-        self.pending.store(true, Ordering::Release);
-        printk!(
-            Warning,
-            "lineinfo: the old table is still being read; its memory comes back later"
-        );
-    }
-
-    /// Gives back an old table whose readers have left by now, where nobody is changing the slot.
-    pub(crate) fn reclaim(&self) {
-        if self.pending.load(Ordering::Acquire)
-            && let Ok(_changing) = self.changing.try_lock()
-        {
-            self.reclaim_locked();
-        }
-    }
-
-    /// Says whether nothing is pending any more.
-    fn reclaim_locked(&self) -> bool {
-        let Ok(old) = self.slot.reclaim(|| false) else {
-            return false;
+    /// Init text is gone: gives back what the table says of it, now and in tables that come.
+    pub(crate) fn free_initmem(&self) {
+        let Some(config) = self.config.get() else {
+            return;
         };
-        self.pending.store(false, Ordering::Release);
-        given_back(old);
-        true
+        // Of another kernel the text is not here, so none of it can be gone.
+        if image::is_another() {
+            return;
+        }
+        self.init_freed.store(true, Ordering::Release);
+        match self.kernel.free_init(&config.kernel) {
+            Ok(0) => {}
+            Ok(bytes) => printk!(
+                Info,
+                "Freeing unused lineinfo of init text: {} kB",
+                bytes / 1024
+            ),
+            Err(refusal) => printk!(Warning, "lineinfo: init text keeps its table: {refusal}"),
+        }
     }
-}
 
-fn given_back(table: Option<Box<LoadedTable>>) {
-    if let Some(table) = table {
-        let bytes = table.memory_bytes();
-        drop(table);
-        printk!(Info, "lineinfo: unloaded, {} kB given back", bytes / 1024);
+    /// A table of this target as it is published: without init text where that is gone.
+    fn without_freed(
+        &self,
+        table: LoadedTable,
+        target: &Target,
+        identity: &Identity,
+    ) -> Result<LoadedTable, Refusal> {
+        if !target.name().is_empty() || !self.init_freed.load(Ordering::Acquire) {
+            return Ok(table);
+        }
+        Ok(table.without_init(identity)?.unwrap_or(table))
     }
-}
 
-/// Sleeps between two looks at the readers, for a bounded time.
-fn wait_for_readers() -> impl FnMut() -> bool {
-    let start = Instant::now();
-    move || {
-        syscall::safe_halt(READERS_PAUSE);
-        start.elapsed() < READERS_TIMEOUT
+    /// Gives back an old table of the kernel whose readers have left by now.
+    pub(crate) fn reclaim(&self) {
+        self.kernel.reclaim();
     }
 }
 

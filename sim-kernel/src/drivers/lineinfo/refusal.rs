@@ -15,10 +15,10 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     Footer(#[from] FooterError),
     /// The blob was made from another machine's image.
-    #[error("made for ELF machine {found}, this kernel is {kernel}; build it from this image")]
+    #[error("made for ELF machine {found}, this image is {kernel}; build it from this image")]
     Machine { found: u16, kernel: u16 },
     /// The blob was made from another image.
-    #[error("made for build-id {found}, this kernel has {kernel}; build it from this image")]
+    #[error("made for build-id {found}, this image has {kernel}; build it from this image")]
     OtherKernel { found: BuildId, kernel: BuildId },
     /// The blob is larger than it may be.
     #[error("{size_bytes} bytes, lineinfo.max={max_bytes} allows less; boot with a larger one")]
@@ -44,6 +44,9 @@ pub(crate) enum Refusal {
     /// Somebody is still looking into the old table.
     #[error("the old table is still being read; try again")]
     Readers,
+    /// The module is not there.
+    #[error("no such module is loaded; see /proc/modules")]
+    NoModule,
     /// There is no table.
     #[error("nothing is loaded")]
     Empty,
@@ -62,6 +65,7 @@ impl Refusal {
             Self::Never | Self::NotPermitted { .. } => Errno::EPERM,
             Self::Writing | Self::Readers => Errno::EBUSY,
             Self::BehindEnd { .. } => Errno::EINVAL,
+            Self::NoModule => Errno::ENOENT,
             Self::Empty => Errno::ENODATA,
         }
     }

@@ -4,12 +4,14 @@ use std::ops::Range;
 use lineinfo_core::uapi::Status;
 use lineinfo_core::{Layout, Location, Offset, Table};
 
-use super::Config;
+use super::Identity;
+use super::file::no_memory;
 use super::refusal::{BuildId, Refusal};
 use crate::kernel::stacktrace::Address;
 use crate::machine::memory::SealedPages;
+use crate::mm::vmalloc::vmalloc;
 
-/// A table of this kernel: checked, in read-only pages of its own, and not changed any more.
+/// A table: checked, in read-only pages of its own, and not changed any more.
 #[derive(Debug)]
 pub(crate) struct LoadedTable {
     pages: SealedPages,
@@ -21,33 +23,48 @@ pub(crate) struct LoadedTable {
 }
 
 impl LoadedTable {
-    /// Checks that there is a blob in the pages, and that it was made from this kernel.
+    /// Checks that there is a blob in the pages, and that it was made from this image.
     pub(crate) fn check(
         pages: SealedPages,
         blob: Range<usize>,
-        kernel: &Config,
+        image: &Identity,
     ) -> Result<Self, Refusal> {
         let bytes = pages.bytes().get(blob.clone()).unwrap_or(&[]);
         let layout = *Table::parse(bytes)?.layout();
-        if layout.machine() != kernel.machine {
+        if layout.machine() != image.machine {
             return Err(Refusal::Machine {
                 found: layout.machine(),
-                kernel: kernel.machine,
+                kernel: image.machine,
             });
         }
-        // A kernel without a build-id cannot tell its own table from another's.
-        if kernel.build_id.is_empty() || layout.build_id() != kernel.build_id {
+        // An image without a build-id cannot tell its own table from another's.
+        if image.build_id.is_empty() || layout.build_id() != image.build_id {
             return Err(Refusal::OtherKernel {
                 found: BuildId::new(layout.build_id()),
-                kernel: BuildId::new(&kernel.build_id),
+                kernel: BuildId::new(&image.build_id),
             });
         }
         Ok(Self {
             pages,
             blob,
             layout,
-            text_start: layout.text_start().wrapping_add(kernel.slide),
+            text_start: layout.text_start().wrapping_add(image.slide),
         })
+    }
+
+    /// The same without what it says of init text, in pages of its own; `None` if it says nothing of
+    /// that.
+    pub(super) fn without_init(&self, image: &Identity) -> Result<Option<Self>, Refusal> {
+        let bytes = self.pages.bytes().get(self.blob.clone()).unwrap_or(&[]);
+        let table = Table::from_layout(bytes, self.layout);
+        let size = table.size_without_init();
+        if size == bytes.len() {
+            return Ok(None);
+        }
+        let mut pages = vmalloc(size).map_err(|errno| no_memory(size, errno))?;
+        table.copy_without_init(pages.bytes_mut());
+        let pages = pages.seal().map_err(|errno| no_memory(size, errno))?;
+        Self::check(pages, 0..size, image).map(Some)
     }
 
     /// The location of a run-time address; for any context.

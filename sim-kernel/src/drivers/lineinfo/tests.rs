@@ -4,18 +4,18 @@ use std::num::NonZeroUsize;
 
 use lineinfo_core::Row;
 use lineinfo_core::blob::{Encoding, Profile};
+use lineinfo_core::text::TextBuffer;
 use lineinfo_core::writer::{Image, Region, encode};
 
-use super::*;
+use super::{Identity, LoadedTable, Refusal, TableSlot};
 use crate::kernel::image::MACHINE;
+use crate::kernel::stacktrace::Address;
 use crate::machine::memory::Arena;
 
 const BUILD_ID: [u8; 20] = [7; 20];
 
-fn config() -> Config {
-    Config {
-        policy: Policy::Off,
-        max_bytes: 1 << 20,
+fn identity() -> Identity {
+    Identity {
         build_id: BUILD_ID.to_vec(),
         machine: MACHINE,
         slide: 0x1000,
@@ -54,7 +54,7 @@ fn table(arena: &'static Arena, machine: u16) -> Result<LoadedTable, Refusal> {
     .expect("a blob");
     let mut pages = arena.allocate(blob.len()).expect("memory");
     pages.bytes_mut()[..blob.len()].copy_from_slice(&blob);
-    LoadedTable::check(pages.seal().expect("seal"), 0..blob.len(), &config())
+    LoadedTable::check(pages.seal().expect("seal"), 0..blob.len(), &identity())
 }
 
 fn arena() -> &'static Arena {
@@ -62,15 +62,9 @@ fn arena() -> &'static Arena {
     Box::leak(Box::new(Arena::reserve(pages).expect("addresses")))
 }
 
-fn driver() -> Lineinfo {
-    let driver = Lineinfo::new();
-    driver.init(config());
-    driver
-}
-
 #[test]
 fn a_table_that_is_being_read_comes_back_later() {
-    let (arena, driver) = (arena(), driver());
+    let (arena, driver) = (arena(), TableSlot::new());
     driver
         .publish(table(arena, MACHINE).expect("a table"))
         .expect("publish");
@@ -98,7 +92,7 @@ fn a_table_that_is_being_read_comes_back_later() {
 
 #[test]
 fn a_new_table_does_not_wait_for_the_readers_of_the_old_one_for_ever() {
-    let (arena, driver) = (arena(), driver());
+    let (arena, driver) = (arena(), TableSlot::new());
     driver
         .publish(table(arena, MACHINE).expect("a table"))
         .expect("publish");
@@ -117,7 +111,7 @@ fn a_new_table_does_not_wait_for_the_readers_of_the_old_one_for_ever() {
 
 #[test]
 fn look_ups_take_run_time_addresses() {
-    let driver = driver();
+    let driver = TableSlot::new();
     driver
         .publish(table(arena(), MACHINE).expect("a table"))
         .expect("publish");

@@ -1,0 +1,211 @@
+//! A kernel's lineinfo device, reached as a file or through its Unix socket.
+//!
+//! ```text
+//!   load: open for writing ─ write, write, … ─ commit ─ status
+//!                                   │             │
+//!                              the kernel refuses with an errno, and says why in its status
+//! ```
+
+#[expect(unsafe_code, reason = "ioctls; the only module with such code")]
+mod file;
+mod socket;
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use lineinfo_core::uapi::{Errno, Lookup, Status, Target};
+
+use crate::error::Error;
+
+/// How much of a blob is written at a time, in bytes.
+const PIECE_BYTES: usize = lineinfo_core::uapi::door::PAYLOAD_MAX as usize;
+
+/// What a device is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Status and look-ups; for anybody.
+    Read,
+    /// Load and unload; exclusive, and for root or the owner of the kernel.
+    Write,
+}
+
+/// An open device; dropping it closes it, and discards a blob that was not written to its end.
+#[derive(Debug)]
+pub struct Device {
+    path: PathBuf,
+    door: Box<dyn Door>,
+}
+
+/// The operations of the device, whatever lies between.
+trait Door: fmt::Debug {
+    /// Writes what comes next of a blob; gives the number of bytes taken.
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Refusal>;
+    /// Asks whether what was written is live.
+    fn commit(&mut self) -> Result<(), Refusal>;
+    fn unload(&mut self) -> Result<(), Refusal>;
+    fn target(&mut self, target: Target) -> Result<(), Refusal>;
+    fn status(&mut self) -> Result<Status, Refusal>;
+    fn lookup(&mut self, question: Lookup) -> Result<Lookup, Refusal>;
+}
+
+/// Why a request was not answered with success.
+#[derive(Debug)]
+enum Refusal {
+    /// The device says so.
+    Errno(u32),
+    /// There is no device to say anything.
+    Io(io::Error),
+}
+
+impl Device {
+    /// Opens a device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotADevice`] if there is no device at that path, [`Error::Device`] if it refuses:
+    /// `EBUSY` while somebody else loads, `EPERM` without the right to.
+    pub fn open(path: &Path, access: Access) -> Result<Self, Error> {
+        let kind = path.metadata().map_err(Error::io(path))?.file_type();
+        let not_a_device = |found: &str| Error::NotADevice {
+            path: path.to_owned(),
+            found: format!(
+                "{found}; name that of a running kernel (sim-kernel --socket PATH, or DIR/dev/lineinfo of --mount DIR)"
+            ),
+        };
+        let refused = |refusal| match refusal {
+            Refusal::Errno(errno) => Error::Device {
+                path: path.to_owned(),
+                operation: "open",
+                errno,
+                reason: String::new(),
+            },
+            Refusal::Io(source) => Error::io(path)(source),
+        };
+        let door: Box<dyn Door> = if kind.is_socket() {
+            let stream = UnixStream::connect(path).map_err(Error::io(path))?;
+            Box::new(socket::open(stream, access).map_err(refused)?)
+        } else if kind.is_char_device() || kind.is_file() {
+            let opened = File::options()
+                .read(true)
+                .write(access == Access::Write)
+                .open(path);
+            let mut device = opened.map_err(|error| refused(error.into()))?;
+            // Only a device knows its requests; writing to anything else would damage it.
+            match device.status() {
+                Err(Refusal::Errno(errno)) if errno == Errno::ENOTTY.number() => {
+                    return Err(not_a_device("it knows no lineinfo requests"));
+                }
+                answer => drop(answer.map_err(refused)?),
+            }
+            Box::new(device)
+        } else if kind.is_dir() {
+            return Err(not_a_device("it is a directory"));
+        } else {
+            return Err(not_a_device("it is neither a device nor a socket"));
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            door,
+        })
+    }
+
+    /// What follows is about the table of this module.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`], with `ENOENT` where no such module is loaded.
+    pub fn target(&mut self, module: &str) -> Result<(), Error> {
+        let target = Target::module(module)
+            .ok_or_else(|| Error::Usage(format!("{module:?} is too long for a module's name")))?;
+        let done = self.door.target(target);
+        self.explain("module", done)
+    }
+
+    /// Loads a blob: streams it and asks whether it is live.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] with the kernel's errno and reason; the table that was loaded before is
+    /// untouched.
+    pub fn load(&mut self, blob: &[u8], mut written: impl FnMut(u64)) -> Result<(), Error> {
+        let mut rest = blob;
+        while !rest.is_empty() {
+            let piece = &rest[..rest.len().min(PIECE_BYTES)];
+            let taken = self.door.write(piece);
+            let taken = self.explain("load", taken)?;
+            rest = rest
+                .get(taken..)
+                .filter(|_| taken > 0)
+                .ok_or_else(|| self.broken(format!("it took {taken} of {} bytes", piece.len())))?;
+            written((blob.len() - rest.len()) as u64);
+        }
+        let live = self.door.commit();
+        self.explain("load", live)
+    }
+
+    /// Empties the slot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`], with `ENODATA` where nothing is loaded.
+    pub fn unload(&mut self) -> Result<(), Error> {
+        let done = self.door.unload();
+        self.explain("unload", done)
+    }
+
+    /// What the slot holds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] and [`Error::NotADevice`] for a device that does not answer.
+    pub fn status(&mut self) -> Result<Status, Error> {
+        let status = self.door.status();
+        self.explain("status", status)
+    }
+
+    /// File and line of a run-time address.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`], with `ENODATA` where nothing is loaded.
+    pub fn lookup(&mut self, address: u64, flags: u32) -> Result<Lookup, Error> {
+        let answer = self.door.lookup(Lookup::new(address, flags));
+        self.explain("lookup", answer)
+    }
+
+    /// Turns a refusal into an error; for an errno the kernel's reason is in its status.
+    fn explain<T>(
+        &mut self,
+        operation: &'static str,
+        outcome: Result<T, Refusal>,
+    ) -> Result<T, Error> {
+        match outcome {
+            Ok(value) => Ok(value),
+            Err(Refusal::Errno(errno)) => {
+                let reason = match operation {
+                    "load" => self.door.status().ok(),
+                    _ => None,
+                };
+                Err(Error::Device {
+                    path: self.path.clone(),
+                    operation,
+                    errno,
+                    reason: reason
+                        .map_or_else(String::new, |status| status.last_reason().to_owned()),
+                })
+            }
+            Err(Refusal::Io(error)) => Err(self.broken(error.to_string())),
+        }
+    }
+
+    fn broken(&self, found: String) -> Error {
+        Error::NotADevice {
+            path: self.path.clone(),
+            found,
+        }
+    }
+}
