@@ -26,11 +26,24 @@ const SYMBOLS_MAX: usize = 256;
 /// It is stored in pieces and put together while it is printed or compared; nothing is allocated.
 #[derive(Clone, Copy)]
 pub struct FileName<'a> {
-    files: Files<'a>,
+    /// The whole section, and not a view of its parts: this is on the stack of every look-up.
+    section: &'a [u8],
+    files: u32,
     file: u32,
 }
 
 impl<'a> FileName<'a> {
+    /// The name of one of the `files` in a section; `None` if there are not so many.
+    pub(crate) fn new(section: &'a [u8], files: u32, file: u32) -> Option<Self> {
+        (file < files).then_some(Self {
+            section,
+            files,
+            file,
+        })
+    }
+
+    /// Not inlined: its stack must not be there while rows are decoded.
+    #[inline(never)]
     pub(crate) fn push_to(&self, text: &mut TextBuffer<'_>) {
         for character in self.characters() {
             text.push_str(character.as_str());
@@ -38,7 +51,8 @@ impl<'a> FileName<'a> {
     }
 
     fn bytes(&self) -> NameBytes<'a> {
-        NameBytes::new(&self.files, self.file)
+        let files = Files::new(self.section, self.files).unwrap_or(Files::EMPTY);
+        NameBytes::new(&files, self.file)
     }
 
     fn characters(&self) -> impl Iterator<Item = Character> + use<'a> {
@@ -112,6 +126,14 @@ pub(crate) struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
+    const EMPTY: Self = Self {
+        terminals: &[],
+        rules: &[],
+        groups: &[],
+        symbols: &[],
+        count: 0,
+    };
+
     pub(crate) fn new(section: &'a [u8], count: u32) -> Option<Self> {
         let (header, rest) = FilesHeader::ref_from_prefix(section).ok()?;
         let (terminals, rest) = rest.split_at_checked(header.terminals.get().into())?;
@@ -126,10 +148,6 @@ impl<'a> Files<'a> {
             symbols,
             count,
         })
-    }
-
-    pub(crate) fn get(&self, file: u32) -> Option<FileName<'a>> {
-        (file < self.count).then_some(FileName { files: *self, file })
     }
 
     /// The expanded bytes of a group and, behind it, of those that follow.
@@ -551,7 +569,7 @@ mod tests {
         let files = Files::new(&section, u32::try_from(names.len()).unwrap()).unwrap();
         files.check().unwrap();
         for (file, name) in (0..).zip(names) {
-            let found = files.get(file).unwrap();
+            let found = FileName::new(&section, files.count, file).unwrap();
             assert_eq!(found.to_string(), *name);
             assert!(found == **name);
         }

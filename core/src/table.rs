@@ -215,13 +215,14 @@ impl<'a> Table<'a> {
 
     /// The names of all files, in the order of their indices.
     pub fn files(&self) -> impl Iterator<Item = FileName<'a>> + use<'a> {
-        let files = self.file_section();
-        (0..self.layout.files()).map_while(move |file| files?.get(file))
+        let table = *self;
+        (0..self.layout.files()).map_while(move |file| table.file(file))
     }
 
     /// The name of one file.
     pub fn file(&self, file: u32) -> Option<FileName<'a>> {
-        self.file_section()?.get(file)
+        let section = self.layout.files.of(self.bytes);
+        FileName::new(section, self.layout.files(), file)
     }
 
     /// All regions, by ascending start.
@@ -267,9 +268,6 @@ impl<'a> Table<'a> {
     }
 
     /// The row that says something of `offset`.
-    ///
-    /// Not inlined: whoever prints the location must not have the decoder on its stack as well.
-    #[inline(never)]
     fn row_at(&self, offset: Offset) -> Option<Row> {
         let regions = self.region_entries();
         let after = regions.partition_point(|region| region.start.get() <= offset.0);
@@ -288,10 +286,6 @@ impl<'a> Table<'a> {
         <[RegionEntry]>::ref_from_bytes(self.layout.regions.of(self.bytes)).unwrap_or(&[])
     }
 
-    fn file_section(&self) -> Option<Files<'a>> {
-        Files::new(self.layout.files.of(self.bytes), self.layout.files())
-    }
-
     fn region_table(&self, entry: &RegionEntry) -> Option<RegionTable<'a>> {
         let bytes = slice(
             self.layout.rows.of(self.bytes),
@@ -303,22 +297,16 @@ impl<'a> Table<'a> {
             rows: entry.rows.get(),
             files: self.layout.files(),
             len: entry.len.get(),
-            model: self.model(),
+            model: self.layout.model.of(self.bytes),
         })
-    }
-
-    fn model(&self) -> Option<Model<'a>> {
-        match self.layout.encoding {
-            Encoding::Flat | Encoding::Delta => None,
-            Encoding::Packed => Model::new(self.layout.model.of(self.bytes)),
-        }
     }
 
     fn check_model(&self) -> Result<(), Error> {
         let span = self.layout.model;
+        let section = span.of(self.bytes);
         let sound = match self.layout.encoding {
-            Encoding::Flat | Encoding::Delta => span.of(self.bytes).is_empty(),
-            Encoding::Packed => self.model().is_some_and(|model| model.is_sound()),
+            Encoding::Flat | Encoding::Delta => section.is_empty(),
+            Encoding::Packed => Model::new(section).is_some_and(|model| model.is_sound()),
         };
         if sound {
             return Ok(());
@@ -327,7 +315,7 @@ impl<'a> Table<'a> {
             part: "model",
             offset: span.start.into(),
             expected: "hot pairs and codes in a packed table, nothing in others",
-            found: wide(span.of(self.bytes).len()),
+            found: wide(section.len()),
         })
     }
 
@@ -351,7 +339,8 @@ impl<'a> Table<'a> {
 
     fn check_files(&self) -> Result<(), Error> {
         let span = self.layout.files;
-        let files = self.file_section().ok_or(Error::Malformed {
+        let files = Files::new(span.of(self.bytes), self.layout.files());
+        let files = files.ok_or(Error::Malformed {
             part: "files",
             offset: span.start.into(),
             expected: "the end of every name",

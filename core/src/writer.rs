@@ -79,7 +79,7 @@ impl Tuning {
     /// Small tables, and look-ups at most twice as long as with [`Encoding::Delta`].
     pub const BALANCED: Self = Self { block: 48 };
     /// Look-ups as fast as with [`Encoding::Delta`].
-    pub const SPEED: Self = Self { block: 16 };
+    pub const SPEED: Self = Self { block: 24 };
 }
 
 /// Why no blob could be written.

@@ -44,6 +44,14 @@ pub enum Error {
         /// What is wrong.
         source: gimli::Error,
     },
+    /// Line tables name files without end.
+    #[error("{}: {bytes} bytes of file names: damaged debug information; copy or build it again", path.display())]
+    Names {
+        /// The file.
+        path: PathBuf,
+        /// Length of all the names.
+        bytes: u64,
+    },
     /// An ELF file has no line tables.
     #[error(
         "{}: no .debug_line section: build it with debug information (CONFIG_DEBUG_INFO, -g), or name the file that has it (a -dbg package)",
@@ -52,6 +60,39 @@ pub enum Error {
     NoDebugInformation {
         /// The file.
         path: PathBuf,
+    },
+    /// A separate debug file belongs to another image.
+    #[error(
+        "{}: is not the debug file of {}: {source}; install the one of this build, or name its directory with --debug-dir",
+        path.display(),
+        image_path.display()
+    )]
+    DebugFile {
+        /// The debug file.
+        path: PathBuf,
+        /// The image.
+        image_path: PathBuf,
+        /// How that is known.
+        source: DebugFileError,
+    },
+    /// A program that was to be compared with did not do its work.
+    #[error(
+        "{}: answered {answers} of {questions} addresses of {}: {}; run it by hand, or compare without --oracle",
+        program.display(),
+        image_path.display(),
+        if said.is_empty() { "it says nothing" } else { said }
+    )]
+    Oracle {
+        /// The program.
+        program: PathBuf,
+        /// The image that it was to read.
+        image_path: PathBuf,
+        /// Addresses that it was given.
+        questions: usize,
+        /// Answers that came back.
+        answers: usize,
+        /// What it printed as an error.
+        said: String,
     },
     /// The rows do not fit the format.
     #[error("{}: {source}", path.display())]
@@ -162,6 +203,34 @@ impl Error {
     }
 }
 
+/// How it is known that a debug file belongs to another image.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DebugFileError {
+    /// The build-ids differ.
+    #[error("its build-id is {found:?}, the image's {expected:?}")]
+    BuildId {
+        /// That of the image, in hexadecimal.
+        expected: String,
+        /// That of the debug file.
+        found: String,
+    },
+    /// The checksum is not the one in `.gnu_debuglink`.
+    #[error("its CRC-32 is {found:08x}, the image's .gnu_debuglink says {expected:08x}")]
+    Checksum {
+        /// What the image says.
+        expected: u32,
+        /// That of the debug file.
+        found: u32,
+    },
+    /// The executable sections differ.
+    #[error("it has no such executable section {name}")]
+    Sections {
+        /// One that differs.
+        name: String,
+    },
+}
+
 /// What is wrong with an ELF file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -179,6 +248,16 @@ pub enum ElfError {
         /// Its address.
         address: u64,
         /// Its size in bytes.
+        size: u64,
+    },
+    /// A compressed section claims a size that no compression of debug information reaches.
+    #[error("{section}: {stored} bytes cannot be {size} bytes of debug information; copy it again")]
+    Compression {
+        /// Name of the section.
+        section: String,
+        /// Its bytes in the file.
+        stored: u64,
+        /// What it claims to be, in bytes.
         size: u64,
     },
     /// A relocation of debug information is of an unknown kind or outside its section.

@@ -1,4 +1,25 @@
-//! A table against an independent decoder of the same DWARF: the addr2line crate.
+//! A table against an independent decoder of the same DWARF.
+//!
+//! The decoder is the addr2line crate, or a [`Program`]. Addresses are the first and the last byte
+//! of every row, every call site ([`calls`]), and as many random bytes of text as asked for.
+//!
+//! # Where the references differ among themselves
+//!
+//! Measured on all row ends, all call sites and random bytes of Debian's 6.12 kernel and modules.
+//!
+//! | where | addr2line crate | llvm-symbolizer | eu-addr2line | the table |
+//! |---|---|---|---|---|
+//! | padding between units, claimed by none of them | `??` | `??` | often the last line of the unit before | `??`, for the sequence has ended; not compared where no unit claims the address |
+//! | `.debug_aranges` | not read | LLVM 22 knows nothing of padding between functions and of assembly if the section is there (LLVM 14, 16 and 19 do, LLVM 22 does without it) | knows nothing of units that are not in it, as all are that clang makes | not read |
+//! | `.debug_aranges` of a relocatable file | not read | read without its relocations: the first unit that is long enough answers for all | relocated | not read |
+//! | addresses in a relocatable file | those given by us | those of the first text section that holds it | those of its own layout | one region per section |
+//!
+//! So llvm-symbolizer gets a copy of the file in which `.debug_aranges` is empty and the section
+//! headers of a relocatable file have the addresses that the table has
+//! ([`Elf::copy_for_symbolizer`]), and eu-addr2line is asked for offsets in each section.
+
+pub mod calls;
+mod program;
 
 use std::fmt;
 use std::path::Path;
@@ -9,36 +30,62 @@ use indicatif::ProgressBar;
 use lineinfo_core::{Offset, Table};
 use rayon::prelude::*;
 
+use self::calls::Instructions;
+pub use self::program::Program;
 use crate::error::Error;
-use crate::extract::elf::Elf;
-use crate::extract::paths::{SourceRoot, join};
+use crate::extract::elf::{Elf, Identity, TextSection};
+use crate::extract::paths::{Naming, SourceRoot};
 use crate::extract::{printable, source_root};
 use crate::hex;
 
-/// How many differences a report keeps.
-pub const FIRST_DIFFERENCES: usize = 10;
-
-/// Addresses that one thread takes at a time.
+/// Addresses that the crate is asked for at a time.
 const CHUNK: usize = 16 * 1024;
 
+/// Addresses that one process is asked for at most, which bounds what it remembers.
+const PROCESS_CHUNK: usize = 256 * 1024;
+
+/// With whom, and at how many random addresses, a table is compared.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The names in the table, as they were given to [`crate::extract::extract`].
+    pub naming: Naming,
+    /// The program to ask; absent, the addr2line crate.
+    pub oracle: Option<Program>,
+    /// Random bytes of text, besides rows and call sites.
+    pub random: u64,
+    /// Which random bytes.
+    pub seed: u64,
+    /// How many differences the report keeps.
+    pub show: usize,
+}
+
 /// What a comparison found.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Addresses at which table and decoder were compared.
+    /// First and last bytes of rows.
+    pub row_ends: u64,
+    /// Call sites; absent where there is no decoder for the machine.
+    pub call_sites: Option<u64>,
+    /// Random bytes of text.
+    pub random: u64,
+    /// Addresses at which table and decoder were compared, each once.
     pub checked: u64,
-    /// Addresses that no unit claims, where the decoder has no say.
+    /// Addresses that no unit claims and for which the decoder has nothing, or something else: there
+    /// it has no say.
     pub unclaimed: u64,
     /// Addresses at which they differ.
     pub differences: u64,
-    /// The first [`FIRST_DIFFERENCES`] of them, by address.
+    /// The first [`Options::show`] of them, by address.
     pub first: Vec<Difference>,
 }
 
 /// One address at which table and decoder differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The link-time address.
+    /// The link-time address; in a relocatable file the one that the table has made up.
     pub address: u64,
+    /// Text section and bytes from its start: `.text+0x10`.
+    pub place: String,
     /// What the table says: `file:line`.
     pub table: Option<String>,
     /// What the decoder says.
@@ -50,8 +97,9 @@ impl fmt::Display for Difference {
         let or_miss = |said: &Option<String>| said.clone().unwrap_or_else(|| "??".to_owned());
         write!(
             f,
-            "{:#x}: table {}, decoder {}",
+            "{:#x} ({}): table {}, decoder {}",
             self.address,
+            self.place,
             or_miss(&self.table),
             or_miss(&self.decoder)
         )
@@ -59,28 +107,28 @@ impl fmt::Display for Difference {
 }
 
 impl Report {
-    fn merge(mut self, other: Self) -> Self {
+    fn merge(mut self, other: Self, show: usize) -> Self {
         self.checked += other.checked;
         self.unclaimed += other.unclaimed;
         self.differences += other.differences;
         self.first.extend(other.first);
         self.first.sort_by_key(|difference| difference.address);
-        self.first.truncate(FIRST_DIFFERENCES);
+        self.first.truncate(show);
         self
     }
 }
 
-/// Compares at the first and last byte of every row; the bar counts addresses.
+/// Compares; the bar counts addresses.
 ///
 /// # Errors
 ///
 /// [`Error::OtherBuild`] if the table was not built from this image; else what is wrong with the
-/// image or its DWARF.
+/// image or its DWARF, or with the program.
 pub fn verify(
     blob_path: &Path,
     table: &Table<'_>,
     elf: &Elf<'_>,
-    root: Option<SourceRoot>,
+    options: &Options,
     bar: &ProgressBar,
 ) -> Result<Report, Error> {
     let identity = &elf.identity;
@@ -92,31 +140,161 @@ pub fn verify(
             image: hex(&identity.build_id),
         });
     }
-    let root = match root {
-        Some(root) => root,
-        None => source_root(elf)?,
-    };
+    let (offsets, counted) = offsets(table, elf, options)?;
+    bar.set_length(offsets.len() as u64);
+
+    let root = source_root(elf, &options.naming)?;
     let sections = DwarfSections::load(|id| elf.debug_section(id))?;
-    let addresses = row_ends(table);
-    let (path, endian) = (elf.path(), elf.endian());
+    let (mut copy, mut by_section) = (None, false);
+    match &options.oracle {
+        Some(program) if program.takes_sections() => by_section = identity.relocatable,
+        Some(_) => copy = Some(elf.copy_for_symbolizer()?),
+        None => {}
+    }
+    let asked = copy.as_ref().map_or(elf.dwarf_path(), |copy| copy.path());
+    let batch_len = match options.oracle {
+        Some(_) => offsets
+            .len()
+            .div_ceil(rayon::current_num_threads())
+            .clamp(1, PROCESS_CHUNK),
+        None => CHUNK,
+    };
+    let sections_asked = if by_section { &identity.text[..] } else { &[] };
+    let batches = batches(&offsets, sections_asked, identity.text_start, batch_len);
+    let (dwarf_path, endian) = (elf.dwarf_path(), elf.endian());
     let failed = |source| Error::Dwarf {
-        path: path.to_owned(),
+        path: dwarf_path.to_owned(),
         source,
     };
-    bar.set_length(addresses.len() as u64);
-    addresses
-        .par_chunks(CHUNK)
+    let judge = Judge {
+        table,
+        identity,
+        naming: &options.naming,
+        root: &root,
+        show: options.show,
+    };
+    let found = batches
+        .par_iter()
         .map_init(
             || Context::from_dwarf(sections.borrow(|section| EndianSlice::new(section, endian))),
-            |context, addresses| {
+            |context, batch| {
                 let context = context.as_ref().map_err(|source| failed(*source))?;
-                let report = compare(table, context, &root, identity.text_start, addresses)
-                    .map_err(failed)?;
-                bar.inc(addresses.len() as u64);
-                Ok(report)
+                let base = identity.text_start;
+                let addresses = batch
+                    .offsets
+                    .iter()
+                    .map(|offset| base.wrapping_add(offset.0));
+                let answers = match (&options.oracle, batch.section) {
+                    (Some(program), None) => {
+                        let addresses: Vec<_> = addresses.collect();
+                        program.ask(asked, None, &addresses, bar)?
+                    }
+                    (Some(program), Some(section)) => {
+                        let offsets: Vec<_> = addresses
+                            .map(|address| address.wrapping_sub(section.address))
+                            .collect();
+                        program.ask(asked, Some(&section.name), &offsets, bar)?
+                    }
+                    (None, _) => {
+                        let answers = addresses
+                            .map(|address| ask_crate(context, address))
+                            .collect::<gimli::Result<_>>()
+                            .map_err(failed)?;
+                        bar.inc(batch.offsets.len() as u64);
+                        answers
+                    }
+                };
+                Ok(judge.compare(context, batch.offsets, answers))
             },
         )
-        .try_reduce(Report::default, |one, other| Ok(one.merge(other)))
+        .try_reduce(Report::default, |one, other| {
+            Ok(one.merge(other, options.show))
+        })?;
+    Ok(Report {
+        checked: found.checked,
+        unclaimed: found.unclaimed,
+        differences: found.differences,
+        first: found.first,
+        ..counted
+    })
+}
+
+/// Addresses that are asked for together.
+struct Batch<'a> {
+    /// All of them lie in this section; absent where that does not matter.
+    section: Option<&'a TextSection>,
+    offsets: &'a [Offset],
+}
+
+/// Cuts the offsets into batches of at most `len`, and at the start of each of the sections.
+fn batches<'a>(
+    offsets: &'a [Offset],
+    sections: &'a [TextSection],
+    text_start: u64,
+    len: usize,
+) -> Vec<Batch<'a>> {
+    let mut batches = Vec::new();
+    let mut cut = |section, offsets: &'a [Offset]| {
+        let chunks = offsets.chunks(len);
+        batches.extend(chunks.map(|offsets| Batch { section, offsets }));
+    };
+    let mut rest = offsets;
+    for section in sections {
+        let end = rest.partition_point(|offset| text_start.wrapping_add(offset.0) < section.end());
+        let (inside, behind) = rest.split_at(end);
+        cut(Some(section), inside);
+        rest = behind;
+    }
+    cut(None, rest);
+    batches
+}
+
+/// Where to compare, ascending and each once, and how many of each kind there were.
+fn offsets(
+    table: &Table<'_>,
+    elf: &Elf<'_>,
+    options: &Options,
+) -> Result<(Vec<Offset>, Report), Error> {
+    let identity = &elf.identity;
+    let mut offsets = row_ends(table);
+    let mut counted = Report {
+        row_ends: offsets.len() as u64,
+        random: options.random,
+        ..Report::default()
+    };
+    let texts = || {
+        let text = identity.text.iter();
+        text.filter(|text| text.address >= identity.text_start)
+    };
+    if let Some(instructions) = Instructions::of(identity.machine, elf.address_size()) {
+        let before = offsets.len();
+        for text in texts() {
+            let start = text.address - identity.text_start;
+            let calls = instructions.call_ends(elf.code(text)?);
+            offsets.extend(calls.into_iter().map(|call| Offset(start + call)));
+        }
+        counted.call_sites = Some((offsets.len() - before) as u64);
+    }
+    let text_bytes: u64 = texts().map(|text| u64::from(text.len)).sum();
+    let mut random = fastrand::Rng::with_seed(options.seed);
+    if text_bytes == 0 {
+        counted.random = 0;
+    }
+    for _ in 0..counted.random {
+        let mut byte = random.u64(..text_bytes);
+        for text in texts() {
+            match byte.checked_sub(text.len.into()) {
+                Some(rest) => byte = rest,
+                None => {
+                    offsets.push(Offset(text.address - identity.text_start + byte));
+                    break;
+                }
+            }
+        }
+    }
+    offsets.sort_unstable();
+    offsets.dedup();
+    Ok((offsets, counted))
 }
 
 /// Offsets of the first and the last byte of every row.
@@ -133,49 +311,81 @@ fn row_ends(table: &Table<'_>) -> Vec<Offset> {
             }
             ends.push(Offset(start));
         }
-        ends.push(Offset(region.start.0 + u64::from(region.len) - 1));
+        ends.extend(Offset(region.start.0 + u64::from(region.len)).before());
     }
+    ends.sort_unstable();
+    ends.dedup();
     ends
 }
 
-fn compare(
-    table: &Table<'_>,
-    context: &Context<EndianSlice<'_, RunTimeEndian>>,
-    root: &SourceRoot,
-    text_start: u64,
-    offsets: &[Offset],
-) -> gimli::Result<Report> {
-    let mut report = Report::default();
-    for offset in offsets {
-        let address = text_start + offset.0;
-        let ours = table.lookup(*offset).map(|location| location.to_string());
-        let theirs = context.find_location(address)?.and_then(|location| {
-            let file = printable(root.relative(&join([location.file?])));
-            // Line 0 means that there is no line.
-            let line = location.line.filter(|line| *line != 0)?;
-            Some(format!("{file}:{line}"))
-        });
-        if theirs.is_none() && !is_claimed(context, address) {
-            report.unclaimed += 1;
-            continue;
-        }
-        report.checked += 1;
-        if ours != theirs {
-            report.differences += 1;
-            if report.first.len() < FIRST_DIFFERENCES {
-                report.first.push(Difference {
-                    address,
-                    table: ours,
-                    decoder: theirs,
-                });
+type Dwarf<'a> = Context<EndianSlice<'a, RunTimeEndian>>;
+
+fn ask_crate(context: &Dwarf<'_>, address: u64) -> gimli::Result<Option<(String, u32)>> {
+    let location = context.find_location(address)?;
+    Ok(location.and_then(|location| {
+        // Line 0 means that there is no line.
+        let line = location.line.filter(|line| *line != 0)?;
+        Some((location.file?.to_owned(), line))
+    }))
+}
+
+/// What is needed to compare.
+struct Judge<'a> {
+    table: &'a Table<'a>,
+    identity: &'a Identity,
+    naming: &'a Naming,
+    root: &'a SourceRoot,
+    show: usize,
+}
+
+impl Judge<'_> {
+    fn compare(
+        &self,
+        context: &Dwarf<'_>,
+        offsets: &[Offset],
+        answers: Vec<Option<(String, u32)>>,
+    ) -> Report {
+        let mut report = Report::default();
+        for (offset, answer) in offsets.iter().zip(answers) {
+            // A table of the same build-id may be of another layout all the same.
+            let address = self.identity.text_start.wrapping_add(offset.0);
+            let ours = self.table.lookup(*offset).map(|found| found.to_string());
+            let theirs = answer.map(|(file, line)| {
+                let file = self.naming.path([file.as_str()]);
+                format!("{}:{line}", printable(self.root.relative(&file)))
+            });
+            if (theirs.is_none() || ours != theirs) && !is_claimed(context, address) {
+                report.unclaimed += 1;
+                continue;
+            }
+            report.checked += 1;
+            if ours != theirs {
+                report.differences += 1;
+                if report.first.len() < self.show {
+                    report.first.push(Difference {
+                        address,
+                        place: self.place(address),
+                        table: ours,
+                        decoder: theirs,
+                    });
+                }
             }
         }
+        report
     }
-    Ok(report)
+
+    fn place(&self, address: u64) -> String {
+        let text = self.identity.text.iter();
+        text.rev()
+            .find(|text| text.address <= address)
+            .map_or(String::new(), |text| {
+                format!("{}+{:#x}", text.name, address - text.address)
+            })
+    }
 }
 
 /// Whether the ranges of any unit hold the address.
-fn is_claimed(context: &Context<EndianSlice<'_, RunTimeEndian>>, address: u64) -> bool {
+fn is_claimed(context: &Dwarf<'_>, address: u64) -> bool {
     context
         .find_dwarf_and_unit(address)
         .skip_all_loads()

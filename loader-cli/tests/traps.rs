@@ -1,11 +1,13 @@
 //! What went wrong elsewhere: line semantics, relocations and paths, on object files made to order.
 
+mod inputs;
 mod support;
 
 use std::io::Write;
 
 use indicatif::ProgressBar;
 use lineinfo_cli::extract::elf::ElfFile;
+use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::extract::{Extracted, extract};
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::{Offset, Table};
@@ -15,7 +17,7 @@ fn extract_from(file: &[u8]) -> Result<Extracted, lineinfo_cli::Error> {
     let mut temporary = tempfile::NamedTempFile::new().expect("a temporary file");
     temporary.write_all(file).expect("room for a small file");
     let file = ElfFile::open(temporary.path())?;
-    extract(&file.parse()?, None, &ProgressBar::hidden())
+    extract(&file.parse()?, &Naming::default(), &ProgressBar::hidden())
 }
 
 /// Everything from the object file to the look-up: one answer per byte of the named section.
@@ -228,6 +230,30 @@ fn paths_come_from_dwarf_and_not_from_the_names_of_directories() {
             assert_eq!(named(comp_dir, name, version), expected, "DWARF {version}");
         }
     }
+}
+
+#[test]
+fn names_without_end_are_an_error_and_not_much_memory() {
+    let long = "x".repeat(1 << 20);
+    let files: Vec<String> = (0..600).map(|file| format!("{file}.c")).collect();
+    let rows: Vec<_> = (0..)
+        .zip(&files)
+        .map(|(at, file)| (at, &file[..], 1))
+        .collect();
+    let sequences = [SequenceSpec {
+        section: 0,
+        rows: &rows,
+        len: 600,
+    }];
+    let unit = UnitSpec {
+        version: 5,
+        comp_dir: &long,
+        name: "a.c",
+        sequences: &sequences,
+    };
+    let error = extract_from(&object(X86_64, &[(".text", 600)], &[unit]));
+    let error = error.expect_err("600 names of a megabyte").to_string();
+    assert!(error.contains("bytes of file names"), "{error}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ use gimli::{DwarfSections, EndianSlice};
 use indicatif::ProgressBar;
 use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::extract;
+use lineinfo_cli::extract::paths::Naming;
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::writer::{Options, Tuning};
 use lineinfo_core::{Offset, Table};
@@ -64,7 +65,7 @@ fn main() -> Result<()> {
     let vmlinux = Path::new(&vmlinux);
     let file = ElfFile::open(vmlinux)?;
     let elf = file.parse()?;
-    let extracted = extract(&elf, None, &ProgressBar::hidden())?;
+    let extracted = extract(&elf, &Naming::default(), &ProgressBar::hidden())?;
     let text = extracted.regions.first().context("a text section")?;
     let text = text.section.address..text.section.end();
     let text_start = extracted.identity.text_start;

@@ -1,11 +1,17 @@
-/* A program of its own, without the C library: looks up one return address in a blob.
+/* A program of its own, without the C library: looks up one return address in a blob, and prints
+ * the location, and on a second line how many bytes of stack the look-up took.
  *
  * usage: program BLOB OFFSET (decimal, from _text)
  */
 #include <stddef.h>
 
-long lineinfo_lookup(const unsigned char *blob, size_t blob_size, unsigned long offset,
-		     char *text, size_t text_size);
+struct table {
+	_Alignas(16) unsigned char bytes[256];
+};
+
+long lineinfo_parse(const unsigned char *blob, size_t blob_size, struct table *table);
+size_t lineinfo_lookup(const struct table *table, unsigned long offset, char *text,
+		       size_t text_size);
 
 /* What every kernel has, and the compiler calls. */
 void *memcpy(void *to, const void *from, size_t size)
@@ -43,25 +49,69 @@ static long system_call(long number, long a, long b, long c)
 	return result;
 }
 
-static unsigned char blob[1 << 20];
-static char text[128];
+static unsigned char blob[8 << 20];
+static struct table table;
+static char text[160];
 
-__attribute__((used)) static void start(long *stack)
+/* The look-up runs on this stack, painted before, so that what it wrote to can be counted. */
+#define PAINT 0xa5
+static _Alignas(16) unsigned char stack[16 << 10];
+static unsigned long size, offset, length;
+
+__attribute__((used)) static void on_own_stack(void)
 {
-	char **arguments = (char **)(stack + 1);
-	unsigned long offset = 0;
-	long file, size, length;
+	length = lineinfo_lookup(&table, offset, text, sizeof(text) - 32);
+}
+
+static size_t stack_used(void)
+{
+	size_t untouched = 0;
+
+	while (untouched < sizeof(stack) && stack[untouched] == PAINT)
+		untouched++;
+	return sizeof(stack) - untouched;
+}
+
+static void call_on_own_stack(void)
+{
+	__asm__ volatile("mov %%rsp, %%rbx\n\tmov %0, %%rsp\n\tcall on_own_stack\n\tmov %%rbx, %%rsp"
+			 : : "r"(stack + sizeof(stack))
+			 : "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11",
+			   "memory", "cc");
+}
+
+static size_t print_number(char *to, size_t number)
+{
+	size_t digits = 1;
+
+	for (size_t rest = number; rest >= 10; rest /= 10)
+		digits++;
+	for (size_t at = digits; at; at--, number /= 10)
+		to[at - 1] = (char)('0' + number % 10);
+	return digits;
+}
+
+__attribute__((used)) static void start(long *arguments_start)
+{
+	char **arguments = (char **)(arguments_start + 1);
+	long file, got, failed;
 
 	for (const char *digit = arguments[2]; *digit; digit++)
 		offset = offset * 10 + (unsigned long)(*digit - '0');
 	file = system_call(2 /* open */, (long)arguments[1], 0, 0);
-	size = system_call(0 /* read */, file, (long)blob, sizeof(blob));
-	length = lineinfo_lookup(blob, (size_t)size, offset, text, sizeof(text) - 1);
-	if (length >= 0) {
-		text[length] = '\n';
-		system_call(1 /* write */, 1, (long)text, length + 1);
+	while ((got = system_call(0 /* read */, file, (long)blob + (long)size,
+				  (long)(sizeof(blob) - size))) > 0)
+		size += (unsigned long)got;
+	failed = lineinfo_parse(blob, size, &table);
+	if (!failed) {
+		memset(stack, PAINT, sizeof(stack));
+		call_on_own_stack();
+		text[length++] = '\n';
+		length += print_number(text + length, stack_used());
+		text[length++] = '\n';
+		system_call(1 /* write */, 1, (long)text, (long)length);
 	}
-	system_call(60 /* exit */, length < 0, 0, 0);
+	system_call(60 /* exit */, failed != 0, 0, 0);
 }
 
 __asm__(".globl _start\n_start:\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall start\n");

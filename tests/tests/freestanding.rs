@@ -3,9 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lineinfo_core::Row;
-use lineinfo_core::blob::{Encoding, Profile};
-use lineinfo_core::writer::{Image, Region, encode};
+use indicatif::ProgressBar;
+use lineinfo_cli::extract::elf::ElfFile;
+use lineinfo_cli::extract::extract;
+use lineinfo_cli::extract::paths::Naming;
+use lineinfo_core::blob::Encoding;
+use lineinfo_core::{Offset, Table};
+
+/// What a look-up may take of the stack of an interrupt, in bytes.
+const STACK_BYTES_MAX: u32 = 1024;
+
+/// Look-ups in each table.
+const LOOK_UPS: usize = 50;
 
 fn run(command: &mut Command) -> String {
     let output = command.output().expect("the command starts");
@@ -46,44 +55,30 @@ fn it_links_without_std_allocator_and_panics_and_answers() {
         .arg(source)
         .arg(&library));
 
-    let rows = [
-        Row {
-            start: 0,
-            file: 0,
-            line: 1,
-        },
-        Row {
-            start: 8,
-            file: 1,
-            line: 681,
-        },
-        Row {
-            start: 16,
-            file: 0,
-            line: 0,
-        },
-    ];
-    let regions = [Region {
-        name: ".text",
-        start: 0,
-        len: 32,
-        init: false,
-        rows: &rows,
-    }];
-    let image = Image {
-        machine: 62,
-        build_id: &[1; 20],
-        text_start: 0,
-        profile: Profile::Full,
-        files: &["init/main.c", "fs/read_write.c"],
-        regions: &regions,
-    };
+    // What it looks into is the table of this test, which is large enough to be like a kernel's.
+    let this = std::env::current_exe().expect("this test has a file");
+    let file = ElfFile::open(&this).expect("this test is a file");
+    let elf = file.parse().expect("this test is an ELF file");
+    let extracted =
+        extract(&elf, &Naming::default(), &ProgressBar::hidden()).expect("it has line tables");
     for &encoding in Encoding::ALL {
-        let blob = directory.path().join("blob");
-        std::fs::write(&blob, encode(&image, encoding).expect("a table")).expect("room");
-        let ask = |offset: &str| run(Command::new(&program).arg(&blob).arg(offset));
-        assert_eq!(ask("8"), " (init/main.c:1)\n");
-        assert_eq!(ask("9"), " (fs/read_write.c:681)\n");
-        assert_eq!(ask("17"), "\n");
+        let path = directory.path().join("blob");
+        let blob = extracted.encode(encoding).expect("a table");
+        std::fs::write(&path, &blob).expect("room for a table");
+        let table = Table::parse(&blob).expect("a valid table");
+        let step = usize::try_from(table.layout().text_len()).expect("text in memory") / LOOK_UPS;
+        for offset in (0..table.layout().text_len()).step_by(step) {
+            let said = run(Command::new(&program).arg(&path).arg(offset.to_string()));
+            let (location, stack) = said.split_once('\n').expect("two lines");
+            let mut buffer = [0; 128];
+            let expected = table.lookup_return_address(Offset(offset));
+            let expected = expected.map_or("", |location| location.write(&mut buffer));
+            assert_eq!(location, expected, "{encoding} at {offset}");
+            let stack_bytes: u32 = stack.trim().parse().expect("a number");
+            assert!(
+                (1..=STACK_BYTES_MAX).contains(&stack_bytes),
+                "{encoding} at {offset}: {stack_bytes} bytes of stack"
+            );
+        }
     }
 }

@@ -12,9 +12,9 @@ use iced_x86::{Decoder, DecoderOptions, Instruction};
 use indicatif::ProgressBar;
 use libtest_mimic::{Arguments, Failed, Trial};
 use lineinfo_cli::extract::elf::ElfFile;
-use lineinfo_cli::extract::paths::join;
+use lineinfo_cli::extract::paths::{Naming, join};
 use lineinfo_cli::extract::{Extracted, extract};
-use lineinfo_cli::verify::verify;
+use lineinfo_cli::verify::{Options, verify};
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::{Offset, Table};
 use object::{Object, ObjectSection};
@@ -67,18 +67,30 @@ fn trial<N: Send + 'static>(
 
 fn read_rows(vmlinux: &Path) -> Result<Extracted, Failed> {
     let file = ElfFile::open(vmlinux)?;
-    Ok(extract(&file.parse()?, None, &ProgressBar::hidden())?)
+    Ok(extract(
+        &file.parse()?,
+        &Naming::default(),
+        &ProgressBar::hidden(),
+    )?)
 }
 
 fn equals_addr2line(vmlinux: &Path, encoding: Encoding) -> Result<(), Failed> {
     let extracted = read_rows(vmlinux)?;
     let blob = extracted.encode(encoding)?;
     let file = ElfFile::open(vmlinux)?;
+    let options = Options {
+        naming: Naming {
+            root: Some(extracted.root),
+            ..Naming::default()
+        },
+        show: 10,
+        ..Options::default()
+    };
     let report = verify(
         Path::new("the table"),
         &Table::parse(&blob)?,
         &file.parse()?,
-        Some(extracted.root),
+        &options,
         &ProgressBar::hidden(),
     )?;
     eprintln!(

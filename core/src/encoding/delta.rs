@@ -128,6 +128,8 @@ impl<'a> Block<'a> {
     }
 }
 
+/// Not inlined: the other encodings must not pay for its stack.
+#[inline(never)]
 pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
     let (blocks, stream) = split(table)?;
     let after = blocks.partition_point(|block| block.start.get() <= target);

@@ -39,8 +39,8 @@ pub(crate) struct RegionTable<'a> {
     pub(crate) files: u32,
     /// Length of the region, in bytes of text.
     pub(crate) len: u32,
-    /// What the tables of all regions share, in the packed encoding.
-    pub(crate) model: Option<packed::Model<'a>>,
+    /// What the tables of all regions share, in the packed encoding: the model section.
+    pub(crate) model: &'a [u8],
 }
 
 /// What breaks a rule of an encoding.

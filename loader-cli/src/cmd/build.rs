@@ -5,12 +5,10 @@ use std::time::Instant;
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::writer::{Options, Tuning};
 
-use super::{print, progress_bar};
+use super::{Counts, ImageArgs, print, progress_bar};
 use crate::Error;
 use crate::error::exit;
-use crate::extract::elf::ElfFile;
 use crate::extract::extract;
-use crate::extract::paths::SourceRoot;
 use crate::files;
 
 /// Build a table from an ELF file with DWARF.
@@ -31,9 +29,8 @@ pub(super) struct Args {
     /// Entries in a block of a packed table, instead of --tune: 1 to 96.
     #[arg(long, value_name = "N", conflicts_with = "tune", value_parser = clap::value_parser!(u32).range(1..=96))]
     block: Option<u32>,
-    /// The directory to which file names become relative [default: found from the DWARF].
-    #[arg(long, value_name = "DIR")]
-    source_root: Option<String>,
+    #[command(flatten)]
+    reading: ImageArgs,
 }
 
 /// The names of [`Tuning`]s.
@@ -76,11 +73,10 @@ fn parse_encoding(name: &str) -> Result<Encoding, String> {
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let start = Instant::now();
-    let bar = progress_bar("rows");
-    let file = ElfFile::open(&args.image)?;
+    let bar = progress_bar("rows", Counts::Bytes);
+    let file = args.reading.open(&args.image)?;
     let elf = file.parse()?;
-    let root = args.source_root.as_deref().map(SourceRoot::new);
-    let extracted = extract(&elf, root, &bar)?;
+    let extracted = extract(&elf, &args.reading.naming(), &bar)?;
     bar.finish_and_clear();
     let blob = extracted
         .encode(args.options())

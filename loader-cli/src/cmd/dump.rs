@@ -6,7 +6,7 @@ use lineinfo_core::Table;
 use lineinfo_core::blob::FORMAT_VERSION;
 use serde::Serialize;
 
-use super::print;
+use super::{machine_name, print};
 use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
@@ -145,21 +145,6 @@ fn right_aligned(mut table: TextTable) -> TextTable {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
-}
-
-/// The name of an ELF machine as kernel developers know it.
-fn machine_name(machine: u16) -> String {
-    use object::elf;
-    match elf::Machine(machine) {
-        elf::EM_X86_64 => "x86_64".to_owned(),
-        elf::EM_386 => "i386".to_owned(),
-        elf::EM_AARCH64 => "arm64".to_owned(),
-        elf::EM_ARM => "arm".to_owned(),
-        elf::EM_RISCV => "riscv".to_owned(),
-        elf::EM_PPC64 => "ppc64".to_owned(),
-        elf::EM_S390 => "s390".to_owned(),
-        _ => format!("e_machine {machine}"),
-    }
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {

@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{DeviceArg, print, progress_bar};
+use super::{Counts, DeviceArg, print, progress_bar};
 use crate::Error;
 use crate::device::Access;
 use crate::error::exit;
@@ -21,7 +21,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     // The kernel is the judge of what it takes, so nothing but the file is looked at here.
     let blob = files::read(&args.blob)?;
     let mut device = args.device.open(Access::Write)?;
-    let bar = progress_bar("load");
+    let bar = progress_bar("load", Counts::Bytes);
     bar.set_length(blob.len() as u64);
     device.load(&blob, |written| bar.set_position(written))?;
     bar.finish_and_clear();

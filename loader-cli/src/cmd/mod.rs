@@ -12,13 +12,15 @@ mod unload;
 mod verify;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Error;
 use crate::device::{Access, Device};
+use crate::extract::elf::ElfFile;
+use crate::extract::paths::{Naming, PathMap, SourceRoot};
 
 /// Build, load and inspect file:line tables for kernel stack traces.
 ///
@@ -93,6 +95,55 @@ impl DeviceArg {
     }
 }
 
+/// How to read an image: where its DWARF is, and how its files are named.
+#[derive(Debug, clap::Args)]
+struct ImageArgs {
+    /// Look for separate debug files below this directory too; may be given several times.
+    #[arg(long, value_name = "DIR")]
+    debug_dir: Vec<PathBuf>,
+    /// The directory to which file names become relative [default: found from the DWARF].
+    #[arg(long, value_name = "DIR")]
+    source_root: Option<String>,
+    /// Replace the beginning of paths, before the source root is taken off; may be given several
+    /// times, and the last that fits counts.
+    #[arg(long, value_name = "OLD=NEW")]
+    path_map: Vec<PathMap>,
+}
+
+/// Where distributions install debug files.
+const DEBUG_DIR: &str = "/usr/lib/debug";
+
+impl ImageArgs {
+    /// Opens an image, and its debug file if it has one.
+    fn open(&self, path: &Path) -> Result<ElfFile, Error> {
+        let mut debug_dirs = self.debug_dir.clone();
+        debug_dirs.push(PathBuf::from(DEBUG_DIR));
+        ElfFile::open(path)?.with_debug(&debug_dirs)
+    }
+
+    fn naming(&self) -> Naming {
+        Naming {
+            root: self.source_root.as_deref().map(SourceRoot::new),
+            maps: self.path_map.clone(),
+        }
+    }
+}
+
+/// The name of an ELF machine as kernel developers know it.
+fn machine_name(machine: u16) -> String {
+    use object::elf;
+    match elf::Machine(machine) {
+        elf::EM_X86_64 => "x86_64".to_owned(),
+        elf::EM_386 => "i386".to_owned(),
+        elf::EM_AARCH64 => "arm64".to_owned(),
+        elf::EM_ARM => "arm".to_owned(),
+        elf::EM_RISCV => "riscv".to_owned(),
+        elf::EM_PPC64 => "ppc64".to_owned(),
+        elf::EM_S390 => "s390".to_owned(),
+        _ => format!("e_machine {machine}"),
+    }
+}
+
 /// Prints to stdout.
 fn print(
     what: impl FnOnce(&mut BufWriter<io::StdoutLock<'_>>) -> io::Result<()>,
@@ -103,12 +154,22 @@ fn print(
         .map_err(Error::Stdout)
 }
 
-/// A bar on stderr that counts bytes; hidden where stderr is no terminal.
-fn progress_bar(what: &'static str) -> ProgressBar {
+/// What a progress bar counts.
+#[derive(Clone, Copy, Debug)]
+enum Counts {
+    Bytes,
+    Things,
+}
+
+/// A bar on stderr; hidden where stderr is no terminal.
+fn progress_bar(what: &'static str, counts: Counts) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{msg:>9} [{bar:40}] {bytes}/{total_bytes} {eta}")
-        .expect("the template is a constant");
+    let template = match counts {
+        Counts::Bytes => "{msg:>9} [{bar:40}] {bytes}/{total_bytes} {eta}",
+        Counts::Things => "{msg:>9} [{bar:40}] {human_pos}/{human_len} {eta}",
+    };
+    let style = ProgressStyle::with_template(template).expect("the template is a constant");
     ProgressBar::new(0).with_style(style).with_message(what)
 }

@@ -1,18 +1,17 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{print, progress_bar};
+use super::{Counts, ImageArgs, machine_name, print, progress_bar};
 use crate::Error;
 use crate::error::exit;
-use crate::extract::elf::ElfFile;
-use crate::extract::paths::SourceRoot;
 use crate::files::BlobFile;
-use crate::verify::{Report, verify};
+use crate::verify::{Options, Program, Report, verify};
 
 /// Compare a table with what an independent decoder says of its image.
 ///
-/// The decoder is the addr2line crate, asked at the first and the last byte of every row. Where no
-/// unit of the DWARF claims an address, in the padding between functions, it has no say.
+/// The decoder is the addr2line crate, or a program. It is asked at the first and the last byte of
+/// every row, at every call site, and at random bytes of text. Where no unit of the DWARF claims an
+/// address, in the padding between functions, it has no say. Exit status 4 if there is a difference.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The table.
@@ -21,29 +20,60 @@ pub(super) struct Args {
     /// The image that it was built from.
     #[arg(long, value_name = "VMLINUX")]
     against: PathBuf,
-    /// The directory to which file names are relative, as it was given to build.
-    #[arg(long, value_name = "DIR")]
-    source_root: Option<String>,
+    /// Ask a program instead: llvm-symbolizer, eu-addr2line, or the path of one like them.
+    #[arg(long, value_name = "PROGRAM")]
+    oracle: Option<Program>,
+    /// Compare at so many random bytes of text as well.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    random: u64,
+    /// Choose other random bytes.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Report so many differences.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    show: usize,
+    #[command(flatten)]
+    image: ImageArgs,
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let blob = BlobFile::open(&args.blob)?;
-    let file = ElfFile::open(&args.against)?;
+    let file = args.image.open(&args.against)?;
     let elf = file.parse()?;
-    let bar = progress_bar("verify");
-    let root = args.source_root.as_deref().map(SourceRoot::new);
-    let report = verify(&args.blob, &blob.table(), &elf, root, &bar)?;
+    let bar = progress_bar("verify", Counts::Things);
+    let options = Options {
+        naming: args.image.naming(),
+        oracle: args.oracle.clone(),
+        random: args.random,
+        seed: args.seed,
+        show: args.show,
+    };
+    let report = verify(&args.blob, &blob.table(), &elf, &options, &bar)?;
     bar.finish_and_clear();
     let Report {
+        row_ends,
+        call_sites,
+        random,
         checked,
         unclaimed,
         differences,
         first,
     } = report;
+    let call_sites = match call_sites {
+        Some(calls) => format!("{calls} call sites"),
+        None => format!(
+            "no call sites (no decoder for {})",
+            machine_name(elf.identity.machine)
+        ),
+    };
     print(|out| {
         for difference in &first {
             writeln!(out, "{difference}")?;
         }
+        writeln!(
+            out,
+            "{row_ends} ends of rows, {call_sites}, {random} random bytes of text"
+        )?;
         writeln!(
             out,
             "{checked} addresses checked, {differences} differences, {unclaimed} claimed by no unit"

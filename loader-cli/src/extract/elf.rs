@@ -2,16 +2,20 @@
 
 use std::borrow::Cow;
 use std::fs::File;
+use std::mem::offset_of;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use gimli::SectionId;
 use object::read::elf::FileHeader;
 use object::read::{
-    Object, ObjectKind, ObjectSection, ObjectSymbol, ReadCache, Relocation, RelocationTarget,
-    SectionIndex,
+    CompressionFormat, Object, ObjectKind, ObjectSection, ObjectSymbol, ReadCache, Relocation,
+    RelocationTarget, SectionIndex,
 };
-use object::{RelocationKind, SectionFlags, elf};
+use object::{Endianness, RelocationFlags, RelocationKind, SectionFlags, elf};
+use tempfile::NamedTempFile;
 
+use super::separate::{self, DebugLink};
 use crate::error::{ElfError, Error};
 use crate::files;
 
@@ -48,6 +52,11 @@ pub struct TextSection {
 }
 
 impl TextSection {
+    /// Whether it is the same section in another file, like an image's in its debug file.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.name, self.address, self.len) == (&other.name, other.address, other.len)
+    }
+
     /// The address behind its last byte.
     pub fn end(&self) -> u64 {
         self.address + u64::from(self.len)
@@ -58,11 +67,16 @@ impl TextSection {
 /// none at 0, where discarded code is.
 const RELOCATABLE_ALIGN: u64 = 4096;
 
+/// Debug sections shrink to a fifth, in odd cases to a thirtieth of their size. Who claims more
+/// wants memory.
+const COMPRESSION_MAX: u64 = 256;
+
 /// An ELF file on disk, from which only what is asked for is read.
 #[derive(Debug)]
 pub struct ElfFile {
     path: PathBuf,
     cache: ReadCache<File>,
+    debug: Option<Box<Self>>,
 }
 
 impl ElfFile {
@@ -75,7 +89,27 @@ impl ElfFile {
         Ok(Self {
             path: path.to_owned(),
             cache: ReadCache::new(files::open_image(path)?),
+            debug: None,
         })
+    }
+
+    /// With the debug file in which its DWARF is, if that is not in the file itself.
+    ///
+    /// Looked for by build-id in each of the directories, and by `.gnu_debuglink` beside the file,
+    /// in `.debug` beside it, and below each of the directories. None is found: the file as it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ElfFile::parse`], and [`Error::DebugFile`] if what is there belongs to another
+    /// image.
+    pub fn with_debug(mut self, debug_dirs: &[PathBuf]) -> Result<Self, Error> {
+        let elf = self.parse()?;
+        if !elf.has_lines() {
+            let debug = separate::find(&elf, debug_dirs)?;
+            drop(elf);
+            self.debug = debug.map(Box::new);
+        }
+        Ok(self)
     }
 
     /// Reads the headers.
@@ -90,11 +124,21 @@ impl ElfFile {
         };
         let file =
             object::File::parse(&self.cache).map_err(|source| failed(ElfError::from(source)))?;
-        let identity = identify(&file).map_err(failed)?;
+        let mut identity = identify(&file).map_err(failed)?;
+        let debug = match &self.debug {
+            Some(debug) => Some(Box::new(debug.parse()?)),
+            None => None,
+        };
+        // The symbols of a stripped image are where its DWARF is.
+        let symbol = debug.as_ref().and_then(|debug| text_symbol(&debug.file));
+        if let (None, Some(address)) = (text_symbol(&file), symbol) {
+            identity.text_start = address;
+        }
         Ok(Elf {
             path: &self.path,
             file,
             identity,
+            debug,
         })
     }
 }
@@ -103,9 +147,11 @@ impl ElfFile {
 #[derive(Debug)]
 pub struct Elf<'a> {
     path: &'a Path,
-    file: object::File<'a, &'a ReadCache<File>>,
+    file: Parsed<'a>,
     /// What a table says of it.
     pub identity: Identity,
+    /// The file that has the DWARF, if it is another.
+    debug: Option<Box<Self>>,
 }
 
 type Parsed<'a> = object::File<'a, &'a ReadCache<File>>;
@@ -127,7 +173,8 @@ fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
         if !sh_flags.contains(elf::SHF_ALLOC) || section.size() == 0 {
             continue;
         }
-        size_bytes += section.file_range().map_or(0, |(_, size)| size);
+        let in_file = section.file_range().map_or(0, |(_, size)| size);
+        size_bytes = size_bytes.saturating_add(in_file);
         if !sh_flags.contains(elf::SHF_EXECINSTR) {
             continue;
         }
@@ -151,10 +198,7 @@ fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
         });
     }
     text.sort_by_key(|section| section.address);
-    let text_start = file
-        .symbols()
-        .find(|symbol| symbol.name_bytes() == Ok(b"_text"))
-        .map(|symbol| symbol.address())
+    let text_start = text_symbol(file)
         .or_else(|| text.first().map(|section| section.address))
         .unwrap_or(0);
     Ok(Identity {
@@ -167,10 +211,134 @@ fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
     })
 }
 
+/// Where things stand in the section headers of a file, in bytes.
+struct HeaderFields {
+    /// Start of the headers in the file.
+    headers: u64,
+    header_size: usize,
+    /// From the start of a header.
+    address: usize,
+    /// From the start of a header.
+    size: usize,
+    /// Length of either field.
+    width: usize,
+}
+
+/// Address of the symbol `_text`.
+fn text_symbol(file: &Parsed<'_>) -> Option<u64> {
+    file.symbols()
+        .find(|symbol| symbol.name_bytes() == Ok(b"_text"))
+        .map(|symbol| symbol.address())
+}
+
 impl<'a> Elf<'a> {
     /// The path that was opened.
     pub fn path(&self) -> &'a Path {
         self.path
+    }
+
+    /// The path of the file that has the DWARF: a separate debug file, or the one opened.
+    pub fn dwarf_path(&self) -> &'a Path {
+        self.dwarf().path
+    }
+
+    fn dwarf(&self) -> &Self {
+        self.debug.as_deref().unwrap_or(self)
+    }
+
+    /// Whether there are line tables in this file itself.
+    pub(super) fn has_lines(&self) -> bool {
+        self.file
+            .section_by_name(SectionId::DebugLine.name())
+            .is_some()
+    }
+
+    /// What the file says of its separate debug file, if it does.
+    pub(super) fn debug_link(&self) -> Result<Option<DebugLink>, Error> {
+        let link = self
+            .file
+            .gnu_debuglink()
+            .map_err(|source| self.failed(source))?;
+        Ok(link.map(|(name, crc32)| DebugLink {
+            name: name.to_owned(),
+            crc32,
+        }))
+    }
+
+    /// The instructions of a section; empty if they are not in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Elf`] if they cannot be read.
+    pub fn code(&self, section: &TextSection) -> Result<&'a [u8], Error> {
+        self.file
+            .section_by_index(section.index)
+            .and_then(|section| section.data())
+            .map_err(|source| self.failed(source))
+    }
+
+    /// A copy of the file with the DWARF, for llvm-symbolizer: with an empty `.debug_aranges`, which
+    /// units can do without, and, if it is relocatable, the addresses of [`Identity::text`] in its
+    /// section headers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn copy_for_symbolizer(&self) -> Result<NamedTempFile, Error> {
+        let dwarf = self.dwarf();
+        let copy = NamedTempFile::new().map_err(Error::io(std::env::temp_dir()))?;
+        std::fs::copy(dwarf.path, copy.path()).map_err(Error::io(copy.path()))?;
+        let fields = dwarf.header_fields();
+        let mut patches: Vec<_> = dwarf
+            .identity
+            .text
+            .iter()
+            .filter(|_| dwarf.identity.relocatable)
+            .map(|text| (text.index, fields.address, text.address))
+            .collect();
+        let ranges = dwarf.file.section_by_name(SectionId::DebugAranges.name());
+        patches.extend(ranges.map(|ranges| (ranges.index(), fields.size, 0)));
+        for (section, field, value) in patches {
+            let mut bytes = value.to_le_bytes();
+            let bytes = &mut bytes[..fields.width];
+            if !dwarf.file.is_little_endian() {
+                bytes.reverse();
+            }
+            let at = fields.headers + (section.0 * fields.header_size + field) as u64;
+            copy.as_file()
+                .write_all_at(bytes, at)
+                .map_err(Error::io(copy.path()))?;
+        }
+        Ok(copy)
+    }
+
+    fn header_fields(&self) -> HeaderFields {
+        type Header32 = elf::SectionHeader32<Endianness>;
+        type Header64 = elf::SectionHeader64<Endianness>;
+        match &self.file {
+            object::File::Elf32(file) => HeaderFields {
+                headers: file.elf_header().e_shoff(file.endian()).into(),
+                header_size: size_of::<Header32>(),
+                address: offset_of!(Header32, sh_addr),
+                size: offset_of!(Header32, sh_size),
+                width: 4,
+            },
+            object::File::Elf64(file) => HeaderFields {
+                headers: file.elf_header().e_shoff(file.endian()),
+                header_size: size_of::<Header64>(),
+                address: offset_of!(Header64, sh_addr),
+                size: offset_of!(Header64, sh_size),
+                width: 8,
+            },
+            _ => unreachable!("only ELF files are parsed"),
+        }
+    }
+
+    fn failed(&self, source: impl Into<ElfError>) -> Error {
+        Error::Elf {
+            path: self.path.to_owned(),
+            source: source.into(),
+        }
     }
 
     /// The byte order of the file.
@@ -193,18 +361,25 @@ impl<'a> Elf<'a> {
     ///
     /// [`Error::Elf`] if it cannot be read.
     pub fn debug_section(&self, id: SectionId) -> Result<Cow<'a, [u8]>, Error> {
-        let read = self.read_section(id.name());
-        read.map_err(|source| Error::Elf {
-            path: self.path.to_owned(),
-            source,
-        })
+        let dwarf = self.dwarf();
+        let read = dwarf.read_section(id.name());
+        read.map_err(|source| dwarf.failed(source))
     }
 
     fn read_section(&self, name: &str) -> Result<Cow<'a, [u8]>, ElfError> {
         let Some(section) = self.file.section_by_name(name) else {
             return Ok(Cow::Borrowed(&[]));
         };
-        let mut data = section.uncompressed_data()?;
+        let compressed = section.compressed_data()?;
+        let (size, stored) = (compressed.uncompressed_size, compressed.data.len() as u64);
+        if compressed.format != CompressionFormat::None && size > stored * COMPRESSION_MAX {
+            return Err(ElfError::Compression {
+                section: name.to_owned(),
+                stored,
+                size,
+            });
+        }
+        let mut data = compressed.decompress()?;
         if self.file.kind() == ObjectKind::Relocatable {
             for (at, relocation) in section.relocations() {
                 if !self.relocate(data.to_mut(), at, &relocation)? {
@@ -230,12 +405,20 @@ impl<'a> Elf<'a> {
         if relocation.kind() == RelocationKind::None {
             return Ok(true);
         }
-        let size = usize::from(relocation.size() / 8);
+        let RelocationFlags::Elf { r_type } = relocation.flags() else {
+            return Ok(false);
+        };
+        let riscv = self.identity.machine == elf::EM_RISCV.0;
+        let difference = riscv.then(|| Difference::of(r_type)).flatten();
+        let size = match difference {
+            Some(difference) => difference.size(data, at),
+            None if relocation.kind() != RelocationKind::Absolute => return Ok(false),
+            None => usize::from(relocation.size() / 8),
+        };
         let field = usize::try_from(at)
             .ok()
             .and_then(|at| data.get_mut(at..)?.get_mut(..size));
-        let (Some(field), RelocationKind::Absolute, 4 | 8) = (field, relocation.kind(), size)
-        else {
+        let (Some(field), 1..=8) = (field, size) else {
             return Ok(false);
         };
         let symbol = match relocation.target() {
@@ -247,6 +430,11 @@ impl<'a> Elf<'a> {
             RelocationTarget::Section(index) => self.base_of(Some(index)),
             _ => 0,
         };
+        let value = symbol.wrapping_add_signed(relocation.addend());
+        if let Some(difference) = difference {
+            difference.apply(field, value);
+            return Ok(true);
+        }
         // The field as the low bytes of a little-endian number, whatever the file's order.
         let little = self.file.is_little_endian();
         let swap = |bytes: &mut [u8]| {
@@ -254,14 +442,13 @@ impl<'a> Elf<'a> {
                 bytes.reverse();
             }
         };
-        let mut value = symbol.wrapping_add_signed(relocation.addend());
-        if relocation.has_implicit_addend() {
-            let mut bytes = [0; 8];
-            bytes[..size].copy_from_slice(field);
-            swap(&mut bytes[..size]);
-            value = value.wrapping_add(u64::from_le_bytes(bytes));
-        }
-        field.copy_from_slice(&value.to_le_bytes()[..size]);
+        swap(field);
+        let addend = if relocation.has_implicit_addend() {
+            low_bytes(field)
+        } else {
+            0
+        };
+        field.copy_from_slice(&value.wrapping_add(addend).to_le_bytes()[..size]);
         swap(field);
         Ok(true)
     }
@@ -273,5 +460,138 @@ impl<'a> Elf<'a> {
             .iter()
             .find(|text| Some(text.index) == section)
             .map_or(0, |text| text.address)
+    }
+}
+
+/// A little-endian number of at most 8 bytes.
+fn low_bytes(field: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes[..field.len()].copy_from_slice(field);
+    u64::from_le_bytes(bytes)
+}
+
+/// A half of a difference of two symbols, which RISC-V leaves to relocations because its linker may
+/// shorten the code between them: one relocation sets or adds, another one at the same place
+/// subtracts (RISC-V ELF psABI, "Relocations"; little-endian always).
+#[derive(Clone, Copy, Debug)]
+struct Difference {
+    step: Step,
+    field: Field,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Set,
+    Add,
+    Sub,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Field {
+    /// The low six bits of a byte, as `DW_CFA_advance_loc` has them.
+    SixBits,
+    Bytes(usize),
+    /// Of the length that the assembler left.
+    Uleb128,
+}
+
+impl Difference {
+    fn of(r_type: elf::RelocationType) -> Option<Self> {
+        let (step, field) = match r_type {
+            elf::R_RISCV_ADD8 => (Step::Add, Field::Bytes(1)),
+            elf::R_RISCV_ADD16 => (Step::Add, Field::Bytes(2)),
+            elf::R_RISCV_ADD32 => (Step::Add, Field::Bytes(4)),
+            elf::R_RISCV_ADD64 => (Step::Add, Field::Bytes(8)),
+            elf::R_RISCV_SUB6 => (Step::Sub, Field::SixBits),
+            elf::R_RISCV_SUB8 => (Step::Sub, Field::Bytes(1)),
+            elf::R_RISCV_SUB16 => (Step::Sub, Field::Bytes(2)),
+            elf::R_RISCV_SUB32 => (Step::Sub, Field::Bytes(4)),
+            elf::R_RISCV_SUB64 => (Step::Sub, Field::Bytes(8)),
+            elf::R_RISCV_SUB_ULEB128 => (Step::Sub, Field::Uleb128),
+            elf::R_RISCV_SET6 => (Step::Set, Field::SixBits),
+            elf::R_RISCV_SET8 => (Step::Set, Field::Bytes(1)),
+            elf::R_RISCV_SET16 => (Step::Set, Field::Bytes(2)),
+            elf::R_RISCV_SET32 => (Step::Set, Field::Bytes(4)),
+            elf::R_RISCV_SET_ULEB128 => (Step::Set, Field::Uleb128),
+            _ => return None,
+        };
+        Some(Self { step, field })
+    }
+
+    /// Size of the field at `at`, in bytes; 0 where there is none.
+    fn size(self, data: &[u8], at: u64) -> usize {
+        match self.field {
+            Field::SixBits => 1,
+            Field::Bytes(size) => size,
+            Field::Uleb128 => {
+                let rest = usize::try_from(at).ok().and_then(|at| data.get(at..));
+                let last = rest.and_then(|rest| rest.iter().position(|byte| byte & 0x80 == 0));
+                last.map_or(0, |last| last + 1)
+            }
+        }
+    }
+
+    fn apply(self, field: &mut [u8], value: u64) {
+        let stepped = |old: u64| match self.step {
+            Step::Set => value,
+            Step::Add => old.wrapping_add(value),
+            Step::Sub => old.wrapping_sub(value),
+        };
+        match self.field {
+            Field::SixBits => {
+                let kept = field[0] & 0xc0;
+                field[0] = kept | (stepped(field[0].into()) as u8 & 0x3f);
+            }
+            Field::Bytes(size) => {
+                let new = stepped(low_bytes(field)).to_le_bytes();
+                field.copy_from_slice(&new[..size]);
+            }
+            Field::Uleb128 => {
+                let bits = |at: usize| 7 * at as u32;
+                let old = field.iter().enumerate().fold(0, |old, (at, byte)| {
+                    old | u64::from(byte & 0x7f) << bits(at)
+                });
+                let new = stepped(old);
+                for (at, byte) in field.iter_mut().enumerate() {
+                    *byte = *byte & 0x80 | (new >> bits(at)) as u8 & 0x7f;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(r_type: elf::RelocationType, data: &mut [u8], value: u64) {
+        let difference = Difference::of(r_type).expect("half of a difference");
+        let size = difference.size(data, 0);
+        difference.apply(&mut data[..size], value);
+    }
+
+    #[test]
+    fn differences_of_risc_v() {
+        let mut word = 10_u32.to_le_bytes();
+        apply(elf::R_RISCV_ADD32, &mut word, 0x1_0000_2000);
+        apply(elf::R_RISCV_SUB32, &mut word, 0x1_0000_1000);
+        assert_eq!(u32::from_le_bytes(word), 0x100a);
+
+        // `DW_CFA_advance_loc` in the two high bits.
+        let mut byte = [0x40];
+        apply(elf::R_RISCV_SET6, &mut byte, 0x1004);
+        apply(elf::R_RISCV_SUB6, &mut byte, 0x1000);
+        assert_eq!(byte, [0x44]);
+
+        // 0 in two bytes, and 1 that is no part of it.
+        let mut uleb128 = [0x80, 0x00, 0x01];
+        apply(elf::R_RISCV_SET_ULEB128, &mut uleb128, 0x1090);
+        apply(elf::R_RISCV_SUB_ULEB128, &mut uleb128, 0x1000);
+        assert_eq!(uleb128, [0x90, 0x01, 0x01]);
+
+        let endless = [0x80; 2];
+        let difference = Difference::of(elf::R_RISCV_SUB_ULEB128).expect("one");
+        assert_eq!(difference.size(&endless, 0), 0);
+        assert_eq!(difference.size(&endless, 7), 0);
     }
 }

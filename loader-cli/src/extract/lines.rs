@@ -2,16 +2,17 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use gimli::{
-    DebugLineOffset, DwarfSections, EndianSlice, LineProgramHeader, Reader, RunTimeEndian,
-    SectionId,
+    DebugLineOffset, DwarfSections, EndianSlice, FileEntry, LineProgramHeader, Reader,
+    RunTimeEndian, SectionId,
 };
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use super::elf::Elf;
-use super::paths::{UnitPaths, join};
+use super::paths::{Naming, UnitPaths, join};
 use crate::error::Error;
 
 type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
@@ -51,9 +52,17 @@ pub(super) struct LineRow {
 /// Runs all line programs of an image, on all processors.
 ///
 /// The bar counts bytes of `.debug_line`.
-pub(super) fn run(elf: &Elf<'_>, bar: &ProgressBar) -> Result<Vec<Program>, Error> {
+pub(super) fn run(
+    elf: &Elf<'_>,
+    naming: &Naming,
+    bar: &ProgressBar,
+) -> Result<Vec<Program>, Error> {
+    let names = Names {
+        naming,
+        bytes: AtomicU64::new(0),
+    };
     // The file itself is not shared with the threads.
-    let (path, endian, address_size) = (elf.path(), elf.endian(), elf.address_size());
+    let (path, endian, address_size) = (elf.dwarf_path(), elf.endian(), elf.address_size());
     let failed = |source| Error::Dwarf {
         path: path.to_owned(),
         source,
@@ -77,7 +86,7 @@ pub(super) fn run(elf: &Elf<'_>, bar: &ProgressBar) -> Result<Vec<Program>, Erro
     let dwarf = sections.borrow(|section| EndianSlice::new(section, endian));
     let directories = unit_directories(&dwarf).map_err(failed)?;
 
-    offsets
+    let programs = offsets
         .par_iter()
         .map(|program| {
             let (comp_dir, name) = directories.get(&program.offset).copied().unzip();
@@ -89,11 +98,40 @@ pub(super) fn run(elf: &Elf<'_>, bar: &ProgressBar) -> Result<Vec<Program>, Erro
                     comp_dir,
                     name,
                 )
-                .and_then(|program| Program::read(&dwarf, program));
+                .and_then(|program| Program::read(&dwarf, &names, program));
             bar.inc(program.size as u64);
             read.map_err(failed)
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    match names.bytes.into_inner() {
+        bytes if bytes > NAMES_MAX_BYTES => Err(Error::Names {
+            path: path.to_owned(),
+            bytes,
+        }),
+        _ => Ok(programs),
+    }
+}
+
+/// What the names of a large kernel's files take, a hundred times over: each unit names all of its
+/// headers. Damaged tables can name one string of megabytes thousands of times.
+const NAMES_MAX_BYTES: u64 = 1 << 29;
+
+/// Makes names, as long as there is room for them.
+struct Names<'a> {
+    naming: &'a Naming,
+    /// Of all names that were asked for.
+    bytes: AtomicU64,
+}
+
+impl Names<'_> {
+    fn path<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> String {
+        let path = self.naming.path(parts);
+        let len = path.len() as u64;
+        if self.bytes.fetch_add(len, Ordering::Relaxed) + len > NAMES_MAX_BYTES {
+            return String::new();
+        }
+        path
+    }
 }
 
 struct ProgramOffset {
@@ -152,10 +190,11 @@ fn unit_directories<'a>(
 impl Program {
     fn read<'a>(
         dwarf: &Dwarf<'a>,
+        names: &Names<'_>,
         program: gimli::IncompleteLineProgram<Slice<'a>>,
     ) -> gimli::Result<Self> {
         let mut read = Self {
-            unit: unit_paths(dwarf, program.header())?,
+            unit: unit_paths(dwarf, names, program.header())?,
             files: Vec::new(),
             sequences: Vec::new(),
             rows_read: 0,
@@ -180,7 +219,8 @@ impl Program {
                 Some(file) => *file,
                 None => {
                     let file = read.files.len() as u32;
-                    read.files.push(file_name(dwarf, header, row.file_index())?);
+                    read.files
+                        .push(file_name(dwarf, names, header, row.file_index())?);
                     file_indices.insert(row.file_index(), file);
                     file
                 }
@@ -214,25 +254,38 @@ impl Sequence {
     }
 }
 
-/// Compilation directory and primary file, as the header has them.
+/// Compilation directory, primary file and directories, as the header has them.
 fn unit_paths<'a>(
     dwarf: &Dwarf<'a>,
+    names: &Names<'_>,
     header: &LineProgramHeader<Slice<'a>>,
 ) -> gimli::Result<Option<UnitPaths>> {
     let comp_dir = text(dwarf, header.directory(0))?;
     // Before DWARF 5 file 0 is the name of the unit, which is relative to its directory as well.
-    if header.file(0).is_none() {
+    let Some(primary) = header.file(0) else {
         return Ok(None);
-    }
+    };
+    let (directory, name) = file_parts(dwarf, header, primary)?;
+    let directories = header
+        .include_directories()
+        .iter()
+        .map(|directory| {
+            let directory = text(dwarf, Some(*directory))?;
+            Ok(names.path([comp_dir.as_ref(), directory.as_ref()]))
+        })
+        .collect::<gimli::Result<_>>()?;
     Ok(Some(UnitPaths {
-        primary: file_name(dwarf, header, 0)?,
-        comp_dir: join([comp_dir.as_ref()]),
+        primary: file_name(dwarf, names, header, 0)?,
+        spelled: join([directory.as_ref(), name.as_ref()]),
+        comp_dir: names.path([comp_dir.as_ref()]),
+        directories,
     }))
 }
 
 /// A file of the program's table: compilation directory, directory and name joined.
 fn file_name<'a>(
     dwarf: &Dwarf<'a>,
+    names: &Names<'_>,
     header: &LineProgramHeader<Slice<'a>>,
     file: u64,
 ) -> gimli::Result<String> {
@@ -241,13 +294,22 @@ fn file_name<'a>(
         return Ok("<invalid>".to_owned());
     };
     let comp_dir = text(dwarf, header.directory(0))?;
+    let (directory, name) = file_parts(dwarf, header, entry)?;
+    Ok(names.path([comp_dir.as_ref(), directory.as_ref(), name.as_ref()]))
+}
+
+/// Directory and name of a file.
+fn file_parts<'a>(
+    dwarf: &Dwarf<'a>,
+    header: &LineProgramHeader<Slice<'a>>,
+    file: &FileEntry<Slice<'a>>,
+) -> gimli::Result<(Cow<'a, str>, Cow<'a, str>)> {
     // Directory 0 is the compilation directory itself, and is not below itself.
-    let directory = match entry.directory_index() {
+    let directory = match file.directory_index() {
         0 => Cow::Borrowed(""),
-        _ => text(dwarf, entry.directory(header))?,
+        _ => text(dwarf, file.directory(header))?,
     };
-    let name = text(dwarf, Some(entry.path_name()))?;
-    Ok(join([comp_dir.as_ref(), directory.as_ref(), name.as_ref()]))
+    Ok((directory, text(dwarf, Some(file.path_name()))?))
 }
 
 /// A string that may stand in the section of strings of its kind.

@@ -1,7 +1,7 @@
 //! From an ELF file with DWARF to the rows of a table.
 //!
 //! ```text
-//!   ElfFile::open ─> Elf::parse ─> identity, text sections
+//!   ElfFile::open, with_debug ─> parse ─> Elf: identity, text sections
 //!                        │
 //!                        ├─ debug sections, relocated ─> lines::run ─> sequences of rows
 //!                        │                                                  │
@@ -15,6 +15,7 @@
 pub mod elf;
 mod lines;
 pub mod paths;
+mod separate;
 
 use std::collections::HashMap;
 
@@ -25,7 +26,7 @@ use lineinfo_core::writer::{self, EncodeError, Options};
 
 use self::elf::{Elf, Identity, TextSection};
 use self::lines::Program;
-use self::paths::SourceRoot;
+use self::paths::{Naming, SourceRoot};
 use crate::error::Error;
 
 /// All that a table is made from.
@@ -70,13 +71,9 @@ pub struct Counts {
 /// # Errors
 ///
 /// [`Error::NoDebugInformation`], or what is wrong with the file or its DWARF.
-pub fn extract(
-    elf: &Elf<'_>,
-    root: Option<SourceRoot>,
-    bar: &ProgressBar,
-) -> Result<Extracted, Error> {
-    let programs = lines::run(elf, bar)?;
-    let root = root.unwrap_or_else(|| find_root(&programs));
+pub fn extract(elf: &Elf<'_>, naming: &Naming, bar: &ProgressBar) -> Result<Extracted, Error> {
+    let programs = lines::run(elf, naming, bar)?;
+    let root = root_of(naming, &programs);
     let identity = elf.identity.clone();
     let mut counts = Counts {
         programs: programs.len() as u64,
@@ -124,12 +121,19 @@ pub fn extract(
 /// # Errors
 ///
 /// Those of [`extract`].
-pub fn source_root(elf: &Elf<'_>) -> Result<SourceRoot, Error> {
-    lines::run(elf, &ProgressBar::hidden()).map(|programs| find_root(&programs))
+pub fn source_root(elf: &Elf<'_>, naming: &Naming) -> Result<SourceRoot, Error> {
+    match &naming.root {
+        Some(root) => Ok(root.clone()),
+        None => lines::run(elf, naming, &ProgressBar::hidden())
+            .map(|programs| root_of(naming, &programs)),
+    }
 }
 
-/// See [`SourceRoot::find`].
-fn find_root(programs: &[Program]) -> SourceRoot {
+/// The root that was given, or see [`SourceRoot::find`].
+fn root_of(naming: &Naming, programs: &[Program]) -> SourceRoot {
+    if let Some(root) = &naming.root {
+        return root.clone();
+    }
     let units: Vec<_> = programs
         .iter()
         .filter(|program| !program.sequences.is_empty())
@@ -196,8 +200,10 @@ fn rows_of(
         let mut indices = vec![None; program.files.len()];
         for (position, row) in sequence.rows.iter().enumerate() {
             let next = sequence.rows.get(position + 1);
-            let ends = next.map_or(end, |next| sequence.start + u64::from(next.start));
-            let start = (sequence.start + u64::from(row.start)).max(covered);
+            // Rows of damaged tables may lie beyond the end of the address space.
+            let address = |row: &lines::LineRow| sequence.start.saturating_add(row.start.into());
+            let ends = next.map_or(end, address);
+            let start = address(row).max(covered);
             // Wholly inside an earlier sequence, or behind the end of the section.
             if ends <= start || start >= end {
                 continue;

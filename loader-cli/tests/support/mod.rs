@@ -5,10 +5,13 @@ use gimli::write::{
     RelocationTarget, Sections, Unit, Writer,
 };
 use gimli::{Encoding, Format, LineEncoding, RunTimeEndian, SectionId};
+use std::io::Write;
+
+use object::pod::bytes_of;
 use object::write::{Object, SymbolSection};
 use object::{
     Architecture, BinaryFormat, Endianness, RelocationEncoding, RelocationFlags, RelocationKind,
-    SectionKind, SymbolFlags, SymbolKind, SymbolScope,
+    SectionFlags, SectionKind, SymbolFlags, SymbolKind, SymbolScope, U32, U64, elf,
 };
 
 /// A machine, by what matters for reading: width, byte order, kind of relocations.
@@ -85,8 +88,32 @@ impl RelocateWriter for SectionWriter {
     }
 }
 
+const COMPRESSED: SectionFlags = SectionFlags::Elf {
+    sh_type: elf::SHT_PROGBITS,
+    sh_flags: elf::SHF_COMPRESSED,
+};
+
+/// How an object file differs from a plain one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extras<'a> {
+    /// Of debug sections.
+    pub(crate) compression: Option<elf::CompressionType>,
+    /// More sections; debug sections among them are taken to be compressed.
+    pub(crate) sections: &'a [(&'a str, SectionKind, &'a [u8])],
+}
+
 /// An object file with text sections of these names and lengths, and the units' line tables.
 pub(crate) fn object(machine: Machine, text: &[(&str, u64)], units: &[UnitSpec<'_>]) -> Vec<u8> {
+    object_with(machine, text, units, Extras::default())
+}
+
+/// As [`object`], with extras.
+pub(crate) fn object_with(
+    machine: Machine,
+    text: &[(&str, u64)],
+    units: &[UnitSpec<'_>],
+    extras: Extras<'_>,
+) -> Vec<u8> {
     let mut dwarf = Dwarf::new();
     for unit in units {
         add_unit(&mut dwarf, machine, unit, text.len());
@@ -124,7 +151,12 @@ pub(crate) fn object(machine: Machine, text: &[(&str, u64)], units: &[UnitSpec<'
     let mut added: Result<(), ()> = sections.for_each_mut(|id, section| {
         if section.data.len() > 0 {
             let added = object.add_section(Vec::new(), id.name().into(), SectionKind::Debug);
-            object.set_section_data(added, section.data.take(), 1);
+            let mut data = section.data.take();
+            if let Some(compression) = extras.compression {
+                data = compress(machine, compression, &data);
+                object.section_mut(added).flags = COMPRESSED;
+            }
+            object.set_section_data(added, data, 1);
             ids.push((id, added));
         }
         Ok(())
@@ -158,7 +190,48 @@ pub(crate) fn object(machine: Machine, text: &[(&str, u64)], units: &[UnitSpec<'
         Ok(())
     }));
     added.expect("every section was added");
+    for (name, kind, data) in extras.sections {
+        let section = object.add_section(Vec::new(), (*name).into(), *kind);
+        object.set_section_data(section, data.to_vec(), 4);
+        if *kind == SectionKind::Debug {
+            object.section_mut(section).flags = COMPRESSED;
+        }
+    }
     object.write().expect("the object is valid")
+}
+
+/// A compressed section, its header included, of a 64-bit machine.
+pub(crate) fn compress(
+    machine: Machine,
+    compression: elf::CompressionType,
+    data: &[u8],
+) -> Vec<u8> {
+    assert_eq!(machine.address_size, 8, "the header is that of ELF64");
+    let endian = match machine.endian {
+        RunTimeEndian::Little => Endianness::Little,
+        RunTimeEndian::Big => Endianness::Big,
+    };
+    let header = elf::CompressionHeader64 {
+        ch_type: U32::new(endian, compression),
+        ch_reserved: U32::new(endian, 0),
+        ch_size: U64::new(endian, data.len() as u64),
+        ch_addralign: U64::new(endian, 1),
+    };
+    let mut section = bytes_of(&header).to_vec();
+    if compression == elf::ELFCOMPRESS_ZSTD {
+        section.extend(ruzstd::encoding::compress_to_vec(
+            data,
+            ruzstd::encoding::CompressionLevel::Fastest,
+        ));
+    } else {
+        let mut encoder =
+            flate2::write::ZlibEncoder::new(&mut section, flate2::Compression::default());
+        encoder
+            .write_all(data)
+            .and_then(|()| encoder.try_finish())
+            .expect("memory");
+    }
+    section
 }
 
 fn add_unit(dwarf: &mut Dwarf, machine: Machine, spec: &UnitSpec<'_>, texts: usize) {

@@ -25,33 +25,59 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     lineinfo_panic()
 }
 
-/// Validates a blob and writes ` (file:line)` of the call that returns to `offset` into `text`.
+/// Bytes that `lineinfo_parse` needs for a table.
+const TABLE_BYTES: usize = 256;
+const _: () = assert!(size_of::<Table<'_>>() <= TABLE_BYTES && align_of::<Table<'_>>() <= 16);
+
+/// Validates a blob and makes a table of it, for `lineinfo_lookup`.
 ///
-/// `offset` is in bytes from `_text`. Returns the length of what was written in bytes, 0 for a
-/// miss, or minus an errno.
+/// Returns 0, or minus an errno.
 ///
 /// # Safety
 ///
-/// `blob` must be valid for reads of `blob_size` bytes, `text` for writes of `text_size`.
+/// `blob` must be valid for reads of `blob_size` bytes as long as the table is used, `table` for
+/// writes of 256, aligned to 16.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn lineinfo_lookup(
+pub unsafe extern "C" fn lineinfo_parse(
     blob: *const u8,
     blob_size: usize,
-    offset: u64,
-    text: *mut c_char,
-    text_size: usize,
+    table: *mut Table<'static>,
 ) -> isize {
     // SAFETY: the caller promises it.
     let blob = unsafe { slice::from_raw_parts(blob, blob_size) };
+    match Table::parse(blob) {
+        Ok(parsed) => {
+            // SAFETY: the caller promises room and alignment, asserted above to be enough.
+            unsafe { table.write(parsed) };
+            0
+        }
+        Err(error) => -(error.errno().number() as isize),
+    }
+}
+
+/// Writes ` (file:line)` of the call that returns to `offset` into `text`.
+///
+/// `offset` is in bytes from `_text`. Returns the length of what was written in bytes, 0 for a
+/// miss.
+///
+/// # Safety
+///
+/// `table` must be one that `lineinfo_parse` made, its blob still there, and `text` valid for
+/// writes of `text_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lineinfo_lookup(
+    table: *const Table<'static>,
+    offset: u64,
+    text: *mut c_char,
+    text_size: usize,
+) -> usize {
+    // SAFETY: the caller promises it.
+    let table = unsafe { &*table };
     // SAFETY: the caller promises it.
     let text = unsafe { slice::from_raw_parts_mut(text.cast::<u8>(), text_size) };
-    let table = match Table::parse(blob) {
-        Ok(table) => table,
-        Err(error) => return -(error.errno().number() as isize),
-    };
     let mut text = TextBuffer::new(text);
     if let Some(location) = table.lookup_return_address(Offset(offset)) {
         location.push_to(&mut text);
     }
-    text.as_str().len() as isize
+    text.as_str().len()
 }

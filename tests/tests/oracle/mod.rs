@@ -7,7 +7,7 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::extract;
-use lineinfo_cli::extract::paths::{SourceRoot, join};
+use lineinfo_cli::extract::paths::{Naming, SourceRoot, join};
 use lineinfo_tests::Frame;
 use object::{Object, ObjectSymbol};
 
@@ -28,7 +28,7 @@ impl Oracle {
     pub(crate) fn of(path: &Path) -> Self {
         let file = Box::leak(Box::new(ElfFile::open(path).expect("the executable")));
         let elf = Box::leak(Box::new(file.parse().expect("an ELF file")));
-        let root = extract(elf, None, &ProgressBar::hidden())
+        let root = extract(elf, &Naming::default(), &ProgressBar::hidden())
             .expect("rows")
             .root;
         let sections = gimli::DwarfSections::load(|id| elf.debug_section(id)).expect("DWARF");

@@ -17,8 +17,6 @@ pub(super) const FILLED: u32 = 56;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bits<'a, const BACKWARD: bool> {
     bytes: &'a [u8],
-    /// Where the stream begins, in bytes.
-    begin: usize,
     /// The first byte, in stream order, that is not wholly in `buffer`.
     at: usize,
     buffer: u64,
@@ -31,7 +29,6 @@ impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
     pub(super) const fn new(bytes: &'a [u8], begin: usize) -> Self {
         Self {
             bytes,
-            begin,
             at: begin,
             buffer: 0,
             count: 0,
@@ -83,12 +80,12 @@ impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
         value
     }
 
-    /// Bits taken so far, whether or not the bytes were there.
-    pub(super) fn taken(&self) -> usize {
+    /// Bits taken since `begin`, whether or not the bytes were there.
+    pub(super) fn taken(&self, begin: usize) -> usize {
         let bytes = if BACKWARD {
-            self.begin.wrapping_sub(self.at)
+            begin.wrapping_sub(self.at)
         } else {
-            self.at.wrapping_sub(self.begin)
+            self.at.wrapping_sub(begin)
         };
         bytes.wrapping_mul(8).wrapping_sub(crate::index(self.count))
     }
@@ -227,6 +224,6 @@ mod tests {
             down.fill();
             assert_eq!((up.number(7), down.number(9)), (value, value * 3));
         }
-        assert_eq!((up.taken(), down.taken()), (703, 901));
+        assert_eq!((up.taken(0), down.taken(block.len())), (703, 901));
     }
 }

@@ -100,6 +100,14 @@ pub(super) struct Directory<'a> {
     size_min: u32,
 }
 
+/// The block that covers `target`.
+///
+/// Not inlined: the directory must not be on the stack while the block is decoded.
+#[inline(never)]
+pub(super) fn find(table: &RegionTable<'_>, page_bits: u32, target: u32) -> Option<Block> {
+    Directory::new(table, page_bits)?.find(table, target)
+}
+
 impl<'a> Directory<'a> {
     /// Of a region without rows.
     pub(super) const EMPTY: Self = Self {
@@ -164,7 +172,7 @@ impl<'a> Directory<'a> {
 
     /// The block that covers `target`.
     #[inline]
-    pub(super) fn find(&self, table: &RegionTable<'_>, target: u32) -> Option<Block> {
+    fn find(&self, table: &RegionTable<'_>, target: u32) -> Option<Block> {
         if self.pages.is_empty() {
             return Some(self.only_block(table));
         }

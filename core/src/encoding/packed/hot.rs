@@ -119,7 +119,7 @@ impl<'a> Hot<'a> {
     }
 
     /// The index of a pair's successor.
-    #[inline]
+    #[inline(always)]
     pub(super) fn successor(&self, index: u32, rank: u32) -> Option<u32> {
         if index >= self.pairs {
             return None;

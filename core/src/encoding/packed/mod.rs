@@ -205,6 +205,7 @@ pub(crate) mod write;
 use self::bits::Bits;
 use self::directory::{Block, Directory};
 pub(crate) use self::model::Model;
+use self::model::{FAR, FILE, FIRST_FILE, FIRST_LINE, HOT, LENGTH, LINE};
 use self::recent::{DELTA_MIN, Place, Recent, length_class};
 use super::{Fault, RegionTable, Row};
 use crate::{index, wide};
@@ -231,14 +232,18 @@ impl<'a> Tokens<'a> {
     #[inline(always)]
     fn begin(model: &Model<'_>, bytes: &'a [u8], block: &Block) -> Option<(Self, Place)> {
         let mut bits = Bits::new(bytes, block.end);
-        let [_, _, _, _, _, file_code, line_code] = &model.codes.numbers;
         bits.fill();
-        let (first, place) = match file_code.read(&mut bits)?.checked_sub(1) {
+        let (first, place) = match model
+            .codes
+            .number(FIRST_FILE)
+            .read(&mut bits)?
+            .checked_sub(1)
+        {
             None => (block.guess, Place::default()),
             Some(code) => {
                 let file = block.guess.file.wrapping_add_signed(unfold(code));
                 bits.fill();
-                let distance = line_code.read(&mut bits)?;
+                let distance = model.codes.number(FIRST_LINE).read(&mut bits)?;
                 let line = step(block.guess.line, distance, bits.number(1))?;
                 let place = Place { file, line };
                 (place, place)
@@ -280,23 +285,23 @@ impl<'a> Tokens<'a> {
     /// if it is a hot pair.
     #[inline(never)]
     fn rare(&mut self, model: &Model<'_>, symbol: u16) -> Option<(Place, u8)> {
-        let [_, far_code, file_code, line_code, hot_code, _, _] = &model.codes.numbers;
+        let mut number = |kind| model.codes.number(kind).read(&mut self.bits);
         let (place, class) = match symbol {
             recent::GAP => return Some((Place::default(), 0)),
             recent::FAR..recent::NEW => {
                 let from = self.recent.get(symbol);
-                let distance = far_code.read(&mut self.bits)?;
+                let distance = number(FAR)?;
                 let line = step(from.line, distance, self.bits.number(1))?;
                 (Place { line, ..from }, 0)
             }
             recent::NEW => {
-                let file = file_code.read(&mut self.bits)?;
+                let file = number(FILE)?;
                 self.bits.fill();
-                let line = line_code.read(&mut self.bits)?;
+                let line = model.codes.number(LINE).read(&mut self.bits)?;
                 (Place { file, line }, 0)
             }
             recent::HOT => {
-                self.hot = hot_code.read(&mut self.bits)?;
+                self.hot = number(HOT)?;
                 model.hot.get(self.hot)?
             }
             recent::SUCCESSOR..recent::GAP => {
@@ -338,32 +343,34 @@ const fn row(start: u32, place: Place) -> Row {
     }
 }
 
+/// Lengths and tokens are read in step, so that nothing has to be kept of either; they do not wait
+/// for each other.
+///
+/// Not inlined: the other encodings must not pay for its stack.
+#[inline(never)]
 pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
-    let model = table.model.as_ref()?;
-    let block = Directory::new(table, model.page_bits)?.find(table, target)?;
+    let model = &Model::new(table.model)?;
+    let block = directory::find(table, model.page_bits, target)?;
     let mut bits = Bits::<false>::new(table.bytes, block.begin);
-    // The first place before the lengths: they do not wait for each other.
     let (mut tokens, mut place) = Tokens::begin(model, table.bytes, &block)?;
-    let [length_code, ..] = &model.codes.numbers;
-    let mut classes = [0_u8; ENTRIES_MAX];
+    let length_code = model.codes.number(LENGTH);
     let mut start = block.start;
-    let mut entries = 0_usize;
-    for class in &mut classes {
+    for entry in 0..ENTRIES_MAX {
         bits.fill();
         let (number, shift) = length_code.read_length(&mut bits, model.unit_bits)?;
         let length = number.wrapping_shl(shift);
+        // The first place came with the head of the block.
+        if entry > 0 {
+            let class = length_class(length.wrapping_shr(model.unit_bits));
+            place = tokens.next(model, class)?;
+        }
         let end = start.wrapping_add(length);
-        *class = length_class(length.wrapping_shr(model.unit_bits));
         if target < end {
-            break;
+            return Some(row(start, place));
         }
         start = end;
-        entries = entries.wrapping_add(1);
     }
-    for class in classes.get(1..=entries)? {
-        place = tokens.next(model, *class)?;
-    }
-    Some(row(start, place))
+    None
 }
 
 /// Decodes a table block by block, and proves on the way what [`find`] relies on.
@@ -407,7 +414,7 @@ impl<'a> Rows<'a> {
             expected,
             found: wide(table.bytes.len()),
         };
-        let model = table.model.ok_or_else(|| fault("a model"))?;
+        let model = Model::new(table.model).ok_or_else(|| fault("a model"))?;
         let empty = table.bytes.is_empty();
         if !empty && (table.rows == 0 || table.len == 0) {
             return Err(fault("no table for a region without rows"));
@@ -589,7 +596,7 @@ impl Current<'_> {
         if self.entries > ENTRIES_MAX {
             return Err(fault("a block of at most 160 entries"));
         }
-        let [length_code, ..] = &model.codes.numbers;
+        let length_code = model.codes.number(LENGTH);
         self.lengths.fill();
         let (number, shift) = length_code
             .read_length(&mut self.lengths, model.unit_bits)
@@ -614,13 +621,21 @@ impl Current<'_> {
         if place.line == 0 && (place.file != 0 || (!is_first && !self.tokens.in_gap())) {
             return Err(fault("a line from 1"));
         }
-        let taken = self.lengths.taken().wrapping_add(self.tokens.bits.taken());
+        let lengths = self.lengths.taken(self.block.begin);
+        let taken = lengths.wrapping_add(self.tokens.bits.taken(self.block.end));
         let size = self.block.end.wrapping_sub(self.block.begin);
         if taken.div_ceil(8) > size {
             return Err(fault("streams that do not run into each other"));
         }
-        if self.start == self.end && taken.div_ceil(8) != size {
-            return Err(fault("streams that fill their block"));
+        if self.start == self.end {
+            if taken.div_ceil(8) != size {
+                return Err(fault("streams that fill their block"));
+            }
+            let between = size.wrapping_mul(8).wrapping_sub(taken);
+            self.lengths.fill();
+            if self.lengths.peek(u32::try_from(between).unwrap_or(0)) != 0 {
+                return Err(fault("zeros between the streams"));
+            }
         }
         Ok(row(start, place))
     }

@@ -79,47 +79,66 @@ pub(crate) struct Model<'a> {
     pub(super) codes: Codes<'a>,
 }
 
+/// A view of the codes. It is on the stack of every look-up, so it is kept small.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Codes<'a> {
-    pub(super) hot_classes: u8,
     pub(super) cluster_of: &'a [u8],
-    pub(super) numbers: [NumberCode<'a>; NUMBERS],
     pub(super) tokens: TokenCodes<'a>,
+    /// The tables of all number codes.
+    numbers: &'a [U16],
+    bits: [u8; NUMBERS],
 }
 
 impl<'a> Codes<'a> {
+    #[inline(always)]
     pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
         let (header, rest) = CodesHeader::ref_from_prefix(bytes).ok()?;
-        if !(1..=128).contains(&header.hot_classes) {
+        let known = (1..=128).contains(&header.hot_classes)
+            && header
+                .bits
+                .iter()
+                .all(|bits| u32::from(*bits) <= NUMBER_BITS);
+        if !known {
             return None;
         }
-        let (cluster_of, mut rest) = rest.split_at_checked(contexts(header.hot_classes))?;
-        let mut numbers = [NumberCode::new(&[], 0); NUMBERS];
-        for (number, bits) in numbers.iter_mut().zip(header.bits) {
-            if u32::from(bits) > NUMBER_BITS {
-                return None;
-            }
-            let entries = 1_usize.wrapping_shl(bits.into());
-            let (table, behind) = <[U16]>::ref_from_prefix_with_elems(rest, entries).ok()?;
-            *number = NumberCode::new(table, bits.into());
-            rest = behind;
-        }
+        let (cluster_of, rest) = rest.split_at_checked(contexts(header.hot_classes))?;
+        let numbers = begin_of(NUMBERS, &header.bits);
+        let (numbers, rest) = <[U16]>::ref_from_prefix_with_elems(rest, numbers).ok()?;
         let clusters = usize::from(header.clusters);
         let (roots, rest) =
             <[[U16; ROOT_SIZE]]>::ref_from_prefix_with_elems(rest, clusters).ok()?;
         let entries = usize::from(header.pool.get()).wrapping_mul(POOL_UNIT);
         let pool = <[U16]>::ref_from_bytes_with_elems(rest, entries).ok()?;
         Some(Self {
-            hot_classes: header.hot_classes,
             cluster_of,
-            numbers,
             tokens: TokenCodes { roots, pool },
+            numbers,
+            bits: header.bits,
         })
     }
+
+    /// The code of a kind of numbers.
+    #[inline]
+    pub(super) fn number(&self, kind: usize) -> NumberCode<'a> {
+        let bits = u32::from(self.bits.get(kind).copied().unwrap_or(0));
+        let begin = begin_of(kind, &self.bits);
+        let end = begin.wrapping_add(1_usize.wrapping_shl(bits));
+        NumberCode::new(self.numbers.get(begin..end).unwrap_or(&[]), bits)
+    }
+}
+
+/// Where the table of a kind of numbers begins, in entries.
+#[inline]
+fn begin_of(kind: usize, bits: &[u8; NUMBERS]) -> usize {
+    let sizes = bits.iter().take(kind);
+    sizes.fold(0, |sum, bits| {
+        sum.wrapping_add(1_usize.wrapping_shl((*bits).into()))
+    })
 }
 
 impl<'a> Model<'a> {
     /// A view of a section; `None` if it does not have the form of one.
+    #[inline(always)]
     pub(crate) fn new(section: &'a [u8]) -> Option<Self> {
         let (header, rest) = ModelHeader::ref_from_prefix(section).ok()?;
         let (hot, rest) = rest.split_at_checked(index(header.hot_size.get()))?;

@@ -778,7 +778,7 @@ impl Codes {
     fn read(bytes: &[u8]) -> Option<Self> {
         let codes = super::model::Codes::new(bytes)?;
         let mut numbers = Vec::new();
-        for code in &codes.numbers {
+        for code in (0..NUMBERS).map(|kind| codes.number(kind)) {
             let mut lengths = vec![0; NUMBER_SYMBOLS];
             for entry in code.entries() {
                 let symbol = (0..NUMBER_SYMBOLS).find(|s| number_head(*s) == entry & !15)?;
@@ -795,7 +795,7 @@ impl Codes {
             tokens.push(lengths);
         }
         Some(Self {
-            hot_classes: codes.hot_classes,
+            hot_classes: 1,
             cluster_of: codes.cluster_of.to_vec(),
             tokens,
             numbers,

@@ -1,0 +1,227 @@
+//! Builds a table of every kernel image and module below the given paths, and compares it with one
+//! reference after the other.
+//!
+//! ```text
+//! cargo run --release --bin all-modules -- /usr/lib/debug/lib/modules/6.12.117+deb12-cloud-amd64 \
+//!     --oracle llvm-symbolizer --oracle eu-addr2line --random 1000 --sample 20
+//! ```
+//!
+//! Besides the addresses that `lineinfo verify` compares, no file name may lead out of the tree.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use comfy_table::{CellAlignment, Table as TextTable, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lineinfo_cli::extract::elf::ElfFile;
+use lineinfo_cli::extract::extract;
+use lineinfo_cli::extract::paths::Naming;
+use lineinfo_cli::verify::{Options, Program, Report, verify};
+use lineinfo_core::Table;
+use lineinfo_core::blob::Encoding;
+use rayon::prelude::*;
+
+/// Compare the tables of all modules with what the references say of them.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Modules and images, or directories of *.ko files.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// A program to compare with, besides the addr2line crate; may be given several times.
+    #[arg(long, value_name = "PROGRAM")]
+    oracle: Vec<Program>,
+    /// Take only so many files, chosen at random.
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
+    /// Compare at so many random bytes of text of each file.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    random: u64,
+    /// Choose other files and other bytes.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Report so many differences of each file.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    show: usize,
+}
+
+/// What was found in one file, or in all of them.
+#[derive(Default)]
+struct Findings {
+    files: u64,
+    /// One for the crate and one for each program.
+    reports: Vec<Report>,
+    /// Names that lead out of the tree.
+    outside: BTreeSet<String>,
+    complaints: Vec<String>,
+}
+
+impl Findings {
+    fn merge(mut self, other: Self) -> Self {
+        self.files += other.files;
+        if self.reports.is_empty() {
+            self.reports = other.reports;
+        } else {
+            for (sum, report) in self.reports.iter_mut().zip(&other.reports) {
+                sum.row_ends += report.row_ends;
+                sum.call_sites = sum.call_sites.zip(report.call_sites).map(|(a, b)| a + b);
+                sum.random += report.random;
+                sum.checked += report.checked;
+                sum.unclaimed += report.unclaimed;
+                sum.differences += report.differences;
+            }
+        }
+        self.outside.extend(other.outside);
+        self.complaints.extend(other.complaints);
+        self
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    let files = choose(&args)?;
+    let bar = ProgressBar::new(files.len() as u64).with_style(ProgressStyle::with_template(
+        "[{bar:40}] {pos}/{len} {eta} {msg}",
+    )?);
+    if !io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let found = files
+        .par_iter()
+        .map(|path| {
+            let found = check(path, &args).unwrap_or_else(|error| Findings {
+                complaints: vec![format!("{}: {error:#}", path.display())],
+                ..Findings::default()
+            });
+            bar.inc(1);
+            found
+        })
+        .reduce(Findings::default, Findings::merge);
+    bar.finish_and_clear();
+    print(&args, &found);
+    Ok(if found.complaints.is_empty() && found.outside.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn choose(args: &Args) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in &args.paths {
+        if path.is_dir() {
+            collect(path, &mut files)?;
+        } else {
+            files.push(path.clone());
+        }
+    }
+    files.sort();
+    if let Some(sample) = args.sample {
+        fastrand::Rng::with_seed(args.seed).shuffle(&mut files);
+        files.truncate(sample);
+    }
+    ensure!(!files.is_empty(), "no *.ko files below the given paths");
+    Ok(files)
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = fs::read_dir(directory).with_context(|| directory.display().to_string())?;
+    for entry in entries {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "ko") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn check(path: &Path, args: &Args) -> Result<Findings> {
+    let file = ElfFile::open(path)?.with_debug(&[])?;
+    let elf = file.parse()?;
+    let extracted = extract(&elf, &Naming::default(), &ProgressBar::hidden())?;
+    let blob = extracted.encode(Encoding::Packed)?;
+    let table = Table::parse(&blob)?;
+    let mut found = Findings {
+        files: 1,
+        outside: extracted
+            .files
+            .into_iter()
+            .filter(|name| name.starts_with(['/', '<']) || name.starts_with("../"))
+            .collect(),
+        ..Findings::default()
+    };
+    let naming = Naming {
+        root: Some(extracted.root),
+        ..Naming::default()
+    };
+    let oracles = args.oracle.iter().cloned().map(Some);
+    for oracle in std::iter::once(None).chain(oracles) {
+        let options = Options {
+            naming: naming.clone(),
+            oracle,
+            random: args.random,
+            seed: args.seed,
+            show: args.show,
+        };
+        let report = verify(path, &table, &elf, &options, &ProgressBar::hidden())?;
+        let reference = name_of(options.oracle.as_ref());
+        found.complaints.extend(
+            report
+                .first
+                .iter()
+                .map(|difference| format!("{}: {reference}: {difference}", path.display())),
+        );
+        found.reports.push(report);
+    }
+    Ok(found)
+}
+
+fn name_of(oracle: Option<&Program>) -> String {
+    oracle.map_or("addr2line crate".to_owned(), Program::to_string)
+}
+
+fn print(args: &Args, found: &Findings) {
+    for complaint in &found.complaints {
+        println!("{complaint}");
+    }
+    for name in &found.outside {
+        println!("name outside the tree: {name}");
+    }
+    let mut table = TextTable::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_header([
+        "reference",
+        "files",
+        "ends of rows",
+        "call sites",
+        "random bytes",
+        "addresses compared",
+        "differences",
+        "claimed by no unit",
+    ]);
+    let oracles = std::iter::once(None).chain(args.oracle.iter().map(Some));
+    for (oracle, report) in oracles.zip(&found.reports) {
+        let mut row = vec![name_of(oracle)];
+        let numbers = [
+            found.files,
+            report.row_ends,
+            report.call_sites.unwrap_or(0),
+            report.random,
+            report.checked,
+            report.differences,
+            report.unclaimed,
+        ];
+        row.extend(numbers.map(|number| number.to_string()));
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    println!("{table}");
+}
