@@ -206,7 +206,7 @@ fn every_refusal_has_its_errno_and_reason_and_leaves_the_old_table() {
             "other",
             &other,
             Errno::ESTALE,
-            "made for build-id abababababababababababababababababababab, this kernel has ",
+            "made for build-id abababababababababababababababababababab, this image has ",
         ),
         (
             "anonymous",
@@ -231,7 +231,11 @@ fn every_refusal_has_its_errno_and_reason_and_leaves_the_old_table() {
         assert_eq!(committed, errno(expected), "{name}");
         if written.is_err() {
             assert_eq!(written, committed, "{name}");
-            assert_eq!(loader.write(&good), committed, "{name}: it stays refused");
+            assert_eq!(
+                loader.write_all(&good),
+                committed,
+                "{name}: it stays refused"
+            );
         }
         let line = kernel.wait_for("lineinfo: load refused: ");
         assert!(

@@ -15,10 +15,10 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     Footer(#[from] FooterError),
     /// The blob was made from another machine's image.
-    #[error("made for ELF machine {found}, this image is {kernel}; build it from this image")]
+    #[error("made for ELF machine {found}, this kernel is {kernel}; build it from this image")]
     Machine { found: u16, kernel: u16 },
     /// The blob was made from another image.
-    #[error("made for build-id {found}, this image has {kernel}; build it from this image")]
+    #[error("made for build-id {found}, this kernel has {kernel}; build it from this image")]
     OtherKernel { found: BuildId, kernel: BuildId },
     /// The blob is larger than it may be.
     #[error("{size_bytes} bytes, lineinfo.max={max_bytes} allows less; boot with a larger one")]
