@@ -94,6 +94,15 @@ pub enum Error {
         /// What it printed as an error.
         said: String,
     },
+    /// There is no instruction decoder for a machine, so calls and traps cannot be found.
+    #[error(
+        "no instruction decoder for {}: its calls are not known; build with --profile full",
+        crate::machine_name(*machine)
+    )]
+    NoDecoder {
+        /// ELF machine number (`e_machine`).
+        machine: u16,
+    },
     /// The rows do not fit the format.
     #[error("{}: {source}", path.display())]
     Encode {

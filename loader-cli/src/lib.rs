@@ -17,6 +17,7 @@ pub mod device;
 pub mod error;
 pub mod extract;
 pub mod files;
+pub mod points;
 pub mod verify;
 
 pub use error::Error;
@@ -24,4 +25,19 @@ pub use error::Error;
 /// Bytes in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The name of an ELF machine as kernel developers know it.
+pub(crate) fn machine_name(machine: u16) -> String {
+    use object::elf;
+    match elf::Machine(machine) {
+        elf::EM_X86_64 => "x86_64".to_owned(),
+        elf::EM_386 => "i386".to_owned(),
+        elf::EM_AARCH64 => "arm64".to_owned(),
+        elf::EM_ARM => "arm".to_owned(),
+        elf::EM_RISCV => "riscv".to_owned(),
+        elf::EM_PPC64 => "ppc64".to_owned(),
+        elf::EM_S390 => "s390".to_owned(),
+        _ => format!("e_machine {machine}"),
+    }
 }

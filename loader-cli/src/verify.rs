@@ -1,11 +1,11 @@
 //! A table against an independent decoder of the same DWARF.
 //!
 //! The decoder is the addr2line crate, or a [`Program`]. Addresses are the first and the last byte
-//! of every row, every call site ([`calls`]), and as many random bytes of text as asked for.
+//! of every row, every call and trap ([`crate::points`]), and as many random bytes of text as asked for.
 //!
 //! # Where the references differ among themselves
 //!
-//! Measured on all row ends, all call sites and random bytes of Debian's 6.12 kernel and modules.
+//! Measured on all row ends, all calls and traps and random bytes of Debian's 6.12 kernel and modules.
 //!
 //! | where | addr2line crate | llvm-symbolizer | eu-addr2line | the table |
 //! |---|---|---|---|---|
@@ -18,7 +18,6 @@
 //! headers of a relocatable file have the addresses that the table has
 //! ([`Elf::copy_for_symbolizer`]), and eu-addr2line is asked for offsets in each section.
 
-pub mod calls;
 mod program;
 
 use std::fmt;
@@ -27,16 +26,17 @@ use std::path::Path;
 use addr2line::Context;
 use gimli::{DwarfSections, EndianSlice, RunTimeEndian};
 use indicatif::ProgressBar;
+use lineinfo_core::blob::Profile;
 use lineinfo_core::{Offset, Table};
 use rayon::prelude::*;
 
-use self::calls::Instructions;
 pub use self::program::Program;
 use crate::error::Error;
 use crate::extract::elf::{Elf, Identity, TextSection};
 use crate::extract::paths::{Naming, SourceRoot};
 use crate::extract::{printable, source_root};
 use crate::hex;
+use crate::points::Instructions;
 
 /// Addresses that the crate is asked for at a time.
 const CHUNK: usize = 16 * 1024;
@@ -64,7 +64,7 @@ pub struct Options {
 pub struct Report {
     /// First and last bytes of rows.
     pub row_ends: u64,
-    /// Call sites; absent where there is no decoder for the machine.
+    /// Calls and traps; absent where there is no decoder for the machine.
     pub call_sites: Option<u64>,
     /// Random bytes of text.
     pub random: u64,
@@ -256,10 +256,12 @@ fn offsets(
     options: &Options,
 ) -> Result<(Vec<Offset>, Report), Error> {
     let identity = &elf.identity;
-    let mut offsets = row_ends(table);
+    // A table of the profile `calls` promises nothing elsewhere.
+    let full = table.layout().profile() == Profile::Full;
+    let mut offsets = if full { row_ends(table) } else { Vec::new() };
     let mut counted = Report {
         row_ends: offsets.len() as u64,
-        random: options.random,
+        random: if full { options.random } else { 0 },
         ..Report::default()
     };
     let texts = || {
@@ -270,8 +272,8 @@ fn offsets(
         let before = offsets.len();
         for text in texts() {
             let start = text.address - identity.text_start;
-            let calls = instructions.call_ends(elf.code(text)?);
-            offsets.extend(calls.into_iter().map(|call| Offset(start + call)));
+            let points = instructions.points(elf.code(text)?);
+            offsets.extend(points.into_iter().map(|point| Offset(start + point)));
         }
         counted.call_sites = Some((offsets.len() - before) as u64);
     }
@@ -349,7 +351,9 @@ impl Judge<'_> {
         for (offset, answer) in offsets.iter().zip(answers) {
             // A table of the same build-id may be of another layout all the same.
             let address = self.identity.text_start.wrapping_add(offset.0);
-            let ours = self.table.lookup(*offset).map(|found| found.to_string());
+            // Exact at every address of a full table, and at the points of one for calls.
+            let ours = self.table.lookup_trap(*offset);
+            let ours = ours.map(|found| found.to_string());
             let theirs = answer.map(|(file, line)| {
                 let file = self.naming.path([file.as_str()]);
                 format!("{}:{line}", printable(self.root.relative(&file)))

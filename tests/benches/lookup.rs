@@ -22,8 +22,8 @@ use comfy_table::{Table as TextTable, presets};
 use gimli::{DwarfSections, EndianSlice};
 use indicatif::ProgressBar;
 use lineinfo_cli::extract::elf::ElfFile;
-use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
+use lineinfo_cli::extract::{Extracted, extract};
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::writer::{Options, Tuning};
 use lineinfo_core::{Offset, Table};
@@ -70,10 +70,10 @@ fn main() -> Result<()> {
     let text = text.section.address..text.section.end();
     let text_start = extracted.identity.text_start;
 
-    let blobs: Vec<(String, Vec<u8>)> = options()
-        .into_iter()
-        .map(|(name, options)| Ok((name, extracted.encode(options)?)))
-        .collect::<Result<_>>()?;
+    let mut blobs = encode_all(&extracted, "full")?;
+    let mut reduced = extract(&elf, &Naming::default(), &ProgressBar::hidden())?;
+    reduced.reduce_to_calls(&elf)?;
+    blobs.append(&mut encode_all(&reduced, "calls")?);
     let sections = DwarfSections::load(|id| elf.debug_section(id))?;
     let dwarf_bytes = std::fs::metadata(vmlinux)?.len() as usize;
     let dwarf = sections.borrow(|section| EndianSlice::new(section, elf.endian()));
@@ -115,6 +115,13 @@ fn main() -> Result<()> {
     }
     print(variants);
     Ok(())
+}
+
+fn encode_all(extracted: &Extracted, profile: &str) -> Result<Vec<(String, Vec<u8>)>> {
+    options()
+        .into_iter()
+        .map(|(name, options)| Ok((format!("{profile}, {name}"), extracted.encode(options)?)))
+        .collect()
 }
 
 fn options() -> Vec<(String, Options)> {
@@ -177,7 +184,9 @@ fn print(mut variants: Vec<Variant<'_>>) {
     for variant in &mut variants {
         variant.nanoseconds.sort_unstable();
     }
-    let delta = variants.iter().find(|variant| variant.name == "delta");
+    let delta = variants
+        .iter()
+        .find(|variant| variant.name == "full, delta");
     let delta = f64::from(delta.map_or(1, |delta| delta.quantile(0.5)));
     let mut table = TextTable::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header([

@@ -13,7 +13,7 @@ use libtest_mimic::{Arguments, Failed};
 use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::extract::{Extracted, extract};
-use lineinfo_cli::verify::calls::Instructions;
+use lineinfo_cli::points::Instructions;
 use lineinfo_cli::verify::{Options, Program, verify};
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::{Row, Table};

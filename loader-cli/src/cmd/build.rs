@@ -23,6 +23,9 @@ pub(super) struct Args {
     /// How to encode the rows.
     #[arg(long, default_value = "packed", value_parser = parse_encoding)]
     encoding: Encoding,
+    /// What the table is exact for: full, every byte of text; calls, what stack traces look up.
+    #[arg(long, value_enum, default_value = "full")]
+    profile: ProfileName,
     /// What a packed table trades: look-ups take longer the smaller it is.
     #[arg(long, value_enum, default_value = "balanced")]
     tune: Tune,
@@ -31,6 +34,15 @@ pub(super) struct Args {
     block: Option<u32>,
     #[command(flatten)]
     reading: ImageArgs,
+}
+
+/// The names of [`lineinfo_core::blob::Profile`]s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ProfileName {
+    /// Exact at every byte of text.
+    Full,
+    /// Exact at calls and traps, approximate elsewhere; several times smaller.
+    Calls,
 }
 
 /// The names of [`Tuning`]s.
@@ -76,8 +88,11 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let bar = progress_bar("rows", Counts::Bytes);
     let file = args.reading.open(&args.image)?;
     let elf = file.parse()?;
-    let extracted = extract(&elf, &args.reading.naming(), &bar)?;
+    let mut extracted = extract(&elf, &args.reading.naming(), &bar)?;
     bar.finish_and_clear();
+    if args.profile == ProfileName::Calls {
+        extracted.reduce_to_calls(&elf)?;
+    }
     let blob = extracted
         .encode(args.options())
         .map_err(|source| Error::Encode {
@@ -94,7 +109,13 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let bytes = blob.len() as f64;
     let time = start.elapsed().as_secs_f64();
     print(|out| {
-        writeln!(out, "{}: {}", args.output.display(), args.encoding)?;
+        writeln!(
+            out,
+            "{}: {}, {}",
+            args.output.display(),
+            args.encoding,
+            extracted.profile
+        )?;
         writeln!(out, "rows read        {:>12}", extracted.counts.rows_read)?;
         writeln!(out, "entries          {entries:>12}")?;
         writeln!(out, "files            {:>12}", extracted.files.len())?;

@@ -6,11 +6,11 @@ use lineinfo_core::Table;
 use lineinfo_core::blob::FORMAT_VERSION;
 use serde::Serialize;
 
-use super::{machine_name, print};
+use super::print;
 use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
-use crate::hex;
+use crate::{hex, machine_name};
 
 /// Show what is in a table.
 #[derive(Debug, clap::Args)]

@@ -129,21 +129,6 @@ impl ImageArgs {
     }
 }
 
-/// The name of an ELF machine as kernel developers know it.
-fn machine_name(machine: u16) -> String {
-    use object::elf;
-    match elf::Machine(machine) {
-        elf::EM_X86_64 => "x86_64".to_owned(),
-        elf::EM_386 => "i386".to_owned(),
-        elf::EM_AARCH64 => "arm64".to_owned(),
-        elf::EM_ARM => "arm".to_owned(),
-        elf::EM_RISCV => "riscv".to_owned(),
-        elf::EM_PPC64 => "ppc64".to_owned(),
-        elf::EM_S390 => "s390".to_owned(),
-        _ => format!("e_machine {machine}"),
-    }
-}
-
 /// Prints to stdout.
 fn print(
     what: impl FnOnce(&mut BufWriter<io::StdoutLock<'_>>) -> io::Result<()>,

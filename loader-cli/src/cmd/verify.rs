@@ -1,16 +1,18 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{Counts, ImageArgs, machine_name, print, progress_bar};
+use super::{Counts, ImageArgs, print, progress_bar};
 use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
+use crate::machine_name;
 use crate::verify::{Options, Program, Report, verify};
 
 /// Compare a table with what an independent decoder says of its image.
 ///
 /// The decoder is the addr2line crate, or a program. It is asked at the first and the last byte of
-/// every row, at every call site, and at random bytes of text. Where no unit of the DWARF claims an
+/// every row, at every call and trap, and at random bytes of text; for a table of the profile calls
+/// at calls and traps only. Where no unit of the DWARF claims an
 /// address, in the padding between functions, it has no say. Exit status 4 if there is a difference.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -60,9 +62,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         first,
     } = report;
     let call_sites = match call_sites {
-        Some(calls) => format!("{calls} call sites"),
+        Some(calls) => format!("{calls} calls and traps"),
         None => format!(
-            "no call sites (no decoder for {})",
+            "no calls and traps (no decoder for {})",
             machine_name(elf.identity.machine)
         ),
     };

@@ -22,12 +22,14 @@ use std::collections::HashMap;
 use indicatif::ProgressBar;
 use lineinfo_core::Row;
 use lineinfo_core::blob::Profile;
+use lineinfo_core::calls;
 use lineinfo_core::writer::{self, EncodeError, Options};
 
 use self::elf::{Elf, Identity, TextSection};
 use self::lines::Program;
 use self::paths::{Naming, SourceRoot};
 use crate::error::Error;
+use crate::points::Instructions;
 
 /// All that a table is made from.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Extracted {
     pub regions: Vec<Region>,
     /// What was met on the way.
     pub counts: Counts,
+    /// What the rows are exact for.
+    pub profile: Profile,
 }
 
 /// The rows of one text section.
@@ -113,6 +117,7 @@ pub fn extract(elf: &Elf<'_>, naming: &Naming, bar: &ProgressBar) -> Result<Extr
         root,
         regions,
         counts,
+        profile: Profile::Full,
     })
 }
 
@@ -257,6 +262,42 @@ impl Rows {
 }
 
 impl Extracted {
+    /// Keeps what stack traces look up, calls and traps, and makes this a table of the profile
+    /// `calls`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoDecoder`] for a machine whose instructions cannot be decoded, or what is wrong with
+    /// the file.
+    pub fn reduce_to_calls(&mut self, elf: &Elf<'_>) -> Result<(), Error> {
+        let machine = self.identity.machine;
+        let instructions =
+            Instructions::of(machine, elf.address_size()).ok_or(Error::NoDecoder { machine })?;
+        for region in &mut self.regions {
+            let points = instructions.points(elf.code(&region.section)?);
+            let points: Vec<u32> = points.into_iter().map(|point| point as u32).collect();
+            region.rows = calls::reduce(&region.rows, region.section.len, &points);
+        }
+        self.keep_named_files();
+        self.profile = Profile::Calls;
+        Ok(())
+    }
+
+    /// Drops files that no row names any more.
+    fn keep_named_files(&mut self) {
+        let mut new_indices = vec![None; self.files.len()];
+        let mut kept = Vec::new();
+        let rows = self.regions.iter_mut().flat_map(|region| &mut region.rows);
+        for row in rows.filter(|row| !row.is_gap()) {
+            let old = row.file as usize;
+            row.file = *new_indices[old].get_or_insert_with(|| {
+                kept.push(std::mem::take(&mut self.files[old]));
+                kept.len() as u32 - 1
+            });
+        }
+        self.files = kept;
+    }
+
     /// Writes the blob.
     ///
     /// # Errors
@@ -284,7 +325,7 @@ impl Extracted {
                 } else {
                     self.identity.text_start
                 },
-                profile: Profile::Full,
+                profile: self.profile,
                 files: &names,
                 regions: &regions,
             },

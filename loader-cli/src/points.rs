@@ -1,7 +1,10 @@
-//! Call sites: where a stack trace's return addresses come from.
+//! Where stack traces look: at calls, for the return addresses behind them, and at traps.
+//!
+//! A trap is an instruction that the compiler puts where a check has failed (`ud2` and its like);
+//! its address is the RIP of the report.
 
 use disarm64::decoder::{self, InsnId};
-use iced_x86::{Decoder, DecoderOptions};
+use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use object::elf;
 use raki::{BaseIOpcode, COpcode, Decode, Isa, OpcodeKind};
 
@@ -41,11 +44,12 @@ impl Instructions {
         }
     }
 
-    /// Offsets of the last byte of every call in a section, where look-ups of return addresses go.
+    /// Offsets that are looked up in a section, ascending: of the last byte of every call, for that
+    /// is where the look-up of its return address goes, and of the first byte of every trap.
     ///
     /// The section is decoded from end to end. What is no code in it decodes to something, so there
-    /// may be a few more than there are calls.
-    pub fn call_ends(self, code: &[u8]) -> Vec<u64> {
+    /// may be a few more than there are calls and traps.
+    pub fn points(self, code: &[u8]) -> Vec<u64> {
         match self {
             Self::X86 { bits } => x86(code, bits),
             Self::Arm64 => arm64(code),
@@ -55,37 +59,41 @@ impl Instructions {
 }
 
 fn x86(code: &[u8], bits: u32) -> Vec<u64> {
-    let mut calls = Vec::new();
+    let mut points = Vec::new();
     let mut decoder = Decoder::with_ip(bits, code, 0, DecoderOptions::NONE);
     while decoder.can_decode() {
+        let start = decoder.position() as u64;
         let instruction = decoder.decode();
         // The flow control "call" would take in SYSCALL and INT.
         if instruction.is_call_near() || instruction.is_call_near_indirect() {
-            calls.push(decoder.position() as u64 - 1);
+            points.push(decoder.position() as u64 - 1);
+        } else if matches!(
+            instruction.mnemonic(),
+            Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2
+        ) {
+            points.push(start);
         }
     }
-    calls
+    points
 }
 
 fn arm64(code: &[u8]) -> Vec<u64> {
     let (words, _) = code.as_chunks::<4>();
-    let is_call = |word: &[u8; 4]| {
+    let point = |(at, word): (usize, &[u8; 4])| {
+        let start = at as u64 * 4;
         // Instructions are little-endian on big-endian machines as well.
-        let instruction = decoder::decode(u32::from_le_bytes(*word));
-        instruction.is_some_and(|instruction| {
-            matches!(
-                instruction.id(),
-                InsnId::BL_ADDR_PCREL26
-                    | InsnId::BLR_Rn
-                    | InsnId::BLRAA_Rn_Rd_SP
-                    | InsnId::BLRAAZ_Rn
-                    | InsnId::BLRAB_Rn_Rd_SP
-                    | InsnId::BLRABZ_Rn
-            )
-        })
+        match decoder::decode(u32::from_le_bytes(*word))?.id() {
+            InsnId::BL_ADDR_PCREL26
+            | InsnId::BLR_Rn
+            | InsnId::BLRAA_Rn_Rd_SP
+            | InsnId::BLRAAZ_Rn
+            | InsnId::BLRAB_Rn_Rd_SP
+            | InsnId::BLRABZ_Rn => Some(start + 3),
+            InsnId::BRK_EXCEPTION => Some(start),
+            _ => None,
+        }
     };
-    let calls = words.iter().enumerate().filter(|(_, word)| is_call(word));
-    calls.map(|(at, _)| at as u64 * 4 + 3).collect()
+    words.iter().enumerate().filter_map(point).collect()
 }
 
 fn riscv(code: &[u8], bits: RiscVBits) -> Vec<u64> {
@@ -95,7 +103,7 @@ fn riscv(code: &[u8], bits: RiscVBits) -> Vec<u64> {
         RiscVBits::Rv32 => Isa::Rv32,
         RiscVBits::Rv64 => Isa::Rv64,
     };
-    let mut calls = Vec::new();
+    let mut points = Vec::new();
     let mut at = 0;
     while let Some((parcel, rest)) = code[at..].split_first_chunk::<2>() {
         let low = u16::from_le_bytes(*parcel);
@@ -106,19 +114,25 @@ fn riscv(code: &[u8], bits: RiscVBits) -> Vec<u64> {
             }
             _ => (low.decode(isa()), 2),
         };
+        let start = at as u64;
         at += size;
-        let is_call = instruction.is_ok_and(|instruction| match instruction.opc {
-            OpcodeKind::BaseI(BaseIOpcode::JAL | BaseIOpcode::JALR) => {
-                LINK.contains(&instruction.rd)
+        let Ok(instruction) = instruction else {
+            continue;
+        };
+        match instruction.opc {
+            OpcodeKind::BaseI(BaseIOpcode::JAL | BaseIOpcode::JALR)
+                if LINK.contains(&instruction.rd) =>
+            {
+                points.push(at as u64 - 1);
             }
-            OpcodeKind::C(COpcode::JAL | COpcode::JALR) => true,
-            _ => false,
-        });
-        if is_call {
-            calls.push(at as u64 - 1);
+            OpcodeKind::C(COpcode::JAL | COpcode::JALR) => points.push(at as u64 - 1),
+            OpcodeKind::BaseI(BaseIOpcode::EBREAK) | OpcodeKind::C(COpcode::EBREAK) => {
+                points.push(start);
+            }
+            _ => {}
         }
     }
-    calls
+    points
 }
 
 #[cfg(test)]
@@ -128,26 +142,29 @@ mod tests {
     const RV64: Instructions = Instructions::RiscV(RiscVBits::Rv64);
 
     #[test]
-    fn calls_and_nothing_else() {
+    fn calls_traps_and_nothing_else() {
         let x86 = Instructions::X86 { bits: 64 };
-        // nop; call; syscall; call *%rax; jmp *%rax; int3
-        let code = b"\x90\xe8\0\0\0\0\x0f\x05\xff\xd0\xff\xe0\xcc";
-        assert_eq!(x86.call_ends(code), [5, 9]);
+        // nop; call; syscall; call *%rax; jmp *%rax; int3; ud2
+        let code = b"\x90\xe8\0\0\0\0\x0f\x05\xff\xd0\xff\xe0\xcc\x0f\x0b";
+        assert_eq!(x86.points(code), [5, 9, 13]);
 
-        // nop; bl .; blr x1; br x1; ret
+        // nop; bl .; blr x1; br x1; ret; brk #0x800
         let code = [
             0xd503_201f_u32,
             0x9400_0000,
             0xd63f_0020,
             0xd61f_0020,
             0xd65f_03c0,
+            0xd421_0000,
         ];
         let code: Vec<u8> = code.into_iter().flat_map(u32::to_le_bytes).collect();
-        assert_eq!(Instructions::Arm64.call_ends(&code), [7, 11]);
+        assert_eq!(Instructions::Arm64.points(&code), [7, 11, 20]);
 
-        // c.nop; jal ra, .; c.jalr a5; jalr ra, a5; c.jr ra; j .; jalr zero, a5
-        let code = b"\x01\0\xef\0\0\0\x82\x97\xe7\x80\x07\0\x82\x80\x6f\0\0\0\x67\x80\x07\0";
-        assert_eq!(RV64.call_ends(code), [5, 7, 11]);
+        // c.nop; jal ra, .; c.jalr a5; jalr ra, a5; c.jr ra; j .; jalr zero, a5;
+        // ebreak; c.ebreak
+        let code = b"\x01\0\xef\0\0\0\x82\x97\xe7\x80\x07\0\x82\x80\x6f\0\0\0\x67\x80\x07\0\
+            \x73\0\x10\0\x02\x90";
+        assert_eq!(RV64.points(code), [5, 7, 11, 22, 26]);
     }
 
     #[test]
@@ -162,8 +179,9 @@ mod tests {
                 RV64,
                 Instructions::RiscV(RiscVBits::Rv32),
             ] {
-                let calls = machine.call_ends(&code);
-                assert!(calls.iter().all(|call| *call < len as u64));
+                let points = machine.points(&code);
+                assert!(points.iter().all(|point| *point < len as u64));
+                assert!(points.is_sorted());
             }
         }
     }
