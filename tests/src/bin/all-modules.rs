@@ -6,7 +6,8 @@
 //!     --oracle llvm-symbolizer --oracle eu-addr2line --random 1000 --sample 20
 //! ```
 //!
-//! Besides the addresses that `lineinfo verify` compares, no file name may lead out of the tree.
+//! Besides the addresses that `lineinfo verify` compares, no file name may lead out of the tree. Last
+//! come the sizes of all tables in every encoding (`--sizes`: of each file as well).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,12 +19,12 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table as TextTable, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lineinfo_cli::extract::elf::ElfFile;
+use lineinfo_cli::extract::elf::{Elf, ElfFile};
 use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::verify::{Options, Program, Report, verify};
 use lineinfo_core::Table;
-use lineinfo_core::blob::Encoding;
+use lineinfo_core::blob::{Encoding, Profile};
 use rayon::prelude::*;
 
 /// Compare the tables of all modules with what the references say of them.
@@ -44,6 +45,9 @@ struct Args {
     /// Choose other files and other bytes.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Print the size of the tables of each file, and not only of all of them.
+    #[arg(long)]
+    sizes: bool,
     /// Report so many differences of each file.
     #[arg(long, value_name = "N", default_value_t = 10)]
     show: usize,
@@ -58,6 +62,49 @@ struct Findings {
     /// Names that lead out of the tree.
     outside: BTreeSet<String>,
     complaints: Vec<String>,
+    sizes: Vec<Sizes>,
+}
+
+/// The profiles and encodings whose sizes are compared.
+const TABLES: [(&str, Encoding, Profile); 5] = [
+    ("flat", Encoding::Flat, Profile::Full),
+    ("delta", Encoding::Delta, Profile::Full),
+    ("packed", Encoding::Packed, Profile::Full),
+    ("calls, delta", Encoding::Delta, Profile::Calls),
+    ("calls, packed", Encoding::Packed, Profile::Calls),
+];
+
+/// How large the tables of one file are.
+struct Sizes {
+    name: String,
+    /// Rows of the profile `full`.
+    rows: usize,
+    /// By [`TABLES`].
+    bytes: [usize; TABLES.len()],
+}
+
+impl Sizes {
+    fn of(path: &Path, elf: &Elf<'_>) -> Result<Self> {
+        let read = || extract(elf, &Naming::default(), &ProgressBar::hidden());
+        let full = read()?;
+        let mut calls = read()?;
+        calls.reduce_to_calls(elf)?;
+        let mut bytes = [0; TABLES.len()];
+        for (bytes, (_, encoding, profile)) in bytes.iter_mut().zip(TABLES) {
+            let extracted = if profile == Profile::Full {
+                &full
+            } else {
+                &calls
+            };
+            *bytes = extracted.encode(encoding)?.len();
+        }
+        let name = path.file_name().unwrap_or_default();
+        Ok(Self {
+            name: name.to_string_lossy().into_owned(),
+            rows: full.regions.iter().map(|region| region.rows.len()).sum(),
+            bytes,
+        })
+    }
 }
 
 impl Findings {
@@ -77,6 +124,7 @@ impl Findings {
         }
         self.outside.extend(other.outside);
         self.complaints.extend(other.complaints);
+        self.sizes.extend(other.sizes);
         self
     }
 }
@@ -103,7 +151,9 @@ fn main() -> Result<ExitCode> {
         .reduce(Findings::default, Findings::merge);
     bar.finish_and_clear();
     print(&args, &found);
-    Ok(if found.complaints.is_empty() && found.outside.is_empty() {
+    let right = found.complaints.is_empty() && found.outside.is_empty();
+    print_sizes(&args, found.sizes);
+    Ok(if right {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -150,6 +200,7 @@ fn check(path: &Path, args: &Args) -> Result<Findings> {
     let table = Table::parse(&blob)?;
     let mut found = Findings {
         files: 1,
+        sizes: vec![Sizes::of(path, &elf)?],
         outside: extracted
             .files
             .into_iter()
@@ -199,7 +250,7 @@ fn print(args: &Args, found: &Findings) {
         "reference",
         "files",
         "ends of rows",
-        "call sites",
+        "calls and traps",
         "random bytes",
         "addresses compared",
         "differences",
@@ -220,6 +271,41 @@ fn print(args: &Args, found: &Findings) {
         row.extend(numbers.map(|number| number.to_string()));
         table.add_row(row);
     }
+    print_table(table);
+}
+
+/// The size of each file's tables, where that is asked for, and the sums.
+fn print_sizes(args: &Args, mut sizes: Vec<Sizes>) {
+    let mut table = TextTable::new();
+    let header = ["tables of", "rows"]
+        .into_iter()
+        .chain(TABLES.iter().map(|(name, ..)| *name));
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
+    let mut sum = Sizes {
+        name: format!("{} files", sizes.len()),
+        rows: 0,
+        bytes: [0; TABLES.len()],
+    };
+    for file in &sizes {
+        sum.rows += file.rows;
+        for (sum, bytes) in sum.bytes.iter_mut().zip(file.bytes) {
+            *sum += bytes;
+        }
+    }
+    if !args.sizes {
+        sizes.clear();
+    }
+    sizes.sort_by_key(|file| file.rows);
+    sizes.push(sum);
+    for Sizes { name, rows, bytes } in sizes {
+        let numbers = std::iter::once(rows).chain(bytes);
+        table.add_row(std::iter::once(name).chain(numbers.map(|number| number.to_string())));
+    }
+    print_table(table);
+}
+
+/// Prints a table with its numbers, in all columns but the first, to the right.
+fn print_table(mut table: TextTable) {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
