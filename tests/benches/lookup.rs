@@ -27,8 +27,6 @@ use lineinfo_cli::extract::{Extracted, extract};
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::writer::{Options, Tuning};
 use lineinfo_core::{Offset, Table};
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 
 /// Addresses in a round.
 const ADDRESSES: usize = 20_000;
@@ -96,10 +94,10 @@ fn main() -> Result<()> {
         variants.push(gsym.variant()?);
     }
 
-    let mut random = SmallRng::seed_from_u64(1);
+    let mut random = fastrand::Rng::with_seed(1);
     for round in 0..=ROUNDS {
         let addresses: Vec<u64> = (0..ADDRESSES)
-            .map(|_| random.random_range(text.clone()))
+            .map(|_| random.u64(text.clone()))
             .collect();
         for variant in &mut variants {
             for address in &addresses {

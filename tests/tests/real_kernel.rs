@@ -1,53 +1,56 @@
-//! A real kernel's table: Debian's vmlinux, against addr2line and llvm-symbolizer.
+//! A real kernel's tables: Debian's vmlinux, against the addr2line crate and the programs.
 //!
 //! `LINEINFO_VMLINUX` names a vmlinux with DWARF (`.ci/vmlinux` fetches one); without it, or
-//! without llvm-symbolizer, the tests are shown as ignored.
+//! without the program that is asked, the tests are shown as ignored.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
-use iced_x86::{Decoder, DecoderOptions, Instruction};
 use indicatif::ProgressBar;
 use libtest_mimic::{Arguments, Failed, Trial};
 use lineinfo_cli::extract::elf::ElfFile;
-use lineinfo_cli::extract::paths::{Naming, join};
-use lineinfo_cli::extract::{Extracted, extract};
-use lineinfo_cli::verify::{Options, verify};
-use lineinfo_core::blob::Encoding;
-use lineinfo_core::{Offset, Table};
-use object::{Object, ObjectSection};
+use lineinfo_cli::extract::extract;
+use lineinfo_cli::extract::paths::Naming;
+use lineinfo_cli::verify::{Options, Program, verify};
+use lineinfo_core::Table;
+use lineinfo_core::blob::{Encoding, Profile};
 
-/// How many call sites are compared with llvm-symbolizer.
-const CALL_SITES: usize = 20_000;
+/// Addresses that a comparison must at least have had, so that it means something.
+const CHECKED_MIN: u64 = 200_000;
 
 fn main() -> ExitCode {
     let vmlinux = std::env::var_os("LINEINFO_VMLINUX").map(PathBuf::from);
-    let symbolizer = [
-        "llvm-symbolizer-22",
-        "llvm-symbolizer-19",
-        "llvm-symbolizer",
-    ]
-    .into_iter()
-    .find(|name| Command::new(name).arg("--version").output().is_ok());
-    let no_vmlinux = "LINEINFO_VMLINUX names no vmlinux";
+    let vmlinux = vmlinux.ok_or("LINEINFO_VMLINUX names no vmlinux");
     let mut trials = Vec::new();
     for &encoding in Encoding::ALL {
-        let name = format!("{encoding} table equals addr2line at every row's first and last byte");
-        trials.push(trial(
-            name,
-            vmlinux.clone().ok_or(no_vmlinux),
-            move |path| equals_addr2line(path, encoding),
-        ));
+        for &profile in Profile::ALL {
+            let name = format!("{encoding} table, profile {profile}, equals the addr2line crate");
+            trials.push(trial(name, vmlinux.clone(), move |path| {
+                compare(path, encoding, profile, None)
+            }));
+        }
     }
-    let needs = vmlinux
-        .ok_or(no_vmlinux)
-        .and_then(|path| Ok((path, symbolizer.ok_or("llvm-symbolizer is not installed")?)));
-    let name = format!("table equals llvm-symbolizer at {CALL_SITES} call sites");
-    trials.push(trial(name, needs, |(path, symbolizer)| {
-        equals_symbolizer(path, symbolizer)
-    }));
+    for names in [
+        &[
+            "llvm-symbolizer-22",
+            "llvm-symbolizer-19",
+            "llvm-symbolizer",
+        ][..],
+        &["eu-addr2line"],
+    ] {
+        let installed = names
+            .iter()
+            .find(|name| Command::new(name).arg("--version").output().is_ok());
+        let needs = vmlinux.clone().and_then(|path| {
+            let program = installed.ok_or("it is not installed")?;
+            Ok((path, *program))
+        });
+        let name = format!("packed table equals {} at all calls and traps", names[0]);
+        trials.push(trial(name, needs, |(path, program)| {
+            let program: Program = program.parse()?;
+            compare(path, Encoding::Packed, Profile::Calls, Some(program))
+        }));
+    }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -65,140 +68,38 @@ fn trial<N: Send + 'static>(
     }
 }
 
-fn read_rows(vmlinux: &Path) -> Result<Extracted, Failed> {
+fn compare(
+    vmlinux: &Path,
+    encoding: Encoding,
+    profile: Profile,
+    oracle: Option<Program>,
+) -> Result<(), Failed> {
     let file = ElfFile::open(vmlinux)?;
-    Ok(extract(
-        &file.parse()?,
-        &Naming::default(),
-        &ProgressBar::hidden(),
-    )?)
-}
-
-fn equals_addr2line(vmlinux: &Path, encoding: Encoding) -> Result<(), Failed> {
-    let extracted = read_rows(vmlinux)?;
+    let elf = file.parse()?;
+    let mut extracted = extract(&elf, &Naming::default(), &ProgressBar::hidden())?;
+    if profile == Profile::Calls {
+        extracted.reduce_to_calls(&elf)?;
+    }
     let blob = extracted.encode(encoding)?;
-    let file = ElfFile::open(vmlinux)?;
     let options = Options {
         naming: Naming {
             root: Some(extracted.root),
             ..Naming::default()
         },
+        oracle,
+        random: 100_000,
         show: 10,
         ..Options::default()
     };
     let report = verify(
         Path::new("the table"),
         &Table::parse(&blob)?,
-        &file.parse()?,
+        &elf,
         &options,
         &ProgressBar::hidden(),
     )?;
-    eprintln!(
-        "{} addresses, {} of no unit",
-        report.checked, report.unclaimed
-    );
-    if report.differences > 0 || report.checked < 2_000_000 {
-        return Err(format!("{report:?}").into());
+    if report.differences > 0 || report.checked < CHECKED_MIN {
+        return Err(format!("{report:#?}").into());
     }
     Ok(())
-}
-
-fn equals_symbolizer(vmlinux: &Path, symbolizer: &str) -> Result<(), Failed> {
-    let extracted = read_rows(vmlinux)?;
-    let blob = extracted.encode(Encoding::Delta)?;
-    let table = Table::parse(&blob)?;
-    let calls = call_sites(vmlinux)?;
-    let step = calls.len() / CALL_SITES;
-    let sample: Vec<u64> = calls
-        .iter()
-        .copied()
-        .step_by(step.max(1))
-        .take(CALL_SITES)
-        .collect();
-    eprintln!("{} of {} call sites", sample.len(), calls.len());
-    let theirs = symbolize(vmlinux, symbolizer, &sample)?;
-    let mut differences = BTreeMap::new();
-    for (address, theirs) in sample.iter().zip(theirs) {
-        let offset = Offset(address - extracted.identity.text_start);
-        let ours = table.lookup(offset).map(|found| found.to_string());
-        let theirs = theirs.map(|(file, line)| {
-            let file = join([file.as_str()]);
-            format!("{}:{line}", extracted.root.relative(&file))
-        });
-        if ours != theirs {
-            differences.insert(address, (ours, theirs));
-        }
-    }
-    if differences.is_empty() && sample.len() == CALL_SITES {
-        return Ok(());
-    }
-    Err(format!(
-        "{} of {} differ: {:#x?}",
-        differences.len(),
-        sample.len(),
-        differences.iter().take(10).collect::<Vec<_>>()
-    )
-    .into())
-}
-
-/// The last byte of every call in the text of an x86-64 image.
-fn call_sites(vmlinux: &Path) -> Result<Vec<u64>, Failed> {
-    let bytes = std::fs::read(vmlinux)?;
-    let file = object::File::parse(&*bytes)?;
-    let mut calls = Vec::new();
-    for name in [".text", ".init.text", ".exit.text"] {
-        let Some(section) = file.section_by_name(name) else {
-            continue;
-        };
-        let mut decoder =
-            Decoder::with_ip(64, section.data()?, section.address(), DecoderOptions::NONE);
-        let mut instruction = Instruction::default();
-        while decoder.can_decode() {
-            decoder.decode_out(&mut instruction);
-            if instruction.is_call_near() || instruction.is_call_near_indirect() {
-                calls.push(instruction.next_ip() - 1);
-            }
-        }
-    }
-    Ok(calls)
-}
-
-type Line = Option<(String, u64)>;
-
-/// File and line of each address, as llvm-symbolizer has them.
-fn symbolize(vmlinux: &Path, symbolizer: &str, addresses: &[u64]) -> Result<Vec<Line>, Failed> {
-    let mut child = Command::new(symbolizer)
-        .arg(format!("--obj={}", vmlinux.display()))
-        .args(["--no-inlines", "--output-style=JSON"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut stdin = child.stdin.take().ok_or("stdin is piped")?;
-    let stdout = child.stdout.take().ok_or("stdout is piped")?;
-    let lines = std::thread::scope(|scope| {
-        // Both ends are served, so that neither pipe fills up and stops the other.
-        let writer = scope.spawn(move || {
-            let mut write = |address: &u64| writeln!(stdin, "{address:#x}");
-            addresses.iter().try_for_each(&mut write)
-        });
-        let lines: Result<Vec<Line>, Failed> = BufReader::new(stdout)
-            .lines()
-            .map(|line| parse_answer(&line?))
-            .collect();
-        writer.join().map_err(|_| "the writer panicked")??;
-        lines
-    })?;
-    child.wait()?;
-    if lines.len() != addresses.len() {
-        return Err(format!("{} answers to {} addresses", lines.len(), addresses.len()).into());
-    }
-    Ok(lines)
-}
-
-fn parse_answer(line: &str) -> Result<Line, Failed> {
-    let answer: serde_json::Value = serde_json::from_str(line)?;
-    let symbol = &answer["Symbol"][0];
-    let file = symbol["FileName"].as_str().unwrap_or("");
-    let line = symbol["Line"].as_u64().unwrap_or(0);
-    Ok((!file.is_empty() && line != 0).then(|| (file.to_owned(), line)))
 }

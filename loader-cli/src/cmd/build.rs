@@ -120,7 +120,11 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         writeln!(out, "entries          {entries:>12}")?;
         writeln!(out, "files            {:>12}", extracted.files.len())?;
         writeln!(out, "bytes            {:>12}", blob.len())?;
-        writeln!(out, "bytes per entry  {:>12.3}", bytes / entries as f64)?;
+        writeln!(
+            out,
+            "bytes per entry  {:>12.3}",
+            bytes / entries.max(1) as f64
+        )?;
         writeln!(
             out,
             "share of image   {:>11.2}%",
