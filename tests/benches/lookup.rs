@@ -96,9 +96,7 @@ fn main() -> Result<()> {
 
     let mut random = fastrand::Rng::with_seed(1);
     for round in 0..=ROUNDS {
-        let addresses: Vec<u64> = (0..ADDRESSES)
-            .map(|_| random.u64(text.clone()))
-            .collect();
+        let addresses: Vec<u64> = (0..ADDRESSES).map(|_| random.u64(text.clone())).collect();
         for variant in &mut variants {
             for address in &addresses {
                 let start = Instant::now();
