@@ -28,12 +28,14 @@ pub(crate) enum Address {
     Return(u64),
     /// It is the instruction that was interrupted.
     Instruction(u64),
+    /// It is an instruction that traps by design, `ud2`.
+    Trap(u64),
 }
 
 impl Address {
     const fn value(self) -> u64 {
         match self {
-            Self::Return(address) | Self::Instruction(address) => address,
+            Self::Return(address) | Self::Instruction(address) | Self::Trap(address) => address,
         }
     }
 
@@ -41,7 +43,7 @@ impl Address {
     pub(crate) const fn byte(self) -> u64 {
         match self {
             Self::Return(address) => address.saturating_sub(1),
-            Self::Instruction(address) => address,
+            Self::Instruction(address) | Self::Trap(address) => address,
         }
     }
 
@@ -119,7 +121,12 @@ pub(crate) fn show_regs(registers: &Registers, line: &mut dyn FnMut(fmt::Argumen
 fn show(registers: &Registers, all: bool, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
     let rip = registers.rip();
     line(format_args!("{}", Header(task::current())));
-    line(format_args!("RIP: 0010:{}", Address::Instruction(rip)));
+    let address = if all && registers.trap() == traps::X86_TRAP_UD {
+        Address::Trap(rip)
+    } else {
+        Address::Instruction(rip)
+    };
+    line(format_args!("RIP: 0010:{address}"));
     if all {
         let (rsp, eflags) = (registers.rsp(), registers.eflags());
         line(format_args!("RSP: 0018:{rsp:016x} EFLAGS: {eflags:08x}"));

@@ -13,7 +13,7 @@ use crate::printk;
 
 /// Numbers of traps (`arch/x86/include/asm/trapnr.h`).
 const X86_TRAP_DE: u64 = 0;
-const X86_TRAP_UD: u64 = 6;
+pub(super) const X86_TRAP_UD: u64 = 6;
 const X86_TRAP_PF: u64 = 14;
 
 /// Bits of the error code of a page fault (`arch/x86/include/asm/trap_pf.h`).

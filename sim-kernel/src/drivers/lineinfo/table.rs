@@ -76,6 +76,7 @@ impl LoadedTable {
                 table.lookup_return_address(Offset::of(address, self.text_start)?)
             }
             Address::Instruction(address) => table.lookup(Offset::of(address, self.text_start)?),
+            Address::Trap(address) => table.lookup_trap(Offset::of(address, self.text_start)?),
         }
     }
 
