@@ -206,7 +206,7 @@ fn every_refusal_has_its_errno_and_reason_and_leaves_the_old_table() {
             "other",
             &other,
             Errno::ESTALE,
-            "made for build-id abababababababababababababababababababab, this image has ",
+            "made for build-id abababababababababababababababababababab, this kernel has ",
         ),
         (
             "anonymous",
