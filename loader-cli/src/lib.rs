@@ -3,7 +3,8 @@
 //! ```text
 //!   vmlinux ─ extract ─> rows ─ lineinfo_core::writer ─> blob ─┬─ append / strip: boot images
 //!                                                              ├─ device: load, unload, status
-//!                                                              └─ verify: against addr2line
+//!                                                              ├─ verify: against addr2line
+//!                                                              └─ source: look-ups, or on a device
 //! ```
 //!
 //! [`cmd`] has one module per sub-command; each turns its arguments into calls of the other modules
@@ -18,6 +19,7 @@ pub mod error;
 pub mod extract;
 pub mod files;
 pub mod points;
+pub mod source;
 pub mod verify;
 
 pub use error::Error;

@@ -502,6 +502,12 @@ fn modules(ready: &Ready) -> Result<()> {
         "head -n 1 sys/module/xor/lineinfo; cat sys/kernel/lineinfo/state",
         "state: loaded\nempty\n",
     )?;
+    let size = std::fs::metadata(&table)?.len();
+    machine.expect(
+        ready,
+        "sed -n 's/^bytes: //p' sys/module/xor/lineinfo",
+        &format!("{size}\n"),
+    )?;
     machine.kernel.command("rmmod xor")?;
     machine.expect(ready, "ls sys/module", "")?;
     let said = machine.fails(ready, "cat sys/module/xor/lineinfo")?;

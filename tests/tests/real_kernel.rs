@@ -1,4 +1,5 @@
-//! A real kernel's tables: Debian's vmlinux, against the addr2line crate and the programs.
+//! A real kernel's tables: Debian's vmlinux, against the addr2line crate and the programs, and in a
+//! simulated kernel that takes its identity (`--as`).
 //!
 //! `LINEINFO_VMLINUX` names a vmlinux with DWARF (`.ci/vmlinux` fetches one); without it, or
 //! without the program that is asked, the tests are shown as ignored.
@@ -8,12 +9,19 @@ use std::process::{Command, ExitCode};
 
 use indicatif::ProgressBar;
 use libtest_mimic::{Arguments, Failed, Trial};
+use lineinfo_cli::error::exit;
 use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
+use lineinfo_cli::points::Instructions;
 use lineinfo_cli::verify::{Options, Program, verify};
 use lineinfo_core::Table;
 use lineinfo_core::blob::{Encoding, Profile};
+use lineinfo_tests::{Binaries, Kernel, stdout_of};
+use object::{Object, ObjectSymbol};
+
+/// How many calls and traps are looked up through the device of a kernel.
+const LOOKUPS: usize = 200;
 
 /// Addresses that a comparison must at least have had, so that it means something.
 const CHECKED_MIN: u64 = 200_000;
@@ -30,6 +38,11 @@ fn main() -> ExitCode {
             }));
         }
     }
+    trials.push(trial(
+        format!("a kernel in its place answers as the table does, at {LOOKUPS} addresses"),
+        vmlinux.clone(),
+        |path| taken_as_its_own(path),
+    ));
     for names in [
         &[
             "llvm-symbolizer-22",
@@ -102,4 +115,135 @@ fn compare(
         return Err(format!("{report:#?}").into());
     }
     Ok(())
+}
+
+/// Boots a kernel `--as` this one, loads its table, and asks it what the loader can ask a table.
+fn taken_as_its_own(vmlinux: &Path) -> Result<(), Failed> {
+    let binaries = Binaries::build(!cfg!(debug_assertions))?;
+    let directory = tempfile::tempdir()?;
+    let in_directory = |name: &str| directory.path().join(name).display().to_string();
+    let (table, socket, log) = (
+        in_directory("x.lineinfo"),
+        in_directory("sock"),
+        in_directory("oops"),
+    );
+    let image = vmlinux.display().to_string();
+    let lineinfo = |args: &[&str]| stdout_of(binaries.lineinfo(args)?);
+    lineinfo(&["build", &image, "-o", &table])?;
+
+    let mut command = Command::new(&binaries.sim_kernel);
+    command.args(["--as", &image, "--socket", &socket, "--", "lineinfo=off"]);
+    let _kernel = Kernel::start(&mut command, Path::new(&socket))?;
+    lineinfo(&["load", &table, "--device", &socket])?;
+
+    let calls = points(vmlinux)?;
+    let sample: Vec<String> = calls
+        .iter()
+        .step_by(calls.len() / LOOKUPS)
+        .take(LOOKUPS)
+        .map(|address| format!("{address:#x}"))
+        .collect();
+    let ask = |source: &[&str]| -> Result<String, Failed> {
+        let addresses = sample.iter().map(String::as_str);
+        let args: Vec<&str> = ["lookup"]
+            .into_iter()
+            .chain(source.iter().copied())
+            .chain(addresses)
+            .collect();
+        let output = binaries.lineinfo(&args)?;
+        // Assembly without lines is there as well.
+        match output.status.code().map(u8::try_from) {
+            Some(Ok(exit::DONE | exit::UNRESOLVED)) => Ok(String::from_utf8(output.stdout)?),
+            _ => Ok(stdout_of(output)?),
+        }
+    };
+    let (kernel, file) = (ask(&["--device", &socket])?, ask(&[&table])?);
+    let found = file.lines().filter(|line| !line.ends_with(" ??")).count();
+    if kernel != file || found < LOOKUPS * 9 / 10 {
+        return Err(format!("the device says\n{kernel}\nand the table\n{file}").into());
+    }
+
+    let oops = oops(vmlinux, &calls)?;
+    let text: String = oops.iter().map(|line| line.text.clone() + "\n").collect();
+    std::fs::write(&log, text)?;
+    let mut expected = String::new();
+    for line in &oops {
+        let place = line.address.as_ref().map(|(address, flags)| {
+            let args = [&["lookup", &table, address], *flags].concat();
+            let answer = lineinfo(&args)?;
+            let (_, place) = answer.trim_end().split_once(' ').ok_or("no answer")?;
+            Ok::<_, Failed>(format!(" ({place})"))
+        });
+        expected += &format!("{}{}\n", line.text, place.transpose()?.unwrap_or_default());
+    }
+    for source in [["--device", &socket], ["--table", &table]] {
+        let args = [&["decode", &log, "--against", &image], &source[..]].concat();
+        let decoded = lineinfo(&args)?;
+        if decoded != expected || decoded.contains("(??)") {
+            return Err(format!("{source:?}:\n{decoded}\nand not\n{expected}").into());
+        }
+    }
+    Ok(())
+}
+
+/// A line of a log.
+struct LogLine {
+    text: String,
+    /// What it is about, with the flags of `lineinfo lookup` for that.
+    address: Option<(String, &'static [&'static str])>,
+}
+
+/// An oops as this kernel would print it: functions with the return address of their first call.
+fn oops(vmlinux: &Path, calls: &[u64]) -> Result<Vec<LogLine>, Failed> {
+    let bytes = std::fs::read(vmlinux)?;
+    let file = object::File::parse(&*bytes)?;
+    let function = |name: &str| {
+        let symbol = file
+            .symbols()
+            .find(|symbol| symbol.name() == Ok(name))
+            .ok_or_else(|| format!("no function {name}"))?;
+        // In a kernel the padding behind a function is a part of it.
+        Ok::<_, Failed>((symbol.address(), symbol.size().next_multiple_of(16)))
+    };
+    let bare = |text: &str| LogLine {
+        text: text.to_owned(),
+        address: None,
+    };
+    let (start, size) = function("vfs_write")?;
+    let mut lines = vec![
+        bare("[    1.000000] BUG: kernel NULL pointer dereference, address: 0000000000000000"),
+        LogLine {
+            text: format!("[    1.000001] RIP: 0010:vfs_write+0x0/{size:#x}"),
+            address: Some((format!("{start:#x}"), &[])),
+        },
+        bare("[    1.000002] Call Trace:"),
+        bare("[    1.000003]  xfs_file_write_iter+0xd4/0x130 [xfs]"),
+    ];
+    for name in ["vfs_write", "ksys_write", "do_syscall_64"] {
+        let (start, size) = function(name)?;
+        let call = calls
+            .iter()
+            .find(|call| (start..start + size).contains(call));
+        let back = call.ok_or_else(|| format!("{name} calls nothing"))? + 1;
+        lines.push(LogLine {
+            text: format!("[    1.000004]  {name}+{:#x}/{size:#x}", back - start),
+            address: Some((format!("{back:#x}"), &["--return-addresses"])),
+        });
+    }
+    lines.push(bare("[    1.000005] RIP: 0033:0x7f0000000000"));
+    Ok(lines)
+}
+
+/// Addresses that stack traces look up.
+fn points(vmlinux: &Path) -> Result<Vec<u64>, Failed> {
+    let file = ElfFile::open(vmlinux)?;
+    let elf = file.parse()?;
+    let instructions = Instructions::of(elf.identity.machine, elf.address_size());
+    let instructions = instructions.ok_or("no decoder for the machine of this kernel")?;
+    let mut points = Vec::new();
+    for text in &elf.identity.text {
+        let offsets = instructions.points(elf.code(text)?);
+        points.extend(offsets.into_iter().map(|offset| text.address + offset));
+    }
+    Ok(points)
 }

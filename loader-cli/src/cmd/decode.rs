@@ -2,14 +2,12 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::PathBuf;
 
-use lineinfo_core::uapi::{LOOKUP_APPROXIMATE, LOOKUP_FOUND, LOOKUP_RETURN_ADDRESS};
-use lineinfo_core::{Location, Offset};
 use object::{Object, ObjectSymbol};
 
 use crate::Error;
-use crate::device::{Access, Device};
 use crate::error::{ElfError, exit};
-use crate::files::{self, BlobFile};
+use crate::files;
+use crate::source::{Place, Source};
 
 /// Annotate the frames of a kernel log with file and line.
 ///
@@ -41,51 +39,10 @@ pub(super) struct Args {
     against: PathBuf,
 }
 
-/// Where answers come from.
-enum Source {
-    Blob(BlobFile),
-    Device(Device),
-}
-
-impl Source {
-    /// ` (file:line)`, empty for a miss.
-    fn lookup(&mut self, address: u64, is_return_address: bool) -> Result<String, Error> {
-        match self {
-            Self::Blob(blob) => {
-                let table = blob.table();
-                let found = Offset::of(address, table.layout().text_start()).and_then(|offset| {
-                    if is_return_address {
-                        table.lookup_return_address(offset)
-                    } else {
-                        table.lookup_trap(offset)
-                    }
-                });
-                Ok(found.map_or_else(String::new, |location: Location<'_>| {
-                    format!(" ({location})")
-                }))
-            }
-            Self::Device(device) => {
-                let flags = if is_return_address {
-                    LOOKUP_RETURN_ADDRESS
-                } else {
-                    0
-                };
-                let answer = device.lookup(address, flags)?;
-                if answer.result & LOOKUP_FOUND == 0 {
-                    return Ok(String::new());
-                }
-                let approximate = answer.result & LOOKUP_APPROXIMATE != 0;
-                let mark = if approximate { "~" } else { "" };
-                Ok(format!(" ({}:{mark}{})", answer.file(), answer.line))
-            }
-        }
-    }
-}
-
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let mut source = match (&args.table, &args.device) {
-        (Some(table), _) => Source::Blob(BlobFile::open(table)?),
-        (None, Some(device)) => Source::Device(Device::open(device, Access::Read)?),
+        (Some(table), _) => Source::table(table)?,
+        (None, Some(device)) => Source::device(device)?,
         (None, None) => return Err(Error::Usage("name a table or a device".to_owned())),
     };
     let symbols = Symbols::read(&args.against)?;
@@ -152,20 +109,19 @@ impl<'a> Frame<'a> {
         symbols: &Symbols,
         source: &mut Source,
     ) -> Result<String, Error> {
-        let mut found: Option<String> = None;
+        let mut found: Option<Option<Place>> = None;
         for address in symbols.addresses(self) {
-            let location = source.lookup(address, !self.is_instruction)?;
-            if found.as_ref().is_some_and(|found| *found != location) {
+            let place = source.lookup(address, !self.is_instruction)?;
+            if found.as_ref().is_some_and(|found| *found != place) {
                 return Ok(line.to_owned());
             }
-            found = Some(location);
+            found = Some(place);
         }
-        let location = found.unwrap_or_default();
-        Ok(format!(
-            "{}{location}{}",
-            &line[..self.end],
-            &line[self.end..]
-        ))
+        let (frame, rest) = line.split_at(self.end);
+        Ok(match found.flatten() {
+            Some(place) => format!("{frame} ({place}){rest}"),
+            None => line.to_owned(),
+        })
     }
 }
 

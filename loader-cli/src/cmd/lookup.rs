@@ -1,14 +1,11 @@
 use std::io::{self, BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use lineinfo_core::uapi::{LOOKUP_APPROXIMATE, LOOKUP_FOUND, LOOKUP_RETURN_ADDRESS};
-use lineinfo_core::{Location, Offset};
 use serde::Serialize;
 
 use crate::Error;
-use crate::device::{Access, Device};
 use crate::error::exit;
-use crate::files::BlobFile;
+use crate::source::{Place, Source};
 
 /// Look up file and line of addresses.
 ///
@@ -40,21 +37,12 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(address: u64, location: Option<(String, u32, bool)>) -> Self {
-        let address = format!("{address:#x}");
-        match location {
-            Some((file, line, approximate)) => Self {
-                address,
-                file: Some(file),
-                line: Some(line),
-                approximate,
-            },
-            None => Self {
-                address,
-                file: None,
-                line: None,
-                approximate: false,
-            },
+    fn new(address: u64, place: Option<Place>) -> Self {
+        Self {
+            address: format!("{address:#x}"),
+            approximate: place.as_ref().is_some_and(|place| place.approximate),
+            line: place.as_ref().map(|place| place.line),
+            file: place.map(|place| place.file),
         }
     }
 
@@ -73,58 +61,10 @@ impl Answer {
     }
 }
 
-/// Where answers come from.
-enum Source {
-    Blob(BlobFile),
-    Device(Device),
-}
-
-impl Source {
-    fn lookup(&mut self, address: u64, is_return_address: bool) -> Result<Answer, Error> {
-        let location = match self {
-            Self::Blob(blob) => {
-                let table = blob.table();
-                let found = Offset::of(address, table.layout().text_start()).and_then(|offset| {
-                    if is_return_address {
-                        table.lookup_return_address(offset)
-                    } else {
-                        table.lookup(offset)
-                    }
-                });
-                found.map(
-                    |Location {
-                         file,
-                         line,
-                         approximate,
-                     }| { (file.to_string(), line, approximate) },
-                )
-            }
-            Self::Device(device) => {
-                let flags = if is_return_address {
-                    LOOKUP_RETURN_ADDRESS
-                } else {
-                    0
-                };
-                let answer = device.lookup(address, flags)?;
-                (answer.result & LOOKUP_FOUND != 0).then(|| {
-                    let approximate = answer.result & LOOKUP_APPROXIMATE != 0;
-                    (answer.file().to_owned(), answer.line, approximate)
-                })
-            }
-        };
-        Ok(Answer::new(address, location))
-    }
-}
-
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let (mut source, addresses) = match (&args.device, args.operands.split_first()) {
-        (Some(device), _) => (
-            Source::Device(Device::open(device, Access::Read)?),
-            &args.operands[..],
-        ),
-        (None, Some((blob, addresses))) => {
-            (Source::Blob(BlobFile::open(Path::new(blob))?), addresses)
-        }
+        (Some(device), _) => (Source::device(device)?, &args.operands[..]),
+        (None, Some((blob, addresses))) => (Source::table(Path::new(blob))?, addresses),
         (None, None) => {
             return Err(Error::Usage(
                 "name a table, or a device with --device".to_owned(),
@@ -134,7 +74,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut status = exit::DONE;
     let mut one = |text: &str| {
-        let answer = source.lookup(parse_address(text)?, args.return_addresses)?;
+        let address = parse_address(text)?;
+        let answer = Answer::new(address, source.lookup(address, args.return_addresses)?);
         if answer.file.is_none() {
             status = exit::UNRESOLVED;
         }

@@ -87,6 +87,7 @@ pub(crate) fn start_kernel(mut boot: Boot) -> ! {
     rest_init(boot)
 }
 
+machine::init_text! {
 fn parse_early_parameters(line: &CommandLine) {
     let text = COMMAND_LINE.get_or_init(|| line.text.clone());
     printk!(Notice, "Kernel command line: {text}");
@@ -101,7 +102,9 @@ fn parse_early_parameters(line: &CommandLine) {
         );
     }
 }
+}
 
+machine::init_text! {
 fn mem_init(mem_bytes: u64) {
     let default = Parameters::DEFAULT.mem_bytes;
     let reserved = vmalloc::reserve(mem_bytes).or_else(|errno| {
@@ -126,7 +129,9 @@ fn mem_init(mem_bytes: u64) {
         Err(errno) => panic::panic(format_args!("no addresses for the memory: {errno}")),
     }
 }
+}
 
+machine::init_text! {
 /// Reads what the image says about itself; without it traces have no names, and no table fits.
 fn setup_image(parameters: Parameters) -> Option<File> {
     if parameters.nokaslr {
@@ -152,7 +157,9 @@ fn setup_image(parameters: Parameters) -> Option<File> {
     }
     Some(file)
 }
+}
 
+machine::init_text! {
 /// Takes the identity of another kernel: tables are those of its image, and so are symbols that
 /// are asked for. Its text is not here, so traces stay what they are, without places.
 fn assume_identity(path: &Path) {
@@ -178,7 +185,9 @@ fn assume_identity(path: &Path) {
         )),
     }
 }
+}
 
+machine::init_text! {
 fn check_image(image: &Image) {
     let build_id = BuildId::new(&image.build_id);
     printk!(
@@ -205,14 +214,18 @@ fn check_image(image: &Image) {
         );
     }
 }
+}
 
+machine::init_text! {
 fn interrupt_init() {
     let installed = nmi::init().and_then(|()| timer::init());
     if let Err(errno) = installed.and_then(|()| traps::init()) {
         panic::panic(format_args!("no signals for interrupts: {errno}"));
     }
 }
+}
 
+machine::init_text! {
 fn smp_init(parameters: Parameters) {
     let count = parameters.maxcpus;
     load::set(parameters.load);
@@ -229,7 +242,9 @@ fn smp_init(parameters: Parameters) {
         printk!(Warning, "watchdog: no thread for it: {error}");
     }
 }
+}
 
+machine::init_text! {
 fn lineinfo_init(parameters: Parameters, image: Option<&File>) {
     LINEINFO.init(lineinfo::Config {
         policy: parameters.lineinfo,
@@ -257,11 +272,14 @@ fn lineinfo_init(parameters: Parameters, image: Option<&File>) {
         (Policy::Never, _) => printk!(Info, "lineinfo: never, the slot stays empty"),
     }
 }
+}
 
+machine::init_text! {
 fn report_memory() {
     let text = MemInfo::now().to_string();
     let line: Vec<&str> = text.split_whitespace().collect();
     printk!(Info, "mm: {}", line.join(" "));
+}
 }
 
 #[inline(never)]

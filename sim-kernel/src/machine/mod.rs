@@ -23,3 +23,15 @@ pub(crate) fn image_start() -> u64 {
     }
     (&raw const __ehdr_start).addr() as u64
 }
+
+/// Puts a function into `.init.text`: it runs while the kernel boots, and never again.
+macro_rules! init_text {
+    ($(#[$attribute:meta])* $visibility:vis fn $($rest:tt)*) => {
+        $(#[$attribute])*
+        #[expect(unsafe_code, reason = "a section of text like any other, which nothing else names")]
+        #[unsafe(link_section = ".init.text")]
+        #[inline(never)]
+        $visibility fn $($rest)*
+    };
+}
+pub(crate) use init_text;

@@ -1,0 +1,100 @@
+//! Where the places of addresses come from: a table, or a running kernel.
+
+use std::fmt;
+use std::path::Path;
+
+use lineinfo_core::Offset;
+use lineinfo_core::uapi::{LOOKUP_APPROXIMATE, LOOKUP_FOUND, LOOKUP_RETURN_ADDRESS};
+
+use crate::device::{Access, Device};
+use crate::error::Error;
+use crate::files::BlobFile;
+
+/// Something that knows the places of addresses.
+#[derive(Debug)]
+pub enum Source {
+    /// A table: addresses are those of the image as it was linked.
+    Table(BlobFile),
+    /// A device: addresses are those of the running kernel.
+    Device(Device),
+}
+
+/// File and line of an address; shown as `fs/read_write.c:681`, with `~` before an approximate line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, relative to the root of the sources.
+    pub file: String,
+    /// The line in it, from 1.
+    pub line: u32,
+    /// The table is not exact at this address, only near it.
+    pub approximate: bool,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.approximate { "~" } else { "" };
+        write!(f, "{}:{mark}{}", self.file, self.line)
+    }
+}
+
+impl Source {
+    /// Reads and validates a table.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`BlobFile::open`].
+    pub fn table(path: &Path) -> Result<Self, Error> {
+        BlobFile::open(path).map(Self::Table)
+    }
+
+    /// Opens a device.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Device::open`].
+    pub fn device(path: &Path) -> Result<Self, Error> {
+        Device::open(path, Access::Read).map(Self::Device)
+    }
+
+    /// The place of an instruction, or of the call that returns to an address; `None` for a miss.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Device::lookup`].
+    pub fn lookup(
+        &mut self,
+        address: u64,
+        is_return_address: bool,
+    ) -> Result<Option<Place>, Error> {
+        match self {
+            Self::Table(blob) => {
+                let table = blob.table();
+                let found = Offset::of(address, table.layout().text_start()).and_then(|offset| {
+                    if is_return_address {
+                        table.lookup_return_address(offset)
+                    } else {
+                        table.lookup(offset)
+                    }
+                });
+                Ok(found.map(|location| Place {
+                    file: location.file.to_string(),
+                    line: location.line,
+                    approximate: location.approximate,
+                }))
+            }
+            Self::Device(device) => {
+                let flags = if is_return_address {
+                    LOOKUP_RETURN_ADDRESS
+                } else {
+                    0
+                };
+                let answer = device.lookup(address, flags)?;
+                Ok((answer.result & LOOKUP_FOUND != 0).then(|| Place {
+                    file: answer.file().to_owned(),
+                    line: answer.line,
+                    approximate: answer.result & LOOKUP_APPROXIMATE != 0,
+                }))
+            }
+        }
+    }
+}
