@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use lineinfo_core::Table;
 
 /// How long anything may take before it counts as hanging.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -346,6 +347,19 @@ pub fn resident_kb(pid: u32) -> Result<u64> {
     let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     meminfo_kb(&lines, "Rss")
+}
+
+/// What a table in a file takes in a kernel that has booted, in kB: whole pages, and none for init
+/// text, which is gone by then.
+///
+/// # Errors
+///
+/// If the file holds no table.
+pub fn memory_of_table_kb(path: &Path) -> Result<u64> {
+    const PAGE_BYTES: usize = 4096;
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let size_bytes = Table::parse(&bytes)?.size_without_init();
+    Ok((size_bytes.div_ceil(PAGE_BYTES) * PAGE_BYTES / 1024) as u64)
 }
 
 /// What a command printed on stdout, if it succeeded.

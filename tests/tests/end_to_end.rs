@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use lineinfo_core::blob::Encoding;
-use lineinfo_tests::{Binaries, Frame, Kernel, frames, meminfo_kb, stdout_of};
+use lineinfo_tests::{Binaries, Frame, Kernel, frames, meminfo_kb, memory_of_table_kb, stdout_of};
 use oracle::Oracle;
 
 static BINARIES: LazyLock<Binaries> =
@@ -125,13 +125,10 @@ fn every_encoding_loads_and_unloads_and_gives_its_pages_back() {
         let image = text(&BINARIES.sim_kernel);
         run(&["build", &image, "-o", &table, "--encoding", encoding.name()]);
         assert_eq!(on_device(&kernel, &["load", &table]).0, Some(0));
-        let pages = fs::metadata(&table)
-            .expect("the table")
-            .len()
-            .div_ceil(4096);
+        let memory_kb = memory_of_table_kb(Path::new(&table)).expect("the table");
         let loaded = meminfo(&mut kernel);
-        assert_eq!(meminfo_kb(&loaded, "Lineinfo").unwrap(), pages * 4);
-        assert_eq!(kernel.resident_ram_kb().unwrap(), pages * 4, "{encoding}");
+        assert_eq!(meminfo_kb(&loaded, "Lineinfo").unwrap(), memory_kb);
+        assert_eq!(kernel.resident_ram_kb().unwrap(), memory_kb, "{encoding}");
         assert_eq!(on_device(&kernel, &["unload"]).0, Some(0));
         assert_eq!(meminfo(&mut kernel), before);
         assert_eq!(kernel.resident_ram_kb().unwrap(), 0);

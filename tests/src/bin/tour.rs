@@ -14,7 +14,9 @@ use std::path::Path;
 use std::process::Output;
 
 use anyhow::{Context, Result, bail, ensure};
-use lineinfo_tests::{Binaries, Frame, Kernel, frames, meminfo_kb, resident_kb, stdout_of};
+use lineinfo_tests::{
+    Binaries, Frame, Kernel, frames, meminfo_kb, memory_of_table_kb, resident_kb, stdout_of,
+};
 use object::{Object, ObjectSection};
 
 /// Fields of meminfo that a load changes and an unload must restore.
@@ -109,10 +111,10 @@ impl Tour {
         let loaded = kernel.command("meminfo")?;
         show(&loaded);
         let table_kb = meminfo_kb(&loaded, "Lineinfo")?;
-        let file_bytes = fs::metadata(self.path("kernel.lineinfo"))?.len();
+        let expected_kb = memory_of_table_kb(Path::new(&self.path("kernel.lineinfo")))?;
         ensure!(
-            table_kb * 1024 == file_bytes.next_multiple_of(4096),
-            "a table of {file_bytes} bytes takes {table_kb} kB"
+            table_kb == expected_kb,
+            "a table that should take {expected_kb} kB takes {table_kb} kB"
         );
         ensure!(
             meminfo_kb(&before, "MemFree")? - meminfo_kb(&loaded, "MemFree")? == table_kb,
