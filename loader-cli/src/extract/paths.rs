@@ -376,8 +376,8 @@ mod tests {
     #[test]
     fn libraries_do_not_move_the_root_and_keep_their_path() {
         let units = units(&[
-            ("/work/main", "sim-kernel/src/main.rs"),
-            ("/work/main", "core/src/lib.rs"),
+            ("/src/lineinfo", "sim-kernel/src/main.rs"),
+            ("/src/lineinfo", "core/src/lib.rs"),
             ("/home/me/.cargo/registry/src/x/object-1.0", "src/lib.rs"),
         ]);
         let root = SourceRoot::find(&units);
