@@ -349,17 +349,25 @@ pub fn resident_kb(pid: u32) -> Result<u64> {
     meminfo_kb(&lines, "Rss")
 }
 
-/// What a table in a file takes in a kernel that has booted, in kB: whole pages, and none for init
-/// text, which is gone by then.
+/// Size of the table in a file, in bytes, once it is in a kernel that has booted: without what it
+/// says of init text, which is gone by then.
+///
+/// # Errors
+///
+/// If the file holds no table.
+pub fn loaded_size_bytes(path: &Path) -> Result<u64> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    Ok(Table::parse(&bytes)?.size_without_init() as u64)
+}
+
+/// What it takes there, whole pages, in kB.
 ///
 /// # Errors
 ///
 /// If the file holds no table.
 pub fn memory_of_table_kb(path: &Path) -> Result<u64> {
-    const PAGE_BYTES: usize = 4096;
-    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    let size_bytes = Table::parse(&bytes)?.size_without_init();
-    Ok((size_bytes.div_ceil(PAGE_BYTES) * PAGE_BYTES / 1024) as u64)
+    const PAGE_BYTES: u64 = 4096;
+    Ok(loaded_size_bytes(path)?.next_multiple_of(PAGE_BYTES) / 1024)
 }
 
 /// What a command printed on stdout, if it succeeded.

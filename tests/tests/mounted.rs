@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
-use lineinfo_tests::{Binaries, Kernel, frames, stdout_of};
+use lineinfo_tests::{Binaries, Kernel, frames, loaded_size_bytes, stdout_of};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use tempfile::TempDir;
@@ -201,7 +201,7 @@ fn coreutils(ready: &Ready) -> Result<()> {
     let meminfo = machine.run(ready, "head -n 1 proc/meminfo")?;
     ensure!(meminfo.starts_with("MemTotal:"), "{meminfo}");
 
-    let size = std::fs::metadata(&ready.table)?.len();
+    let size = loaded_size_bytes(&ready.table)?;
     m(
         "cat $T > dev/lineinfo && cat sys/kernel/lineinfo/bytes",
         &format!("{size}\n"),
