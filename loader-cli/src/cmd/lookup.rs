@@ -27,7 +27,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// One line of output; the field names are a promise.
+/// One line of `--json`; the field names are a promise.
 #[derive(Debug, Serialize)]
 struct Answer {
     address: String,
@@ -45,19 +45,16 @@ impl Answer {
             file: place.map(|place| place.file),
         }
     }
+}
 
-    fn print(&self, json: bool, to: &mut impl Write) -> io::Result<()> {
-        if json {
-            serde_json::to_writer(&mut *to, self)?;
-            return writeln!(to);
-        }
-        match (&self.file, self.line) {
-            (Some(file), Some(line)) => {
-                let mark = if self.approximate { "~" } else { "" };
-                writeln!(to, "{} {file}:{mark}{line}", self.address)
-            }
-            _ => writeln!(to, "{} ??", self.address),
-        }
+fn print(address: u64, place: Option<Place>, json: bool, to: &mut impl Write) -> io::Result<()> {
+    if json {
+        serde_json::to_writer(&mut *to, &Answer::new(address, place))?;
+        return writeln!(to);
+    }
+    match place {
+        Some(place) => writeln!(to, "{address:#x} {place}"),
+        None => writeln!(to, "{address:#x} ??"),
     }
 }
 
@@ -75,11 +72,11 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let mut status = exit::DONE;
     let mut one = |text: &str| {
         let address = parse_address(text)?;
-        let answer = Answer::new(address, source.lookup(address, args.return_addresses)?);
-        if answer.file.is_none() {
+        let place = source.lookup(address, args.return_addresses)?;
+        if place.is_none() {
             status = exit::UNRESOLVED;
         }
-        answer.print(args.json, &mut out).map_err(Error::Stdout)
+        print(address, place, args.json, &mut out).map_err(Error::Stdout)
     };
     if addresses.is_empty() {
         for line in io::stdin().lock().lines() {
