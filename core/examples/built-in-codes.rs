@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         text_start: table.layout().text_start(),
         profile: table.layout().profile(),
         files: &names,
+        exact_files: names.len(),
         regions: &regions,
     })?;
     println!("{} bytes", codes.len());

@@ -97,7 +97,12 @@ pub struct Header {
     /// Offset 57: the build-id, zeros behind its length.
     pub build_id: [u8; BUILD_ID_MAX],
     /// Offset 77: zero.
-    pub reserved: [u8; 19],
+    pub reserved: [u8; 3],
+    /// Offset 80: number of files whose rows are exact, at every byte or at calls and traps; rows of
+    /// the files behind them are exact nowhere.
+    pub exact_files: U32,
+    /// Offset 84: zero.
+    pub reserved_end: [u8; 12],
 }
 
 /// One entry of the section directory, 12 bytes.

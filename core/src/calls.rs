@@ -14,6 +14,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::encoding::Row;
 use crate::encoding::packed::write::log2;
@@ -30,13 +31,30 @@ const OWN_COSTS: usize = 64;
 /// What a length costs that is not a multiple of the unit, in bits.
 const OFF_COST: f32 = 41.0;
 
+/// What is known of the code of a region; addresses are in bytes from its start.
+#[derive(Clone, Copy, Debug)]
+pub struct Code<'a> {
+    /// Its length in bytes.
+    pub len: u32,
+    /// Where traces look, ascending.
+    pub points: &'a [u32],
+    /// Where it was made from assembly, ascending and without overlap.
+    pub assembly: &'a [Range<u32>],
+}
+
 /// Keeps what is needed for an exact answer at every point.
 ///
-/// `rows` are those of a region of `len` bytes, in order; `points` are addresses in it, ascending.
-/// The result says at every point what `rows` say. Elsewhere it says something near; in front of
-/// the first point it says what it says there.
-pub fn reduce(rows: &[Row], len: u32, points: &[u32]) -> Vec<Row> {
-    let spans = spans(rows, len, points);
+/// `rows` are those of a region, in order. The result says at every point what `rows` say. Elsewhere
+/// it says something near; in front of the first point it says what it says there.
+///
+/// A compiler makes a return address by a call, so all that a trace of compiled code looks up are
+/// points. Assembly also pushes addresses that no call precedes. So in assembly a row of an exact
+/// file covers a point and at most 3 bytes on either side, and all other rows have the index of
+/// their file plus `files`, the number of files. The caller appends the names of the files once
+/// more, as those of rows that are exact nowhere ([`crate::blob::Header::exact_files`]).
+pub fn reduce(rows: &[Row], code: &Code<'_>, files: u32) -> Vec<Row> {
+    let len = code.len;
+    let spans = spans(rows, code, files);
     let mut costs = Costs::guess();
     let mut starts = choose(&spans, len, &costs);
     for _ in 1..ROUNDS {
@@ -55,7 +73,7 @@ struct Span {
     until: u32,
 }
 
-fn spans(rows: &[Row], len: u32, points: &[u32]) -> Vec<Span> {
+fn spans(rows: &[Row], code: &Code<'_>, files: u32) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     let mut rows = rows.iter().peekable();
     let mut here = Row {
@@ -63,24 +81,84 @@ fn spans(rows: &[Row], len: u32, points: &[u32]) -> Vec<Span> {
         file: 0,
         line: 0,
     };
-    let mut after = None;
-    for &point in points.iter().filter(|point| **point < len) {
-        while let Some(row) = rows.next_if(|row| row.start <= point) {
+    // The last address that belongs to the row before.
+    let mut taken = None;
+    for stop in stops(code) {
+        while let Some(row) = rows.next_if(|row| row.start <= stop.at) {
             here = *row;
+        }
+        let mut row = here;
+        if !stop.exact && !row.is_gap() {
+            row.file += files;
         }
         let same = spans
             .last()
-            .is_some_and(|last| (last.row.file, last.row.line) == (here.file, here.line));
+            .is_some_and(|last| (last.row.file, last.row.line) == (row.file, row.line));
         if !same {
             spans.push(Span {
-                row: here,
-                after,
-                until: point,
+                row,
+                after: taken.max(stop.after),
+                until: stop.until,
             });
         }
-        after = Some(point);
+        taken = Some(stop.until);
     }
     spans
+}
+
+/// An address at which a row says what is true there.
+#[derive(Clone, Copy, Debug)]
+struct Stop {
+    at: u32,
+    /// It is a point, and not the start of a stretch of assembly without points.
+    exact: bool,
+    /// Its row begins behind this,
+    after: Option<u32>,
+    /// and up to this.
+    until: u32,
+}
+
+/// The points, and in assembly the stretches before, between and behind them.
+fn stops(code: &Code<'_>) -> Vec<Stop> {
+    let compiled = |&at: &u32| Stop {
+        at,
+        exact: true,
+        after: None,
+        until: at,
+    };
+    let stretch = |at: u32| Stop {
+        at,
+        exact: false,
+        after: at.checked_sub(1),
+        until: at + (UNIT - 1),
+    };
+    let mut stops = Vec::new();
+    let points = code.points.iter();
+    let mut points = points.filter(|point| **point < code.len).peekable();
+    for range in code.assembly {
+        while let Some(point) = points.next_if(|point| **point < range.start) {
+            stops.push(compiled(point));
+        }
+        // From where on there is no point.
+        let mut bare = range.start;
+        while let Some(point) = points.next_if(|point| **point < range.end) {
+            let before = stretch(bare);
+            if before.until < *point {
+                stops.push(before);
+            }
+            stops.push(Stop {
+                after: point.checked_sub(UNIT),
+                ..compiled(point)
+            });
+            bare = point + 1;
+        }
+        let behind = stretch(bare);
+        if behind.until < range.end {
+            stops.push(behind);
+        }
+    }
+    stops.extend(points.map(compiled));
+    stops
 }
 
 impl Span {
@@ -217,12 +295,42 @@ mod tests {
             points.push(point);
         }
         let len = start.max(point) + 7;
-        let reduced = reduce(&rows, len, &points);
+        let code = Code {
+            len,
+            points: &points,
+            assembly: &[],
+        };
+        let reduced = reduce(&rows, &code, 3);
         assert!(reduced.len() < points.len());
         assert!(reduced.is_sorted_by(|a, b| a.start < b.start));
-        for point in points {
+        for &point in &points {
             assert_eq!(say(&reduced, point), say(&rows, point), "at {point}");
         }
-        assert_eq!(reduce(&rows, len, &[]), []);
+        let nowhere = Code {
+            points: &[],
+            ..code
+        };
+        assert_eq!(reduce(&rows, &nowhere, 3), []);
+
+        // In assembly an answer is exact at a point, or says that it is not.
+        let assembly = [100..300, 300..310, 2000..2400];
+        let code = Code {
+            assembly: &assembly,
+            ..code
+        };
+        let reduced = reduce(&rows, &code, 3);
+        assert!(reduced.is_sorted_by(|a, b| a.start < b.start));
+        for &point in &points {
+            assert_eq!(say(&reduced, point), say(&rows, point), "at {point}");
+        }
+        let ends = assembly.clone().map(|range| range.end);
+        for at in assembly.into_iter().flatten() {
+            let (file, line) = say(&reduced, at);
+            let near = points
+                .iter()
+                .chain(&ends)
+                .any(|stop| stop.abs_diff(at) < UNIT);
+            assert!(line == 0 || file >= 3 || near, "at {at}");
+        }
     }
 }

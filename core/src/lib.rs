@@ -18,9 +18,9 @@
 //!                                             " (fs/read_write.c:681)"
 //! ```
 //!
-//! The life of one request: an NMI handler takes a frame's return address, subtracts the run-time
-//! address of `_text` ([`Offset::of`]), enters the slot ([`slot::Slot::read`]: two atomic
-//! read-modify-writes and one load), asks [`Table::lookup_return_address`], writes the
+//! The life of one request: an NMI handler makes an [`Address`] of a frame's return address, relative
+//! to the run-time address of `_text` ([`Address::relative_to`]), enters the slot ([`slot::Slot::read`]: two atomic
+//! read-modify-writes and one load), asks [`Table::lookup`], writes the
 //! [`Location`] into a buffer on its stack ([`Location::write`]) and leaves the slot. Nothing on
 //! that way allocates, takes a lock, loops on another CPU, or can panic.
 //!
@@ -66,7 +66,7 @@
 //!
 #![cfg_attr(not(feature = "alloc"), doc = "```ignore")]
 #![cfg_attr(feature = "alloc", doc = "```")]
-//! use lineinfo_core::{Offset, Row, Table, blob::{Encoding, Profile}, writer::{Image, Region, encode}};
+//! use lineinfo_core::{Address, Offset, Row, Table, blob::{Encoding, Profile}, writer::{Image, Region, encode}};
 //!
 //! let rows = [
 //!     Row { start: 0, file: 0, line: 7 },
@@ -79,6 +79,7 @@
 //!     text_start: 0xffff_ffff_8100_0000,
 //!     profile: Profile::Full,
 //!     files: &["a.c"],
+//!     exact_files: 1,
 //!     regions: &[Region { name: ".text", start: 0, len: 16, init: false, rows: &rows }],
 //! }, Encoding::Flat)?;
 //!
@@ -101,10 +102,10 @@
 //!
 //! let table = Table::parse(&blob)?;
 //! let mut buffer = [0; 64];
-//! let location = table.lookup(Offset(5)).ok_or("a miss")?;
+//! let location = table.lookup(Address::Exact(Offset(5))).ok_or("a miss")?;
 //! assert_eq!(location.write(&mut buffer), " (a.c:9)");
-//! assert!(table.lookup(Offset(12)).is_none()); // a gap
-//! assert!(table.lookup(Offset(16)).is_none()); // beyond the text
+//! assert!(table.lookup(Address::Exact(Offset(12))).is_none()); // a gap
+//! assert!(table.lookup(Address::Exact(Offset(16))).is_none()); // beyond the text
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![no_std]
@@ -136,6 +137,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod address;
 pub mod blob;
 #[cfg(feature = "alloc")]
 pub mod calls;
@@ -152,10 +154,11 @@ mod without_init;
 #[cfg(feature = "alloc")]
 pub mod writer;
 
+pub use address::{Address, Offset};
 pub use encoding::Row;
 pub use error::Error;
 pub use files::FileName;
-pub use location::{Location, Offset};
+pub use location::Location;
 pub use table::{Layout, RegionView, Table};
 
 /// A `u32` as an index: every target of this crate has at least 32-bit addresses.

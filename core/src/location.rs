@@ -3,28 +3,6 @@ use core::fmt;
 use crate::files::FileName;
 use crate::text::TextBuffer;
 
-/// A distance from `_text`, in bytes; never an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Offset(pub u64);
-
-impl Offset {
-    /// The offset of a run-time address, given the run-time address of `_text`; `None` below it.
-    pub const fn of(address: u64, text: u64) -> Option<Self> {
-        match address.checked_sub(text) {
-            Some(offset) => Some(Self(offset)),
-            None => None,
-        }
-    }
-
-    /// The last byte of the call that returns here; `None` for 0, to which no call returns.
-    pub const fn before(self) -> Option<Self> {
-        match self.0.checked_sub(1) {
-            Some(offset) => Some(Self(offset)),
-            None => None,
-        }
-    }
-}
-
 /// A source line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Location<'a> {

@@ -2,6 +2,7 @@ use core::ops::Range;
 
 use zerocopy::FromBytes;
 
+use crate::address::{Address, Offset};
 use crate::blob::{
     BUILD_ID_MAX, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, REGION_INIT,
     RegionEntry, SectionEntry, SectionKind,
@@ -10,7 +11,7 @@ use crate::encoding::packed::Model;
 use crate::encoding::{Fault, RegionTable, Row, Rows};
 use crate::error::Error;
 use crate::files::{FileName, Files};
-use crate::location::{Location, Offset};
+use crate::location::Location;
 use crate::{index, wide};
 
 /// A validated view of a blob.
@@ -92,6 +93,11 @@ impl Layout {
     /// Number of files.
     pub const fn files(&self) -> u32 {
         self.header.files.get()
+    }
+
+    /// Number of files whose rows are exact ([`Header::exact_files`]).
+    pub const fn exact_files(&self) -> u32 {
+        self.header.exact_files.get()
     }
 
     /// Size of the blob in bytes.
@@ -196,21 +202,25 @@ impl<'a> Table<'a> {
         &self.layout
     }
 
-    /// The location of the instruction at `offset`; `None` in a gap and outside the text.
+    /// The location of the instruction that an address stands for; `None` in a gap and outside the
+    /// text.
     ///
-    /// For an address that a call returns to use [`Table::lookup_return_address`].
-    pub fn lookup(&self, offset: Offset) -> Option<Location<'a>> {
-        self.locate(offset, self.layout.profile == Profile::Calls)
-    }
-
-    /// The location of the call that returns to `offset`: that of its last byte.
-    pub fn lookup_return_address(&self, offset: Offset) -> Option<Location<'a>> {
-        self.locate(offset.before()?, false)
-    }
-
-    /// The location of a trap, an instruction like `ud2` that faults by design, at `offset`.
-    pub fn lookup_trap(&self, offset: Offset) -> Option<Location<'a>> {
-        self.locate(offset, false)
+    /// A table of [`Profile::Calls`] is exact at calls and traps only, so its answer for an
+    /// [`Address::Exact`] is approximate. So is one for a return address that no call precedes:
+    /// compilers make none, and where the code was assembly the table says where the calls are.
+    pub fn lookup(&self, address: Address) -> Option<Location<'a>> {
+        let row = self.row_at(address.byte()?)?;
+        let exact = match (self.layout.profile, address) {
+            (Profile::Full, _) | (Profile::Calls, Address::Return(_) | Address::Trap(_)) => {
+                row.file < self.layout.exact_files()
+            }
+            (Profile::Calls, Address::Exact(_)) => false,
+        };
+        Some(Location {
+            file: self.file(row.file)?,
+            line: row.line,
+            approximate: !exact,
+        })
     }
 
     /// The names of all files, in the order of their indices.
@@ -256,15 +266,6 @@ impl<'a> Table<'a> {
                     entry.size.get(),
                 )
             })
-    }
-
-    fn locate(&self, offset: Offset, approximate: bool) -> Option<Location<'a>> {
-        let row = self.row_at(offset)?;
-        Some(Location {
-            file: self.file(row.file)?,
-            line: row.line,
-            approximate,
-        })
     }
 
     /// The row that says something of `offset`.
@@ -461,7 +462,15 @@ impl Layout {
                 header.header_size.get().into(),
             ));
         }
-        if header.reserved != [0; 19] {
+        if header.exact_files > header.files {
+            let found = header.exact_files.get().into();
+            return Err(malformed(
+                at!(exact_files),
+                "at most the number of files",
+                found,
+            ));
+        }
+        if header.reserved != [0; 3] || header.reserved_end != [0; 12] {
             return Err(malformed(at!(reserved), "reserved bytes of zero", 1));
         }
         let id_len = usize::from(header.build_id_len);

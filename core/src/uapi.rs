@@ -21,6 +21,7 @@ use core::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::Address;
 use crate::blob::{BUILD_ID_MAX, Encoding, Profile, numbered};
 use crate::text::TextBuffer;
 
@@ -199,8 +200,18 @@ impl fmt::Display for Status {
     }
 }
 
-/// The address given to [`Lookup`] is a return address: the call before it is meant.
-pub const LOOKUP_RETURN_ADDRESS: u32 = 1;
+numbered! {
+    /// The kinds of [`crate::Address`] that a [`Lookup`] asks for.
+    AddressKind: u32 {
+        /// [`crate::Address::Exact`].
+        Exact = 0, "exact";
+        /// [`crate::Address::Return`].
+        Return = 1, "return";
+        /// [`crate::Address::Trap`].
+        Trap = 2, "trap";
+    }
+}
+
 /// [`Lookup`] found a location.
 pub const LOOKUP_FOUND: u32 = 1;
 /// The location found is approximate.
@@ -212,8 +223,8 @@ pub const LOOKUP_APPROXIMATE: u32 = 2;
 pub struct Lookup {
     /// In: a run-time address.
     pub address: u64,
-    /// In: 0 or [`LOOKUP_RETURN_ADDRESS`].
-    pub flags: u32,
+    /// In: an [`AddressKind`].
+    pub kind: u32,
     /// Out: 0 for a miss, or [`LOOKUP_FOUND`], with or without [`LOOKUP_APPROXIMATE`].
     pub result: u32,
     /// Out: the line, from 1.
@@ -228,10 +239,15 @@ const _: () = assert!(size_of::<Lookup>() == 280);
 
 impl Lookup {
     /// A question.
-    pub const fn new(address: u64, flags: u32) -> Self {
+    pub const fn new(address: Address<u64>) -> Self {
+        let kind = match address {
+            Address::Return(_) => AddressKind::Return,
+            Address::Exact(_) => AddressKind::Exact,
+            Address::Trap(_) => AddressKind::Trap,
+        };
         Self {
-            address,
-            flags,
+            address: address.value(),
+            kind: kind.number(),
             result: 0,
             line: 0,
             reserved: 0,
@@ -239,9 +255,25 @@ impl Lookup {
         }
     }
 
+    /// The address that is asked for; `None` for a kind that this version does not know.
+    pub const fn address(&self) -> Option<Address<u64>> {
+        match AddressKind::from_number(self.kind) {
+            Some(AddressKind::Return) => Some(Address::Return(self.address)),
+            Some(AddressKind::Exact) => Some(Address::Exact(self.address)),
+            Some(AddressKind::Trap) => Some(Address::Trap(self.address)),
+            None => None,
+        }
+    }
+
     /// Fills in the answer.
     pub fn answer(&mut self, location: Option<crate::Location<'_>>) {
-        *self = Self::new(self.address, self.flags);
+        *self = Self {
+            result: 0,
+            line: 0,
+            reserved: 0,
+            file: [0; 256],
+            ..*self
+        };
         if let Some(location) = location {
             let approximate = if location.approximate {
                 LOOKUP_APPROXIMATE

@@ -26,6 +26,9 @@ pub struct Image<'a> {
     pub profile: Profile,
     /// Names of the files, relative to the root of the sources, each once.
     pub files: &'a [&'a str],
+    /// How many of the files have rows that are exact ([`Header::exact_files`]): all of them but in
+    /// a table of [`Profile::Calls`] ([`crate::calls`]).
+    pub exact_files: usize,
     /// The text sections, by ascending start.
     pub regions: &'a [Region<'a>],
 }
@@ -219,7 +222,9 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         sections: narrow("the number of sections", sections.len())?.into(),
         build_id_len: u8::try_from(build_id_len).unwrap_or(u8::MAX),
         build_id,
-        reserved: [0; 19],
+        reserved: [0; 3],
+        exact_files: narrow("the number of exact files", image.exact_files)?.into(),
+        reserved_end: [0; 12],
     };
     let mut blob = Vec::with_capacity(end);
     blob.extend_from_slice(header.as_bytes());
@@ -319,14 +324,22 @@ impl<'a> Numbering<'a> {
             }
         }
         let is_header = |name: &str| name.ends_with(".h");
-        let mut order: Vec<(bool, u64, &str, usize)> = Vec::new();
+        let mut order: Vec<(bool, bool, u64, &str, usize)> = Vec::new();
         for (old, (name, first)) in image.files.iter().zip(first).enumerate() {
             let header = is_header(name);
-            order.push((!header, if header { 0 } else { first }, name, old));
+            let approximate = old >= image.exact_files;
+            let header = header && !approximate;
+            order.push((
+                approximate,
+                !header,
+                if header { 0 } else { first },
+                name,
+                old,
+            ));
         }
         order.sort_unstable();
         let mut new_of_old = alloc::vec![0; order.len()];
-        for (new, (_, _, _, old)) in (0_u32..).zip(&order) {
+        for (new, (.., old)) in (0_u32..).zip(&order) {
             if let Some(slot) = new_of_old.get_mut(*old) {
                 *slot = new;
             }
@@ -339,9 +352,9 @@ impl<'a> Numbering<'a> {
         Ok(Self {
             headers: narrow(
                 "the number of files",
-                order.iter().filter(|(other, ..)| !other).count(),
+                order.iter().filter(|(_, other, ..)| !other).count(),
             )?,
-            names: order.into_iter().map(|(_, _, name, _)| name).collect(),
+            names: order.into_iter().map(|(_, _, _, name, _)| name).collect(),
             rows: regions
                 .map(|region| region.rows.iter().map(renumber).collect())
                 .collect(),

@@ -13,6 +13,7 @@ fn blob() -> Vec<u8> {
         text_start: 0,
         profile: Profile::Full,
         files: &[],
+        exact_files: 0,
         regions: &[],
     };
     encode(&image, Encoding::Delta).expect("an empty table is a table")

@@ -3,7 +3,7 @@
 use lineinfo_core::blob::{Encoding, HEADER_SIZE, Profile};
 use lineinfo_core::uapi::Errno;
 use lineinfo_core::writer::{EncodeError, Image, Region, encode, seal};
-use lineinfo_core::{Error, Offset, Row, Table};
+use lineinfo_core::{Address, Error, Offset, Row, Table};
 use proptest::prelude::*;
 
 const FILES: &[&str] = &["kernel/fork.c", "include/linux/list.h", "fs/read_write.c"];
@@ -29,6 +29,7 @@ fn image<'a>(files: &'a [&'a str], regions: &'a [Region<'a>]) -> Image<'a> {
         text_start: 0xffff_ffff_8100_0000,
         profile: Profile::Full,
         files,
+        exact_files: files.len(),
         regions,
     }
 }
@@ -54,7 +55,9 @@ fn sample(encoding: Encoding) -> Vec<u8> {
 }
 
 fn lookup(table: &Table<'_>, offset: u64) -> Option<String> {
-    table.lookup(Offset(offset)).map(|found| found.to_string())
+    table
+        .lookup(Address::Exact(Offset(offset)))
+        .map(|found| found.to_string())
 }
 
 /// What a list of rows says of an offset, by the definition.
@@ -117,7 +120,7 @@ proptest! {
             prop_assert_eq!(said(&found, &names), said(&rows, FILES), "{}", encoding);
             let ends = rows.iter().flat_map(|row| [row.start.saturating_sub(1), row.start, row.start + 1]);
             for target in ends.chain([0, len - 1]).filter(|target| *target < len) {
-                let found = table.lookup(Offset(64 + u64::from(target)));
+                let found = table.lookup(Address::Exact(Offset(64 + u64::from(target))));
                 let found = found.map(|found| (found.file.to_string(), found.line));
                 let expected = expected(&rows, target)
                     .map(|(file, line)| (FILES[file as usize].to_owned(), line));
@@ -140,7 +143,7 @@ proptest! {
             seal(&mut blob);
             if let Ok(table) = Table::parse(&blob) {
                 for offset in 0..5000 {
-                    let _ = table.lookup(Offset(offset));
+                    let _ = table.lookup(Address::Exact(Offset(offset)));
                 }
             }
         }
@@ -273,7 +276,11 @@ fn trap_a_return_address_is_looked_up_one_byte_before() {
     for &encoding in Encoding::ALL {
         let blob = encode(&image(FILES, &regions), encoding).unwrap();
         let table = Table::parse(&blob).unwrap();
-        let line = |offset| table.lookup_return_address(Offset(offset)).map(|l| l.line);
+        let line = |offset| {
+            table
+                .lookup(Address::Return(Offset(offset)))
+                .map(|l| l.line)
+        };
         assert_eq!(line(8), Some(10));
         assert_eq!(line(9), Some(11));
         // A call that is the last instruction of the text returns behind it.
@@ -331,7 +338,7 @@ fn trap_counts_that_multiply_beyond_the_blob_are_refused() {
 fn trap_output_is_bounded_by_what_was_written() {
     let blob = sample(Encoding::Flat);
     let table = Table::parse(&blob).unwrap();
-    let location = table.lookup(Offset(4096)).unwrap();
+    let location = table.lookup(Address::Exact(Offset(4096))).unwrap();
     let whole = " (include/linux/list.h:7)";
     for room in 0..40 {
         let mut buffer = vec![0xff; room];

@@ -2,7 +2,7 @@
 
 use lineinfo_core::blob::{Encoding, HEADER_SIZE, Profile, SectionKind};
 use lineinfo_core::writer::{Image, Options, Region, Tuning, encode, seal};
-use lineinfo_core::{Offset, Row, Table};
+use lineinfo_core::{Address, Offset, Row, Table};
 use proptest::prelude::*;
 
 /// A generator of Lehmer: the same tables on every machine.
@@ -65,6 +65,7 @@ fn image<'a>(names: &'a [&'a str], regions: &'a [Region<'a>]) -> Image<'a> {
         text_start: 0,
         profile: Profile::Full,
         files: names,
+        exact_files: names.len(),
         regions,
     }
 }
@@ -101,13 +102,13 @@ fn is_exact(lists: &[(Vec<Row>, u32)], files: u32, block: u32) {
         for target in (0..first).step_by(step).chain(first.checked_sub(1)) {
             assert!(
                 table
-                    .lookup(Offset(region.start + u64::from(target)))
+                    .lookup(Address::Exact(Offset(region.start + u64::from(target))))
                     .is_none()
             );
         }
         for (row, end) in region.rows.iter().zip(ends.chain([region.len])) {
             for target in [row.start, row.start + (end - row.start) / 2, end - 1] {
-                let found = table.lookup(Offset(region.start + u64::from(target)));
+                let found = table.lookup(Address::Exact(Offset(region.start + u64::from(target))));
                 match found {
                     None => assert_eq!(row.line, 0, "block {block} at {target}"),
                     Some(found) => {
@@ -238,7 +239,9 @@ fn is_refused_or_harmless(blob: &mut [u8]) {
     if let Ok(table) = Table::parse(blob) {
         let len = table.layout().text_len();
         for offset in (0..len).step_by(usize::try_from(len / 300).unwrap().max(1)) {
-            let _ = table.lookup(Offset(offset)).map(|found| found.to_string());
+            let _ = table
+                .lookup(Address::Exact(Offset(offset)))
+                .map(|found| found.to_string());
         }
         for region in 0..table.regions().count() {
             table.region_rows(region).for_each(drop);
@@ -281,7 +284,9 @@ fn what_is_accepted_is_consistent() {
             let rows: Vec<Row> = table.region_rows(number).collect();
             assert_eq!(rows.len(), region.rows as usize);
             for row in rows.iter().step_by(5) {
-                let found = table.lookup(Offset(region.start.0 + u64::from(row.start)));
+                let found = table.lookup(Address::Exact(Offset(
+                    region.start.0 + u64::from(row.start),
+                )));
                 assert_eq!(found.map_or(0, |found| found.line), row.line, "byte {at}");
             }
         }

@@ -2,7 +2,7 @@
 
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::writer::{Image, Region, encode};
-use lineinfo_core::{Offset, Row, Table};
+use lineinfo_core::{Address, Offset, Row, Table};
 
 fn rows(first_line: u32) -> Vec<Row> {
     (0..500)
@@ -32,6 +32,7 @@ fn the_rest_of_a_table_is_as_it_was() {
                 text_start: 0,
                 profile: Profile::Full,
                 files: &["a.c", "b.c"],
+                exact_files: 2,
                 regions: &[
                     region(".text", 0, false, &first),
                     region(".init.text", 4096, true, &init),
@@ -49,11 +50,15 @@ fn the_rest_of_a_table_is_as_it_was() {
         let table = Table::parse(&small).expect("a table");
         assert_eq!(table.layout().rows(), 1000, "{encoding}");
         for offset in (0..12_288).map(Offset) {
-            let found = table.lookup(offset);
+            let found = table.lookup(Address::Exact(offset));
             if (4096..8192).contains(&offset.0) {
                 assert_eq!(found, None, "{encoding} at {offset:?}");
             } else {
-                assert_eq!(found, whole.lookup(offset), "{encoding} at {offset:?}");
+                assert_eq!(
+                    found,
+                    whole.lookup(Address::Exact(offset)),
+                    "{encoding} at {offset:?}"
+                );
             }
         }
         let mut again = vec![0; table.size_without_init()];

@@ -5,6 +5,7 @@
 
 use disarm64::decoder::{self, InsnId};
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
+use lineinfo_core::Address;
 use object::elf;
 use raki::{BaseIOpcode, COpcode, Decode, Isa, OpcodeKind};
 
@@ -44,12 +45,12 @@ impl Instructions {
         }
     }
 
-    /// Offsets that are looked up in a section, ascending: of the last byte of every call, for that
-    /// is where the look-up of its return address goes, and of the first byte of every trap.
+    /// What stack traces look up in a section: the return address of every call and the address of
+    /// every trap, in bytes from the start of the section, ascending.
     ///
     /// The section is decoded from end to end. What is no code in it decodes to something, so there
     /// may be a few more than there are calls and traps.
-    pub fn points(self, code: &[u8]) -> Vec<u64> {
+    pub fn points(self, code: &[u8]) -> Vec<Address<u64>> {
         match self {
             Self::X86 { bits } => x86(code, bits),
             Self::Arm64 => arm64(code),
@@ -58,7 +59,7 @@ impl Instructions {
     }
 }
 
-fn x86(code: &[u8], bits: u32) -> Vec<u64> {
+fn x86(code: &[u8], bits: u32) -> Vec<Address<u64>> {
     let mut points = Vec::new();
     let mut decoder = Decoder::with_ip(bits, code, 0, DecoderOptions::NONE);
     while decoder.can_decode() {
@@ -66,18 +67,18 @@ fn x86(code: &[u8], bits: u32) -> Vec<u64> {
         let instruction = decoder.decode();
         // The flow control "call" would take in SYSCALL and INT.
         if instruction.is_call_near() || instruction.is_call_near_indirect() {
-            points.push(decoder.position() as u64 - 1);
+            points.push(Address::Return(decoder.position() as u64));
         } else if matches!(
             instruction.mnemonic(),
             Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2
         ) {
-            points.push(start);
+            points.push(Address::Trap(start));
         }
     }
     points
 }
 
-fn arm64(code: &[u8]) -> Vec<u64> {
+fn arm64(code: &[u8]) -> Vec<Address<u64>> {
     let (words, _) = code.as_chunks::<4>();
     let point = |(at, word): (usize, &[u8; 4])| {
         let start = at as u64 * 4;
@@ -88,15 +89,15 @@ fn arm64(code: &[u8]) -> Vec<u64> {
             | InsnId::BLRAA_Rn_Rd_SP
             | InsnId::BLRAAZ_Rn
             | InsnId::BLRAB_Rn_Rd_SP
-            | InsnId::BLRABZ_Rn => Some(start + 3),
-            InsnId::BRK_EXCEPTION => Some(start),
+            | InsnId::BLRABZ_Rn => Some(Address::Return(start + 4)),
+            InsnId::BRK_EXCEPTION => Some(Address::Trap(start)),
             _ => None,
         }
     };
     words.iter().enumerate().filter_map(point).collect()
 }
 
-fn riscv(code: &[u8], bits: RiscVBits) -> Vec<u64> {
+fn riscv(code: &[u8], bits: RiscVBits) -> Vec<Address<u64>> {
     /// The registers in which the ABI has return addresses: `ra`, and `t0` for millicode.
     const LINK: [Option<usize>; 2] = [Some(1), Some(5)];
     let isa = || match bits {
@@ -123,11 +124,11 @@ fn riscv(code: &[u8], bits: RiscVBits) -> Vec<u64> {
             OpcodeKind::BaseI(BaseIOpcode::JAL | BaseIOpcode::JALR)
                 if LINK.contains(&instruction.rd) =>
             {
-                points.push(at as u64 - 1);
+                points.push(Address::Return(at as u64));
             }
-            OpcodeKind::C(COpcode::JAL | COpcode::JALR) => points.push(at as u64 - 1),
+            OpcodeKind::C(COpcode::JAL | COpcode::JALR) => points.push(Address::Return(at as u64)),
             OpcodeKind::BaseI(BaseIOpcode::EBREAK) | OpcodeKind::C(COpcode::EBREAK) => {
-                points.push(start);
+                points.push(Address::Trap(start));
             }
             _ => {}
         }
@@ -137,6 +138,8 @@ fn riscv(code: &[u8], bits: RiscVBits) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
+    use Address::{Return, Trap};
+
     use super::*;
 
     const RV64: Instructions = Instructions::RiscV(RiscVBits::Rv64);
@@ -146,7 +149,7 @@ mod tests {
         let x86 = Instructions::X86 { bits: 64 };
         // nop; call; syscall; call *%rax; jmp *%rax; int3; ud2
         let code = b"\x90\xe8\0\0\0\0\x0f\x05\xff\xd0\xff\xe0\xcc\x0f\x0b";
-        assert_eq!(x86.points(code), [5, 9, 13]);
+        assert_eq!(x86.points(code), [Return(6), Return(10), Trap(13)]);
 
         // nop; bl .; blr x1; br x1; ret; brk #0x800
         let code = [
@@ -158,13 +161,15 @@ mod tests {
             0xd421_0000,
         ];
         let code: Vec<u8> = code.into_iter().flat_map(u32::to_le_bytes).collect();
-        assert_eq!(Instructions::Arm64.points(&code), [7, 11, 20]);
+        let expected = [Return(8), Return(12), Trap(20)];
+        assert_eq!(Instructions::Arm64.points(&code), expected);
 
         // c.nop; jal ra, .; c.jalr a5; jalr ra, a5; c.jr ra; j .; jalr zero, a5;
         // ebreak; c.ebreak
         let code = b"\x01\0\xef\0\0\0\x82\x97\xe7\x80\x07\0\x82\x80\x6f\0\0\0\x67\x80\x07\0\
             \x73\0\x10\0\x02\x90";
-        assert_eq!(RV64.points(code), [5, 7, 11, 22, 26]);
+        let expected = [Return(6), Return(8), Return(12), Trap(22), Trap(26)];
+        assert_eq!(RV64.points(code), expected);
     }
 
     #[test]
@@ -180,8 +185,9 @@ mod tests {
                 Instructions::RiscV(RiscVBits::Rv32),
             ] {
                 let points = machine.points(&code);
-                assert!(points.iter().all(|point| *point < len as u64));
-                assert!(points.is_sorted());
+                let bytes: Vec<_> = points.iter().map(|point| point.byte()).collect();
+                assert!(bytes.iter().all(|byte| *byte < Some(len as u64)));
+                assert!(bytes.is_sorted());
             }
         }
     }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use lineinfo_core::Offset;
-use lineinfo_core::uapi::{LOOKUP_APPROXIMATE, LOOKUP_FOUND, LOOKUP_RETURN_ADDRESS};
+use lineinfo_core::Address;
+use lineinfo_core::uapi::{LOOKUP_APPROXIMATE, LOOKUP_FOUND};
 
 use crate::device::{Access, Device};
 use crate::error::Error;
@@ -56,26 +56,18 @@ impl Source {
         Device::open(path, Access::Read).map(Self::Device)
     }
 
-    /// The place of an instruction, or of the call that returns to an address; `None` for a miss.
+    /// The place of the instruction that an address stands for; `None` for a miss.
     ///
     /// # Errors
     ///
     /// Those of [`Device::lookup`].
-    pub fn lookup(
-        &mut self,
-        address: u64,
-        is_return_address: bool,
-    ) -> Result<Option<Place>, Error> {
+    pub fn lookup(&mut self, address: Address<u64>) -> Result<Option<Place>, Error> {
         match self {
             Self::Table(blob) => {
                 let table = blob.table();
-                let found = Offset::of(address, table.layout().text_start()).and_then(|offset| {
-                    if is_return_address {
-                        table.lookup_return_address(offset)
-                    } else {
-                        table.lookup(offset)
-                    }
-                });
+                let found = address
+                    .relative_to(table.layout().text_start())
+                    .and_then(|address| table.lookup(address));
                 Ok(found.map(|location| Place {
                     file: location.file.to_string(),
                     line: location.line,
@@ -83,12 +75,7 @@ impl Source {
                 }))
             }
             Self::Device(device) => {
-                let flags = if is_return_address {
-                    LOOKUP_RETURN_ADDRESS
-                } else {
-                    0
-                };
-                let answer = device.lookup(address, flags)?;
+                let answer = device.lookup(address)?;
                 Ok((answer.result & LOOKUP_FOUND != 0).then(|| Place {
                     file: answer.file().to_owned(),
                     line: answer.line,

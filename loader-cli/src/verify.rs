@@ -27,7 +27,7 @@ use addr2line::Context;
 use gimli::{DwarfSections, EndianSlice, RunTimeEndian};
 use indicatif::ProgressBar;
 use lineinfo_core::blob::Profile;
-use lineinfo_core::{Offset, Table};
+use lineinfo_core::{Address, Offset, Table};
 use rayon::prelude::*;
 
 pub use self::program::Program;
@@ -273,7 +273,8 @@ fn offsets(
         for text in texts() {
             let start = text.address - identity.text_start;
             let points = instructions.points(elf.code(text)?);
-            offsets.extend(points.into_iter().map(|point| Offset(start + point)));
+            let bytes = points.into_iter().filter_map(Address::<u64>::byte);
+            offsets.extend(bytes.map(|byte| Offset(start + byte)));
         }
         counted.call_sites = Some((offsets.len() - before) as u64);
     }
@@ -313,7 +314,9 @@ fn row_ends(table: &Table<'_>) -> Vec<Offset> {
             }
             ends.push(Offset(start));
         }
-        ends.extend(Offset(region.start.0 + u64::from(region.len)).before());
+        if let Some(last) = region.len.checked_sub(1) {
+            ends.push(Offset(region.start.0 + u64::from(last)));
+        }
     }
     ends.sort_unstable();
     ends.dedup();
@@ -352,7 +355,7 @@ impl Judge<'_> {
             // A table of the same build-id may be of another layout all the same.
             let address = self.identity.text_start.wrapping_add(offset.0);
             // Exact at every address of a full table, and at the points of one for calls.
-            let ours = self.table.lookup_trap(*offset);
+            let ours = self.table.lookup(Address::Trap(*offset));
             let ours = ours.map(|found| found.to_string());
             let theirs = answer.map(|(file, line)| {
                 let file = self.naming.path([file.as_str()]);

@@ -10,7 +10,7 @@ use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::extract::{Extracted, extract};
 use lineinfo_core::blob::Encoding;
-use lineinfo_core::{Offset, Table};
+use lineinfo_core::{Address, Offset, Table};
 use support::{ARM_BIG, I386, Machine, S390X, SequenceSpec, UnitSpec, X86_64, object};
 
 fn extract_from(file: &[u8]) -> Result<Extracted, lineinfo_cli::Error> {
@@ -32,7 +32,7 @@ fn answers(file: &[u8], section: &str) -> Vec<String> {
     let region = region.expect("a region for the section");
     (0..u64::from(region.len))
         .map(|at| {
-            let found = table.lookup(Offset(region.start.0 + at));
+            let found = table.lookup(Address::Exact(Offset(region.start.0 + at)));
             found.map_or("??".to_owned(), |location| location.to_string())
         })
         .collect()

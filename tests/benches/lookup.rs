@@ -27,7 +27,7 @@ use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::extract::{Extracted, extract};
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::writer::{Options, Tuning};
-use lineinfo_core::{Offset, Table};
+use lineinfo_core::{Address, Offset, Table};
 
 /// Addresses in a round.
 const ADDRESSES: usize = 20_000;
@@ -111,7 +111,9 @@ fn main() -> Result<()> {
     for (name, blob) in &blobs {
         let table = Table::parse(blob)?;
         let mut variant = Variant::new(name, blob.len(), move |address| {
-            table.lookup(Offset(address - text_start)).is_some()
+            table
+                .lookup(Address::Exact(Offset(address - text_start)))
+                .is_some()
         });
         let parse = || {
             let start = Instant::now();

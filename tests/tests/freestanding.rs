@@ -8,7 +8,7 @@ use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_core::blob::Encoding;
-use lineinfo_core::{Offset, Table};
+use lineinfo_core::{Address, Offset, Table};
 
 /// What a look-up may take of the stack of an interrupt, in bytes.
 const STACK_BYTES_MAX: u32 = 1024;
@@ -71,7 +71,7 @@ fn it_links_without_std_allocator_and_panics_and_answers() {
             let said = run(Command::new(&program).arg(&path).arg(offset.to_string()));
             let (location, stack) = said.split_once('\n').expect("two lines");
             let mut buffer = [0; 128];
-            let expected = table.lookup_return_address(Offset(offset));
+            let expected = table.lookup(Address::Return(Offset(offset)));
             let expected = expected.map_or("", |location| location.write(&mut buffer));
             assert_eq!(location, expected, "{encoding} at {offset}");
             let stack_bytes: u32 = stack.trim().parse().expect("a number");

@@ -15,6 +15,7 @@ use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::points::Instructions;
 use lineinfo_cli::verify::{Options, Program, verify};
+use lineinfo_core::Address;
 use lineinfo_core::Table;
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_tests::{Binaries, Kernel, stdout_of};
@@ -243,7 +244,8 @@ fn points(vmlinux: &Path) -> Result<Vec<u64>, Failed> {
     let mut points = Vec::new();
     for text in &elf.identity.text {
         let offsets = instructions.points(elf.code(text)?);
-        points.extend(offsets.into_iter().map(|offset| text.address + offset));
+        let bytes = offsets.into_iter().filter_map(Address::<u64>::byte);
+        points.extend(bytes.map(|byte| text.address + byte));
     }
     Ok(points)
 }

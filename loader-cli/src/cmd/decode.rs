@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::PathBuf;
 
+use lineinfo_core::Address;
 use object::{Object, ObjectSymbol};
 
 use crate::Error;
@@ -111,7 +112,12 @@ impl<'a> Frame<'a> {
     ) -> Result<String, Error> {
         let mut found: Option<Option<Place>> = None;
         for address in symbols.addresses(self) {
-            let place = source.lookup(address, !self.is_instruction)?;
+            let address = if self.is_instruction {
+                Address::Exact(address)
+            } else {
+                Address::Return(address)
+            };
+            let place = source.lookup(address)?;
             if found.as_ref().is_some_and(|found| *found != place) {
                 return Ok(line.to_owned());
             }

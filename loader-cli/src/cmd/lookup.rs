@@ -1,6 +1,7 @@
 use std::io::{self, BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use lineinfo_core::Address;
 use serde::Serialize;
 
 use crate::Error;
@@ -20,11 +21,27 @@ pub(super) struct Args {
     #[arg(long, value_name = "PATH")]
     device: Option<PathBuf>,
     /// The addresses are return addresses: look up the call before each.
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "traps")]
     return_addresses: bool,
+    /// The addresses are those of traps: ud2, brk, ebreak.
+    #[arg(short, long)]
+    traps: bool,
     /// Print one JSON object a line.
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    /// The kind of all addresses.
+    const fn kind(&self) -> fn(u64) -> Address<u64> {
+        if self.return_addresses {
+            Address::Return
+        } else if self.traps {
+            Address::Trap
+        } else {
+            Address::Exact
+        }
+    }
 }
 
 /// One line of `--json`; the field names are a promise.
@@ -72,7 +89,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let mut status = exit::DONE;
     let mut one = |text: &str| {
         let address = parse_address(text)?;
-        let place = source.lookup(address, args.return_addresses)?;
+        let place = source.lookup(args.kind()(address))?;
         if place.is_none() {
             status = exit::UNRESOLVED;
         }

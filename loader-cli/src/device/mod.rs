@@ -17,6 +17,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use lineinfo_core::Address;
 use lineinfo_core::uapi::{Errno, Lookup, Status, Target};
 
 use crate::error::Error;
@@ -172,8 +173,8 @@ impl Device {
     /// # Errors
     ///
     /// [`Error::Device`], with `ENODATA` where nothing is loaded.
-    pub fn lookup(&mut self, address: u64, flags: u32) -> Result<Lookup, Error> {
-        let answer = self.door.lookup(Lookup::new(address, flags));
+    pub fn lookup(&mut self, address: Address<u64>) -> Result<Lookup, Error> {
+        let answer = self.door.lookup(Lookup::new(address));
         self.explain("lookup", answer)
     }
 

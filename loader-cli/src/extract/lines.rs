@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gimli::{
@@ -188,6 +189,13 @@ fn unit_directories<'a>(
 }
 
 impl Program {
+    /// Whether the unit is one of assembly.
+    pub(super) fn is_assembly(&self) -> bool {
+        let primary = self.unit.as_ref().map(|unit| Path::new(&unit.primary));
+        let extension = primary.and_then(Path::extension);
+        extension.is_some_and(|extension| extension == "S" || extension == "s")
+    }
+
     fn read<'a>(
         dwarf: &Dwarf<'a>,
         names: &Names<'_>,

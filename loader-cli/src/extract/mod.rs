@@ -18,12 +18,13 @@ pub mod paths;
 mod separate;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use indicatif::ProgressBar;
-use lineinfo_core::Row;
 use lineinfo_core::blob::Profile;
 use lineinfo_core::calls;
 use lineinfo_core::writer::{self, EncodeError, Options};
+use lineinfo_core::{Address, Row};
 
 use self::elf::{Elf, Identity, TextSection};
 use self::lines::Program;
@@ -40,6 +41,9 @@ pub struct Extracted {
     pub root: SourceRoot,
     /// Names of files, each once, in the order in which the rows name them.
     pub files: Vec<String>,
+    /// How many of the files have rows that are exact at calls and traps; the others are names of the
+    /// same files for rows that are exact nowhere (see [`calls::reduce`]).
+    pub exact_files: u32,
     /// The text sections that have rows, by ascending address.
     pub regions: Vec<Region>,
     /// What was met on the way.
@@ -55,6 +59,8 @@ pub struct Region {
     pub section: TextSection,
     /// Its rows, by strictly ascending start.
     pub rows: Vec<Row>,
+    /// Where it was made from assembly, in bytes from its start, ascending.
+    pub assembly: Vec<Range<u32>>,
 }
 
 /// How much there was to read.
@@ -108,10 +114,12 @@ pub fn extract(elf: &Elf<'_>, naming: &Naming, bar: &ProgressBar) -> Result<Extr
             regions.push(Region {
                 section: section.clone(),
                 rows,
+                assembly: assembly_of(section, &sequences),
             });
         }
     }
     Ok(Extracted {
+        exact_files: files.names.len() as u32,
         files: files.names,
         identity,
         root,
@@ -184,6 +192,21 @@ pub(crate) fn printable(path: &str) -> String {
         "" => "<unnamed>".to_owned(),
         _ => path.replace(char::is_control, "\u{fffd}"),
     }
+}
+
+/// The parts of a section that units of assembly have, in bytes from its start.
+fn assembly_of(section: &TextSection, sequences: &[SequenceOf<'_>]) -> Vec<Range<u32>> {
+    let mut assembly: Vec<Range<u32>> = Vec::new();
+    for of in sequences.iter().filter(|of| of.program.is_assembly()) {
+        let sequence = of.sequence;
+        let start = (sequence.start - section.address) as u32;
+        let start = start.max(assembly.last().map_or(0, |last| last.end));
+        let end = (sequence.end.min(section.end()) - section.address) as u32;
+        if start < end {
+            assembly.push(start..end);
+        }
+    }
+    assembly
 }
 
 fn rows_of(
@@ -273,11 +296,19 @@ impl Extracted {
         let machine = self.identity.machine;
         let instructions =
             Instructions::of(machine, elf.address_size()).ok_or(Error::NoDecoder { machine })?;
+        let files = self.files.len() as u32;
         for region in &mut self.regions {
             let points = instructions.points(elf.code(&region.section)?);
-            let points: Vec<u32> = points.into_iter().map(|point| point as u32).collect();
-            region.rows = calls::reduce(&region.rows, region.section.len, &points);
+            let bytes = points.into_iter().filter_map(Address::<u64>::byte);
+            let points: Vec<u32> = bytes.map(|byte| byte as u32).collect();
+            let code = calls::Code {
+                len: region.section.len,
+                points: &points,
+                assembly: &region.assembly,
+            };
+            region.rows = calls::reduce(&region.rows, &code, files);
         }
+        self.files.extend_from_within(..);
         self.keep_named_files();
         self.profile = Profile::Calls;
         Ok(())
@@ -285,17 +316,28 @@ impl Extracted {
 
     /// Drops files that no row names any more.
     fn keep_named_files(&mut self) {
-        let mut new_indices = vec![None; self.files.len()];
-        let mut kept = Vec::new();
+        let rows = || self.regions.iter().flat_map(|region| &region.rows);
+        let mut named = vec![false; self.files.len()];
+        for row in rows().filter(|row| !row.is_gap()) {
+            named[row.file as usize] = true;
+        }
+        let exact = self.exact_files as usize;
+        self.exact_files = named.iter().take(exact).filter(|named| **named).count() as u32;
+        let mut kept = 0;
+        let new_indices: Vec<u32> = named
+            .iter()
+            .map(|named| {
+                let index = kept;
+                kept += u32::from(*named);
+                index
+            })
+            .collect();
         let rows = self.regions.iter_mut().flat_map(|region| &mut region.rows);
         for row in rows.filter(|row| !row.is_gap()) {
-            let old = row.file as usize;
-            row.file = *new_indices[old].get_or_insert_with(|| {
-                kept.push(std::mem::take(&mut self.files[old]));
-                kept.len() as u32 - 1
-            });
+            row.file = new_indices[row.file as usize];
         }
-        self.files = kept;
+        let mut named = named.into_iter();
+        self.files.retain(|_| named.next().unwrap_or(false));
     }
 
     /// Writes the blob.
@@ -327,6 +369,7 @@ impl Extracted {
                 },
                 profile: self.profile,
                 files: &names,
+                exact_files: self.exact_files as usize,
                 regions: &regions,
             },
             options,

@@ -10,7 +10,7 @@ use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_core::blob::Encoding;
-use lineinfo_core::{Offset, Table};
+use lineinfo_core::{Address, Offset, Table};
 use object::{SectionKind, elf};
 use tempfile::TempDir;
 
@@ -64,7 +64,7 @@ fn answers(path: &Path, debug_dirs: &[PathBuf]) -> Result<Vec<String>, Error> {
     let regions = table.regions();
     let offsets = regions.flat_map(|region| (0..region.len).map(move |at| (region.start.0, at)));
     Ok(offsets
-        .filter_map(|(start, at)| table.lookup(Offset(start + u64::from(at))))
+        .filter_map(|(start, at)| table.lookup(Address::Exact(Offset(start + u64::from(at)))))
         .map(|location| location.to_string())
         .collect())
 }

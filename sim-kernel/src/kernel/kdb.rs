@@ -24,7 +24,7 @@ use noline::sync_editor::Editor;
 
 use super::image::image;
 use super::nmi::{self, Held};
-use super::stacktrace::{self, Address};
+use super::stacktrace::{self, Symbolized};
 use super::{cpu, kmsg, module, printk, reboot, task};
 use crate::drivers::console;
 use crate::drivers::lineinfo::LINEINFO;
@@ -240,7 +240,7 @@ fn id(what: &str) {
     match address {
         Some(address) if inside(address).is_some() => say(format_args!(
             "{address:#018x} {}",
-            Address::Instruction(address)
+            Symbolized::exact(address)
         )),
         Some(address) => say(format_args!("{address:#018x} is in no function")),
         None => say(format_args!(

@@ -4,6 +4,7 @@
 
 use std::fmt::{self, Write};
 
+use lineinfo_core::Address;
 use lineinfo_core::text::TextBuffer;
 
 use super::image::{Image, image};
@@ -21,29 +22,35 @@ const FRAMES_MAX: usize = 64;
 /// Longest text of one address, in bytes.
 const ADDRESS_BYTES: usize = 512;
 
-/// How an address came to be known, which decides what instruction it stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Address {
-    /// A call returns to it: the call before it is meant.
-    Return(u64),
-    /// It is the instruction that was interrupted.
-    Instruction(u64),
-    /// It is an instruction that traps by design, `ud2`.
-    Trap(u64),
+/// An address as a trace prints it: `symbol+0xoff/0xsize [module] (file:line)`, as much of it as the
+/// symbols and the table know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Symbolized {
+    address: Address<u64>,
+    /// It was found by an unwinder that can be trusted, or is no return address.
+    reliable: bool,
 }
 
-impl Address {
-    const fn value(self) -> u64 {
-        match self {
-            Self::Return(address) | Self::Instruction(address) | Self::Trap(address) => address,
+impl Symbolized {
+    /// An instruction.
+    pub(crate) const fn exact(address: u64) -> Self {
+        Self {
+            address: Address::Exact(address),
+            reliable: true,
         }
     }
 
     /// A byte of the instruction that is meant.
-    pub(crate) const fn byte(self) -> u64 {
-        match self {
-            Self::Return(address) => address.saturating_sub(1),
-            Self::Instruction(address) | Self::Trap(address) => address,
+    fn byte(self) -> u64 {
+        self.address.byte().unwrap_or(0)
+    }
+
+    /// What a table is asked for.
+    const fn question(self) -> Option<Address<u64>> {
+        if self.reliable {
+            Some(self.address)
+        } else {
+            self.address.unreliable()
         }
     }
 
@@ -52,30 +59,34 @@ impl Address {
             return written;
         }
         self.push_symbol(image(), text)?;
-        LINEINFO.push_location(text, self);
+        if let Some(address) = self.question() {
+            LINEINFO.push_location(text, address);
+        }
         Ok(())
     }
 
     fn push_in(self, module: &Module, text: &mut TextBuffer<'_>) -> fmt::Result {
         self.push_symbol(Some(&module.image), text)?;
         write!(text, " [{}]", module.name())?;
-        module.table.push_location(text, self);
+        if let Some(address) = self.question() {
+            module.table.push_location(text, address);
+        }
         Ok(())
     }
 
     fn push_symbol(self, image: Option<&Image>, text: &mut TextBuffer<'_>) -> fmt::Result {
+        let value = self.address.value();
         match image.and_then(|image| image.symbols.lookup(self.byte())) {
             Some(symbol) => {
-                let offset = self.value() - symbol.start;
+                let offset = value - symbol.start;
                 write!(text, "{}+{offset:#x}/{:#x}", symbol.name, symbol.size_bytes)
             }
-            None => write!(text, "{:#x}", self.value()),
+            None => write!(text, "{value:#x}"),
         }
     }
 }
 
-/// `symbol+0xoff/0xsize [module] (file:line)`: as much of it as the symbols and the table know.
-impl fmt::Display for Address {
+impl fmt::Display for Symbolized {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut buffer = [0; ADDRESS_BYTES];
         let mut text = TextBuffer::new(&mut buffer);
@@ -124,9 +135,13 @@ fn show(registers: &Registers, all: bool, line: &mut dyn FnMut(fmt::Arguments<'_
     let address = if all && registers.trap() == traps::X86_TRAP_UD {
         Address::Trap(rip)
     } else {
-        Address::Instruction(rip)
+        Address::Exact(rip)
     };
-    line(format_args!("RIP: 0010:{address}"));
+    let rip_line = Symbolized {
+        address,
+        reliable: true,
+    };
+    line(format_args!("RIP: 0010:{rip_line}"));
     if all {
         let (rsp, eflags) = (registers.rsp(), registers.eflags());
         line(format_args!("RSP: 0018:{rsp:016x} EFLAGS: {eflags:08x}"));
@@ -148,7 +163,11 @@ fn show_frames(frames: Frames, reliable: bool, line: &mut dyn FnMut(fmt::Argumen
     line(format_args!("Call Trace:"));
     line(format_args!(" <TASK>"));
     for return_address in frames.take(FRAMES_MAX) {
-        line(format_args!(" {mark}{}", Address::Return(return_address)));
+        let frame = Symbolized {
+            address: Address::Return(return_address),
+            reliable,
+        };
+        line(format_args!(" {mark}{frame}"));
     }
     line(format_args!(" </TASK>"));
 }

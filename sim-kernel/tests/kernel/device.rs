@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE, Op, PAYLOAD_MAX, Request};
 use lineinfo_core::uapi::{Errno, LOOKUP_FOUND, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, State};
-use lineinfo_core::writer;
+use lineinfo_core::{Address, writer};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::support::{Client, Image, Kernel};
@@ -71,7 +71,7 @@ fn load_look_up_unload() {
     let mut loader = kernel.loader();
     loader.unload().expect("unload");
     assert_eq!(loader.unload(), errno(Errno::ENODATA));
-    let question = Lookup::new(start, 0);
+    let question = Lookup::new(Address::Exact(start));
     assert_eq!(
         client.ioctl(NR_LOOKUP, question.as_bytes()),
         errno(Errno::ENODATA)
@@ -320,8 +320,10 @@ fn garbage_hurts_nobody_else() {
     );
     assert_eq!(client.ioctl(NR_STATUS, &[0; 7]), errno(Errno::EINVAL));
     assert_eq!(client.ioctl(NR_LOOKUP, &[]), errno(Errno::EINVAL));
+    let mut unknown_kind = Lookup::new(Address::Exact(0));
+    unknown_kind.kind = 3;
     assert_eq!(
-        client.ioctl(NR_LOOKUP, Lookup::new(0, 2).as_bytes()),
+        client.ioctl(NR_LOOKUP, unknown_kind.as_bytes()),
         errno(Errno::EINVAL)
     );
     assert_eq!(client.ioctl(NR_COMMIT, &[]), errno(Errno::EBADF));

@@ -160,6 +160,7 @@ fn blob_with_init(image: &Image) -> Vec<u8> {
             text_start: 0,
             profile: Profile::Full,
             files: &["sim.rs"],
+            exact_files: 1,
             regions: &[
                 region(".text", 0, false, &text),
                 region(".init.text", 8192, true, &init),
@@ -223,6 +224,7 @@ fn large_blob(image: &Image) -> Vec<u8> {
             text_start: 0,
             profile: Profile::Full,
             files: &["sim.rs"],
+            exact_files: 1,
             regions: &[writer::Region {
                 name: ".text",
                 start: 0,

@@ -11,13 +11,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lineinfo_core::Row;
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE, Op, Reply, Request};
-use lineinfo_core::uapi::{
-    Errno, LOOKUP_RETURN_ADDRESS, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD, Status,
-};
+use lineinfo_core::uapi::{Errno, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD, Status};
 use lineinfo_core::writer;
+use lineinfo_core::{Address, Row};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 use tempfile::TempDir;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -304,7 +302,7 @@ impl Client {
     }
 
     pub(crate) fn lookup_return_address(&mut self, address: u64) -> Lookup {
-        let question = Lookup::new(address, LOOKUP_RETURN_ADDRESS);
+        let question = Lookup::new(Address::Return(address));
         let bytes = self
             .ioctl(NR_LOOKUP, question.as_bytes())
             .expect("an answer");
@@ -385,6 +383,7 @@ impl Image {
             text_start: self.text.start,
             profile: Profile::Full,
             files: &["sim.rs"],
+            exact_files: 1,
             regions: &[region],
         };
         writer::encode(&image, encoding).expect("a table")

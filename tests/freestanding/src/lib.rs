@@ -14,7 +14,7 @@ use core::ffi::c_char;
 use core::slice;
 
 use lineinfo_core::text::TextBuffer;
-use lineinfo_core::{Offset, Table};
+use lineinfo_core::{Address, Offset, Table};
 
 #[cfg(feature = "kernel")]
 #[panic_handler]
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn lineinfo_lookup(
     // SAFETY: the caller promises it.
     let text = unsafe { slice::from_raw_parts_mut(text.cast::<u8>(), text_size) };
     let mut text = TextBuffer::new(text);
-    if let Some(location) = table.lookup_return_address(Offset(offset)) {
+    if let Some(location) = table.lookup(Address::Return(Offset(offset))) {
         location.push_to(&mut text);
     }
     text.as_str().len()

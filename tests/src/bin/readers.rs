@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lineinfo_core::slot::Slot;
-use lineinfo_core::{Offset, Table};
+use lineinfo_core::{Address, Offset, Table};
 use lineinfo_tests::{Binaries, stdout_of};
 use nix::time::{ClockId, clock_gettime};
 
@@ -159,7 +159,7 @@ fn look_up(
             let guard = SLOT.read();
             // A miss costs less than a look-up: an empty slot must not flatter the readers.
             let bytes = guard.get().map_or(own, |Owned(blob)| blob);
-            black_box(Table::from_layout(bytes, *layout).lookup(offset));
+            black_box(Table::from_layout(bytes, *layout).lookup(Address::Exact(offset)));
         }
         lookups += 256;
     }

@@ -173,6 +173,7 @@
 //! #     text_start: 0,
 //! #     profile: Profile::Full,
 //! #     files: &["a.c"],
+//! #     exact_files: 1,
 //! #     regions: &[Region { name: ".text", start: 0, len: 16, init: false, rows: &rows }],
 //! # }, Encoding::Packed)?;
 //! # let table = Table::parse(&blob)?;

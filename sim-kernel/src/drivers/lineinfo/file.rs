@@ -3,16 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use lineinfo_core::blob::{HEADER_SIZE, Header};
-use lineinfo_core::uapi::{
-    LOOKUP_RETURN_ADDRESS, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Target,
-};
+use lineinfo_core::uapi::{Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Target};
 use nix::errno::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{LINEINFO, LoadedTable, Policy, Refusal};
 use crate::fs::snapshot::Snapshot;
 use crate::fs::{FileOperations, Node, OpenMode};
-use crate::kernel::stacktrace::Address;
 use crate::kernel::task::Credentials;
 use crate::machine::frames::keep_frame;
 use crate::machine::memory::Pages;
@@ -110,11 +107,7 @@ impl FileOperations for LineinfoFile {
 
 fn answer(argument: &mut [u8]) -> Result<(), Errno> {
     let mut question = Lookup::read_from_bytes(argument).map_err(|_| Errno::EINVAL)?;
-    let address = match question.flags {
-        0 => Address::Instruction(question.address),
-        LOOKUP_RETURN_ADDRESS => Address::Return(question.address),
-        _ => return Err(Errno::EINVAL),
-    };
+    let address = question.address().ok_or(Errno::EINVAL)?;
     LINEINFO.answer(&mut question, address)?;
     question.write_to(argument).map_err(|_| Errno::EINVAL)
 }

@@ -18,6 +18,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use lineinfo_core::Address;
 use lineinfo_core::text::TextBuffer;
 use lineinfo_core::uapi::{Lookup, State, Status, Target};
 use zerocopy::FromZeros;
@@ -26,7 +27,6 @@ pub(crate) use refusal::{BuildId, Refusal};
 pub(crate) use table::LoadedTable;
 pub(crate) use table_slot::{TableSlot, wait_for_readers};
 
-use crate::kernel::stacktrace::Address;
 use crate::kernel::{image, module};
 use crate::printk;
 
@@ -105,7 +105,7 @@ impl Lineinfo {
     }
 
     /// Appends ` (file:line)` of an address of the kernel, if its table knows it; for any context.
-    pub(crate) fn push_location(&self, text: &mut TextBuffer<'_>, address: Address) {
+    pub(crate) fn push_location(&self, text: &mut TextBuffer<'_>, address: Address<u64>) {
         self.kernel.push_location(text, address);
     }
 
@@ -123,8 +123,8 @@ impl Lineinfo {
     }
 
     /// Answers a question, from the table of the module that the address is in, or the kernel's.
-    fn answer(&self, question: &mut Lookup, address: Address) -> Result<(), Refusal> {
-        module::at(address.byte(), |module| {
+    fn answer(&self, question: &mut Lookup, address: Address<u64>) -> Result<(), Refusal> {
+        module::at(address.byte().unwrap_or(0), |module| {
             module.table.answer(question, address)
         })
         .unwrap_or_else(|| self.kernel.answer(question, address))

@@ -2,12 +2,11 @@ use std::fmt;
 use std::ops::Range;
 
 use lineinfo_core::uapi::Status;
-use lineinfo_core::{Layout, Location, Offset, Table};
+use lineinfo_core::{Address, Layout, Location, Table};
 
 use super::Identity;
 use super::file::no_memory;
 use super::refusal::{BuildId, Refusal};
-use crate::kernel::stacktrace::Address;
 use crate::machine::memory::SealedPages;
 use crate::mm::vmalloc::vmalloc;
 
@@ -68,16 +67,10 @@ impl LoadedTable {
     }
 
     /// The location of a run-time address; for any context.
-    pub(crate) fn lookup(&self, address: Address) -> Option<Location<'_>> {
+    pub(crate) fn lookup(&self, address: Address<u64>) -> Option<Location<'_>> {
         let bytes = self.pages.bytes().get(self.blob.clone())?;
         let table = Table::from_layout(bytes, self.layout);
-        match address {
-            Address::Return(address) => {
-                table.lookup_return_address(Offset::of(address, self.text_start)?)
-            }
-            Address::Instruction(address) => table.lookup(Offset::of(address, self.text_start)?),
-            Address::Trap(address) => table.lookup_trap(Offset::of(address, self.text_start)?),
-        }
+        table.lookup(address.relative_to(self.text_start)?)
     }
 
     /// The facts of the blob.

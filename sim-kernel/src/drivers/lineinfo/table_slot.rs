@@ -2,15 +2,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use lineinfo_core::Location;
 use lineinfo_core::blob::BUILD_ID_MAX;
 use lineinfo_core::slot::{Slot, SwapError};
 use lineinfo_core::text::TextBuffer;
 use lineinfo_core::uapi::{Lookup, State, Status};
+use lineinfo_core::{Address, Location};
 use zerocopy::FromZeros;
 
 use super::{Identity, LoadedTable, Refusal};
-use crate::kernel::stacktrace::Address;
 use crate::machine::syscall;
 use crate::printk;
 
@@ -55,7 +54,7 @@ impl TableSlot {
     }
 
     /// Asks a table, and counts.
-    fn lookup<'a>(&self, table: &'a LoadedTable, address: Address) -> Option<Location<'a>> {
+    fn lookup<'a>(&self, table: &'a LoadedTable, address: Address<u64>) -> Option<Location<'a>> {
         let location = table.lookup(address);
         self.lookups.fetch_add(1, Ordering::Relaxed);
         if location.is_none() {
@@ -65,7 +64,7 @@ impl TableSlot {
     }
 
     /// Appends ` (file:line)` of an address, if the table knows it; for any context.
-    pub(crate) fn push_location(&self, text: &mut TextBuffer<'_>, address: Address) {
+    pub(crate) fn push_location(&self, text: &mut TextBuffer<'_>, address: Address<u64>) {
         let reader = self.slot.read();
         let table = reader.get();
         if let Some(location) = table.and_then(|table| self.lookup(table, address)) {
@@ -74,7 +73,11 @@ impl TableSlot {
     }
 
     /// Answers a question, if there is a table to ask.
-    pub(super) fn answer(&self, question: &mut Lookup, address: Address) -> Result<(), Refusal> {
+    pub(super) fn answer(
+        &self,
+        question: &mut Lookup,
+        address: Address<u64>,
+    ) -> Result<(), Refusal> {
         let reader = self.slot.read();
         let table = reader.get().ok_or(Refusal::Empty)?;
         question.answer(self.lookup(table, address));

@@ -2,14 +2,13 @@
 
 use std::num::NonZeroUsize;
 
-use lineinfo_core::Row;
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::text::TextBuffer;
 use lineinfo_core::writer::{Image, Region, encode};
+use lineinfo_core::{Address, Row};
 
 use super::{Identity, LoadedTable, Refusal, TableSlot};
 use crate::kernel::image::MACHINE;
-use crate::kernel::stacktrace::Address;
 use crate::machine::memory::Arena;
 
 const BUILD_ID: [u8; 20] = [7; 20];
@@ -30,6 +29,7 @@ fn table(arena: &'static Arena, machine: u16) -> Result<LoadedTable, Refusal> {
             text_start: 0x100,
             profile: Profile::Full,
             files: &["a.rs"],
+            exact_files: 1,
             regions: &[Region {
                 name: ".text",
                 start: 0,
@@ -121,11 +121,11 @@ fn look_ups_take_run_time_addresses() {
         driver.push_location(&mut text, address);
         text.into_str().to_owned()
     };
-    assert_eq!(location(Address::Instruction(0x1108)), " (a.rs:2)");
+    assert_eq!(location(Address::Exact(0x1108)), " (a.rs:2)");
     assert_eq!(location(Address::Return(0x1108)), " (a.rs:1)");
-    assert_eq!(location(Address::Instruction(0x10ff)), "");
-    assert_eq!(location(Address::Instruction(0x1110)), "");
-    assert_eq!(location(Address::Instruction(u64::MAX)), "");
+    assert_eq!(location(Address::Exact(0x10ff)), "");
+    assert_eq!(location(Address::Exact(0x1110)), "");
+    assert_eq!(location(Address::Exact(u64::MAX)), "");
 }
 
 #[test]
