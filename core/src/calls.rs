@@ -120,10 +120,10 @@ struct Stop {
 
 /// The points, and in assembly the stretches before, between and behind them.
 fn stops(code: &Code<'_>) -> Vec<Stop> {
-    let compiled = |&at: &u32| Stop {
+    let exact = |at: u32, after: Option<u32>| Stop {
         at,
         exact: true,
-        after: None,
+        after,
         until: at,
     };
     let stretch = |at: u32| Stop {
@@ -135,9 +135,11 @@ fn stops(code: &Code<'_>) -> Vec<Stop> {
     let mut stops = Vec::new();
     let points = code.points.iter();
     let mut points = points.filter(|point| **point < code.len).peekable();
+    // The last address of the assembly before.
+    let mut assembly = None;
     for range in code.assembly {
         while let Some(point) = points.next_if(|point| **point < range.start) {
-            stops.push(compiled(point));
+            stops.push(exact(*point, assembly));
         }
         // From where on there is no point.
         let mut bare = range.start;
@@ -146,18 +148,16 @@ fn stops(code: &Code<'_>) -> Vec<Stop> {
             if before.until < *point {
                 stops.push(before);
             }
-            stops.push(Stop {
-                after: point.checked_sub(UNIT),
-                ..compiled(point)
-            });
+            stops.push(exact(*point, point.checked_sub(UNIT)));
             bare = point + 1;
         }
         let behind = stretch(bare);
         if behind.until < range.end {
             stops.push(behind);
         }
+        assembly = range.end.checked_sub(1);
     }
-    stops.extend(points.map(compiled));
+    stops.extend(points.map(|point| exact(*point, assembly)));
     stops
 }
 
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(reduce(&rows, &nowhere, 3), []);
 
         // In assembly an answer is exact at a point, or says that it is not.
-        let assembly = [100..300, 300..310, 2000..2400];
+        let assembly = [100..300, 300..310, 2000..2401];
         let code = Code {
             assembly: &assembly,
             ..code

@@ -6,8 +6,8 @@ use core::fmt;
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::buffer::StrBuffer;
 use crate::encoding::Fault;
-use crate::text::TextBuffer;
 use crate::{index, wide};
 
 /// Names in a group.
@@ -44,7 +44,7 @@ impl<'a> FileName<'a> {
 
     /// Not inlined: its stack must not be there while rows are decoded.
     #[inline(never)]
-    pub(crate) fn push_to(&self, text: &mut TextBuffer<'_>) {
+    pub(crate) fn push_to(&self, text: &mut StrBuffer<'_>) {
         for character in self.characters() {
             text.push_str(character.as_str());
         }

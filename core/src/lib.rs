@@ -139,6 +139,7 @@ extern crate std;
 
 mod address;
 pub mod blob;
+pub mod buffer;
 #[cfg(feature = "alloc")]
 pub mod calls;
 pub mod encoding;
@@ -148,7 +149,6 @@ pub mod footer;
 mod location;
 pub mod slot;
 mod table;
-pub mod text;
 pub mod uapi;
 mod without_init;
 #[cfg(feature = "alloc")]

@@ -1,7 +1,7 @@
 use core::fmt;
 
+use crate::buffer::StrBuffer;
 use crate::files::FileName;
-use crate::text::TextBuffer;
 
 /// A source line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +18,13 @@ impl Location<'_> {
     /// Writes ` (fs/read_write.c:681)`, or ` (fs/read_write.c:~681)` if approximate, as far as
     /// there is room, and returns what was written.
     pub fn write<'b>(&self, buffer: &'b mut [u8]) -> &'b str {
-        let mut text = TextBuffer::new(buffer);
+        let mut text = StrBuffer::new(buffer);
         self.push_to(&mut text);
         text.into_str()
     }
 
     /// Appends the same to a text, without `core::fmt`, which has branches that panic.
-    pub fn push_to(&self, text: &mut TextBuffer<'_>) {
+    pub fn push_to(&self, text: &mut StrBuffer<'_>) {
         text.push_str(" (");
         self.file.push_to(text);
         text.push_str(self.line_mark());

@@ -14,8 +14,8 @@
 //! | [`NR_LOOKUP`] | [`Lookup`], read and written | file and line of a run-time address |
 //! | [`NR_TARGET`] | [`Target`], read and written | whose table this open file is about: that of the kernel, or of a module |
 //!
-//! Where there is no character device, a Unix stream socket is the door to the same operations:
-//! [`door`].
+//! Where there is no character device, a Unix stream socket carries the same operations:
+//! [`socket`].
 
 use core::fmt;
 
@@ -23,7 +23,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::Address;
 use crate::blob::{BUILD_ID_MAX, Encoding, Profile, numbered};
-use crate::text::TextBuffer;
+use crate::buffer::StrBuffer;
 
 numbered! {
     /// The error numbers of the device, those of Linux (`include/uapi/asm-generic/errno*.h`).
@@ -282,7 +282,7 @@ impl Lookup {
             };
             self.result = LOOKUP_FOUND | approximate;
             self.line = location.line;
-            location.file.push_to(&mut TextBuffer::new(&mut self.file));
+            location.file.push_to(&mut StrBuffer::new(&mut self.file));
         }
     }
 
@@ -299,16 +299,16 @@ fn until_nul(bytes: &[u8]) -> &str {
 
 fn nul_padded<const N: usize>(text: &str) -> [u8; N] {
     let mut bytes = [0; N];
-    TextBuffer::new(&mut bytes).push_str(text);
+    StrBuffer::new(&mut bytes).push_str(text);
     bytes
 }
 
 /// The same operations over a Unix stream socket, for a kernel without character devices.
 ///
-/// A connection is an open file: the first request is [`door::Op::Open`], closing the connection closes
-/// the file. Each request is a [`door::Request`] and `len` bytes; each is answered by a
-/// [`door::Reply`] and `len` bytes. The kernel takes the peer's credentials from the socket.
-pub mod door {
+/// A connection is an open file: the first request is [`socket::Op::Open`], closing the connection closes
+/// the file. Each request is a [`socket::Request`] and `len` bytes; each is answered by a
+/// [`socket::Reply`] and `len` bytes. The kernel takes the peer's credentials from the socket.
+pub mod socket {
     use super::{FromBytes, Immutable, IntoBytes, KnownLayout, numbered};
 
     numbered! {

@@ -21,7 +21,7 @@ pub enum Source {
 
 /// File and line of an address; shown as `fs/read_write.c:681`, with `~` before an approximate line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct LocationBuf {
     /// The file, relative to the root of the sources.
     pub file: String,
     /// The line in it, from 1.
@@ -30,7 +30,7 @@ pub struct Place {
     pub approximate: bool,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for LocationBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if self.approximate { "~" } else { "" };
         write!(f, "{}:{mark}{}", self.file, self.line)
@@ -61,14 +61,14 @@ impl Source {
     /// # Errors
     ///
     /// Those of [`Device::lookup`].
-    pub fn lookup(&mut self, address: Address<u64>) -> Result<Option<Place>, Error> {
+    pub fn lookup(&mut self, address: Address<u64>) -> Result<Option<LocationBuf>, Error> {
         match self {
             Self::Table(blob) => {
                 let table = blob.table();
                 let found = address
                     .relative_to(table.layout().text_start())
                     .and_then(|address| table.lookup(address));
-                Ok(found.map(|location| Place {
+                Ok(found.map(|location| LocationBuf {
                     file: location.file.to_string(),
                     line: location.line,
                     approximate: location.approximate,
@@ -76,7 +76,7 @@ impl Source {
             }
             Self::Device(device) => {
                 let answer = device.lookup(address)?;
-                Ok((answer.result & LOOKUP_FOUND != 0).then(|| Place {
+                Ok((answer.result & LOOKUP_FOUND != 0).then(|| LocationBuf {
                     file: answer.file().to_owned(),
                     line: answer.line,
                     approximate: answer.result & LOOKUP_APPROXIMATE != 0,

@@ -5,7 +5,7 @@
 //! own threads, slid by the address space randomization of the host.
 //!
 //! ```text
-//!      init (process.rs)         visitors (host/door.rs)       the host's tree (host/mount.rs)
+//!      init (process.rs)         system calls (host/socket.rs)       the host's tree (host/mount.rs)
 //!   script: "sysrq c", "cat …"   Unix socket: open, write      FUSE: cat x > DIR/dev/lineinfo
 //!             └──────────────────┬─────────────┴───────────────────────┘
 //!                                v
@@ -65,9 +65,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 
-use host::door::Door;
 use host::mount::Mount;
 use host::options::{self, Options};
+use host::socket::Listener;
 use host::{kaslr, power};
 use init::cmdline::CommandLine;
 use init::{Boot, Input};
@@ -119,13 +119,13 @@ fn prepare() -> anyhow::Result<Boot> {
         None => Input::Stdin,
     };
     power::install_button().context("cannot wait for signals")?;
-    let door = options.socket.as_deref().map(Door::bind).transpose()?;
+    let listener = options.socket.as_deref().map(Listener::bind).transpose()?;
     let mount = options.mount.as_deref().map(Mount::check).transpose()?;
     Ok(Boot {
         command_line,
         identity: options.identity,
         input,
-        door,
+        listener,
         mount,
         kdb: options.kdb,
         pstore: options.pstore.as_deref().map(open_pstore),

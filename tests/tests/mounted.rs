@@ -57,7 +57,10 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("coreutils and an ioctl client can do it all", coreutils),
         trial("what is refused is an errno of write or close", refused),
-        trial("one writer at a time, whichever door it came by", two_doors),
+        trial(
+            "one writer at a time, whichever transport it came by",
+            two_transports,
+        ),
         trial("the loader takes the mounted device", loader),
         trial("the host checks the permissions", permissions),
         trial("nothing stays mounted, however the machine ends", ends),
@@ -307,7 +310,7 @@ fn refused(ready: &Ready) -> Result<()> {
     Ok(())
 }
 
-fn two_doors(ready: &Ready) -> Result<()> {
+fn two_transports(ready: &Ready) -> Result<()> {
     let machine = ready.boot(&[])?;
     let socket = machine.kernel.socket().display().to_string();
     let table = ready.table.display().to_string();
@@ -328,7 +331,7 @@ fn two_doors(ready: &Ready) -> Result<()> {
     ensure!(said.contains("EBUSY"), "{said}");
     let said = machine.fails(ready, "cat $T > dev/lineinfo")?;
     ensure!(said.contains("busy"), "{said}");
-    // What it closes is free for the next one, by the other door.
+    // What it closes is free for the next one, by the other transport.
     drop(holder.stdin.take());
     holder.wait()?;
     stdout_of(load()?)?;

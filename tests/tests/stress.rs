@@ -26,7 +26,7 @@ struct Seen {
     traces: usize,
     right: usize,
     bare: usize,
-    visitors: usize,
+    syscalls: usize,
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn every_frame_is_right_or_bare_whatever_happens() {
     assert!(loads >= LOADS_MIN, "{loads} loads");
     assert!(seen.traces > 100, "{seen:?}");
     assert!(seen.right > 100 && seen.bare > 100, "{seen:?}");
-    assert!(seen.visitors > 0, "no load was interrupted: {seen:?}");
+    assert!(seen.syscalls > 0, "no load was interrupted: {seen:?}");
     let allocations = "cat /proc/sys/kernel/atomic_allocations";
     let lines = kernel.command(allocations).expect("it answers");
     assert!(lines.iter().any(|line| line == "0"), "{lines:?}");
@@ -110,7 +110,7 @@ fn check(lines: &[String], oracle: &mut Oracle, seen: &mut Seen) {
     for line in lines {
         assert!(!line.contains("does not answer"), "{line}");
         seen.traces += usize::from(line.contains("CPU: "));
-        seen.visitors += usize::from(line.contains("Comm: visitor"));
+        seen.syscalls += usize::from(line.contains("Comm: syscall"));
         let (frame, is_return_address) = match (Frame::parse(line), Frame::parse_rip(line)) {
             (Some(frame), _) => (frame, true),
             (None, Some(frame)) => (frame, false),

@@ -8,7 +8,7 @@ use object::{Object, ObjectSymbol};
 use crate::Error;
 use crate::error::{ElfError, exit};
 use crate::files;
-use crate::source::{Place, Source};
+use crate::source::{LocationBuf, Source};
 
 /// Annotate the frames of a kernel log with file and line.
 ///
@@ -110,7 +110,7 @@ impl<'a> Frame<'a> {
         symbols: &Symbols,
         source: &mut Source,
     ) -> Result<String, Error> {
-        let mut found: Option<Option<Place>> = None;
+        let mut found: Option<Option<LocationBuf>> = None;
         for address in symbols.addresses(self) {
             let address = if self.is_instruction {
                 Address::Exact(address)

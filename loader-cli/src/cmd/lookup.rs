@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::error::exit;
-use crate::source::{Place, Source};
+use crate::source::{LocationBuf, Source};
 
 /// Look up file and line of addresses.
 ///
@@ -54,7 +54,7 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(address: u64, place: Option<Place>) -> Self {
+    fn new(address: u64, place: Option<LocationBuf>) -> Self {
         Self {
             address: format!("{address:#x}"),
             approximate: place.as_ref().is_some_and(|place| place.approximate),
@@ -64,7 +64,12 @@ impl Answer {
     }
 }
 
-fn print(address: u64, place: Option<Place>, json: bool, to: &mut impl Write) -> io::Result<()> {
+fn print(
+    address: u64,
+    place: Option<LocationBuf>,
+    json: bool,
+    to: &mut impl Write,
+) -> io::Result<()> {
     if json {
         serde_json::to_writer(&mut *to, &Answer::new(address, place))?;
         return writeln!(to);

@@ -10,7 +10,7 @@ use lineinfo_core::uapi::{
 };
 use zerocopy::FromZeros;
 
-use super::{Door, Refusal};
+use super::{Refusal, Transport};
 
 /// The requests of `lineinfo_core::uapi`, as nix makes functions of them.
 mod request {
@@ -44,7 +44,7 @@ impl From<nix::errno::Errno> for Refusal {
     }
 }
 
-impl Door for File {
+impl Transport for File {
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
         loop {
             match Write::write(self, bytes) {

@@ -23,7 +23,7 @@ use lineinfo_core::uapi::{Errno, Lookup, Status, Target};
 use crate::error::Error;
 
 /// How much of a blob is written at a time, in bytes.
-const PIECE_BYTES: usize = lineinfo_core::uapi::door::PAYLOAD_MAX as usize;
+const PIECE_BYTES: usize = lineinfo_core::uapi::socket::PAYLOAD_MAX as usize;
 
 /// What a device is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +38,11 @@ pub enum Access {
 #[derive(Debug)]
 pub struct Device {
     path: PathBuf,
-    door: Box<dyn Door>,
+    transport: Box<dyn Transport>,
 }
 
 /// The operations of the device, whatever lies between.
-trait Door: fmt::Debug {
+trait Transport: fmt::Debug {
     /// Writes what comes next of a blob; gives the number of bytes taken.
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Refusal>;
     /// Asks whether what was written is live.
@@ -86,7 +86,7 @@ impl Device {
             },
             Refusal::Io(source) => Error::io(path)(source),
         };
-        let door: Box<dyn Door> = if kind.is_socket() {
+        let transport: Box<dyn Transport> = if kind.is_socket() {
             let stream = UnixStream::connect(path).map_err(Error::io(path))?;
             Box::new(socket::open(stream, access).map_err(refused)?)
         } else if kind.is_char_device() || kind.is_file() {
@@ -110,7 +110,7 @@ impl Device {
         };
         Ok(Self {
             path: path.to_owned(),
-            door,
+            transport,
         })
     }
 
@@ -122,7 +122,7 @@ impl Device {
     pub fn target(&mut self, module: &str) -> Result<(), Error> {
         let target = Target::module(module)
             .ok_or_else(|| Error::Usage(format!("{module:?} is too long for a module's name")))?;
-        let done = self.door.target(target);
+        let done = self.transport.target(target);
         self.explain("module", done)
     }
 
@@ -136,7 +136,7 @@ impl Device {
         let mut rest = blob;
         while !rest.is_empty() {
             let piece = &rest[..rest.len().min(PIECE_BYTES)];
-            let taken = self.door.write(piece);
+            let taken = self.transport.write(piece);
             let taken = self.explain("load", taken)?;
             rest = rest
                 .get(taken..)
@@ -144,7 +144,7 @@ impl Device {
                 .ok_or_else(|| self.broken(format!("it took {taken} of {} bytes", piece.len())))?;
             written((blob.len() - rest.len()) as u64);
         }
-        let live = self.door.commit();
+        let live = self.transport.commit();
         self.explain("load", live)
     }
 
@@ -154,7 +154,7 @@ impl Device {
     ///
     /// [`Error::Device`], with `ENODATA` where nothing is loaded.
     pub fn unload(&mut self) -> Result<(), Error> {
-        let done = self.door.unload();
+        let done = self.transport.unload();
         self.explain("unload", done)
     }
 
@@ -164,7 +164,7 @@ impl Device {
     ///
     /// [`Error::Io`] and [`Error::NotADevice`] for a device that does not answer.
     pub fn status(&mut self) -> Result<Status, Error> {
-        let status = self.door.status();
+        let status = self.transport.status();
         self.explain("status", status)
     }
 
@@ -174,7 +174,7 @@ impl Device {
     ///
     /// [`Error::Device`], with `ENODATA` where nothing is loaded.
     pub fn lookup(&mut self, address: Address<u64>) -> Result<Lookup, Error> {
-        let answer = self.door.lookup(Lookup::new(address));
+        let answer = self.transport.lookup(Lookup::new(address));
         self.explain("lookup", answer)
     }
 
@@ -188,7 +188,7 @@ impl Device {
             Ok(value) => Ok(value),
             Err(Refusal::Errno(errno)) => {
                 let reason = match operation {
-                    "load" => self.door.status().ok(),
+                    "load" => self.transport.status().ok(),
                     _ => None,
                 };
                 Err(Error::Device {

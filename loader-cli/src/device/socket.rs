@@ -1,15 +1,15 @@
-//! The device behind a Unix socket: [`lineinfo_core::uapi::door`].
+//! The device behind a Unix socket: [`lineinfo_core::uapi::socket`].
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
-use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE, Op, Reply, Request};
+use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op, Reply, Request};
 use lineinfo_core::uapi::{
     Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Status, Target,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::{Access, Door, Refusal};
+use super::{Access, Refusal, Transport};
 
 /// A connection with the device open.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Socket {
     }
 }
 
-impl Door for Socket {
+impl Transport for Socket {
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
         Ok(self.request(Op::Write, 0, bytes, &mut [])? as usize)
     }

@@ -1,4 +1,4 @@
-//! The tree of files, mounted into the host's by FUSE: a second door to the same operations.
+//! The tree of files, mounted into the host's by FUSE: a second transport of the same operations.
 //!
 //! ```text
 //!   cat x.lineinfo > DIR/dev/lineinfo

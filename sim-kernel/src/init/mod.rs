@@ -13,8 +13,8 @@ use std::time::Duration;
 use cmdline::{CommandLine, Parameters};
 
 use crate::drivers::lineinfo::{self, BuildId, LINEINFO, Policy};
-use crate::host::door::Door;
 use crate::host::mount::Mount;
+use crate::host::socket::Listener;
 use crate::kernel::image::{self, Image};
 use crate::kernel::task::Identity;
 use crate::kernel::{
@@ -39,7 +39,7 @@ pub(crate) struct Boot {
     /// Where init's commands come from.
     pub(crate) input: Input,
     /// The socket behind which `/dev/lineinfo` can be reached.
-    pub(crate) door: Option<Door>,
+    pub(crate) listener: Option<Listener>,
     /// The directory of the host on which all files can be seen.
     pub(crate) mount: Option<Mount>,
     /// Enter kdb at a panic or oops.
@@ -286,9 +286,9 @@ fn report_memory() {
 fn rest_init(boot: Boot) -> ! {
     LINEINFO.free_initmem();
     let mounted = boot.mount.is_some_and(Mount::open);
-    let stay = mounted || boot.door.is_some();
-    if let Some(door) = boot.door {
-        door.open();
+    let stay = mounted || boot.listener.is_some();
+    if let Some(listener) = boot.listener {
+        listener.open();
     }
     process::kernel_init(&boot.command_line, boot.input, stay)
 }

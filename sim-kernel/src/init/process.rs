@@ -47,7 +47,7 @@ pub(super) fn kernel_init(line: &CommandLine, input: Input, stay: bool) -> ! {
         line.init_environment.join(" ")
     );
     run_init_process(&input);
-    // A kernel with a door and nothing to do waits for visitors; a script ends when it ends.
+    // A kernel with a socket and nothing to do waits for system calls; a script ends when it ends.
     if stay && matches!(input, Input::Stdin) {
         loop {
             syscall::sleep(Duration::MAX);

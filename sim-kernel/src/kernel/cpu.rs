@@ -27,7 +27,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The thread of each CPU, 0 where it is not online.
 static THREADS: [AtomicI32; CPUS_MAX] = [const { AtomicI32::new(0) }; CPUS_MAX];
-/// The thread that an interrupt of each CPU reaches: its own, or that of a visitor.
+/// The thread that an interrupt of each CPU reaches: its own, or one that makes a system call on it.
 static RUNNING: [AtomicI32; CPUS_MAX] = [const { AtomicI32::new(0) }; CPUS_MAX];
 static ONLINE: AtomicUsize = AtomicUsize::new(0);
 /// The CPUs have clocks.
@@ -84,12 +84,12 @@ pub(crate) fn threads() -> impl Iterator<Item = (usize, i32)> {
         .filter(|(_, thread)| *thread != 0)
 }
 
-/// All threads that CPUs run, their own and those of visitors, each once; for any context.
+/// All threads that CPUs run, their own and those in system calls, each once; for any context.
 pub(crate) fn all_threads() -> impl Iterator<Item = i32> {
     let own = |cpu: usize| Some(own_thread(cpu)).filter(|thread| *thread != 0);
-    let visitor = move |(cpu, thread)| (own(cpu) != Some(thread)).then_some(thread);
+    let borrowed = move |(cpu, thread)| (own(cpu) != Some(thread)).then_some(thread);
     threads()
-        .filter_map(visitor)
+        .filter_map(borrowed)
         .chain((0..CPUS_MAX).filter_map(own))
 }
 
@@ -98,17 +98,17 @@ pub(crate) fn own_thread(cpu: usize) -> i32 {
     THREADS[cpu].load(Ordering::Acquire)
 }
 
-/// A visitor on a CPU: interrupts of the CPU reach its thread until this is dropped.
+/// A thread that makes a system call on a CPU: interrupts of the CPU reach its thread until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Visit {
     cpu: usize,
 }
 
-/// Lets the calling thread run on a CPU, if that has no visitor; the CPU's own thread goes on.
+/// Lets the calling thread run on a CPU, if no other thread borrows that; the CPU's own thread goes on.
 pub(crate) fn visit(cpu: usize) -> Option<Visit> {
-    let (own, visitor) = (own_thread(cpu), nmi::this_thread());
+    let (own, borrower) = (own_thread(cpu), nmi::this_thread());
     RUNNING[cpu]
-        .compare_exchange(own, visitor, Ordering::AcqRel, Ordering::Acquire)
+        .compare_exchange(own, borrower, Ordering::AcqRel, Ordering::Acquire)
         .ok()
         .map(|_| Visit { cpu })
 }

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use embedded_io::ErrorType;
-use lineinfo_core::text::TextBuffer;
+use lineinfo_core::buffer::StrBuffer;
 use nix::errno::Errno;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use noline::builder::EditorBuilder;
@@ -107,8 +107,8 @@ fn enter(why: &str, registers: Option<&Registers>) {
 /// Writes a line to the console, and not to the log.
 fn say(line: fmt::Arguments<'_>) {
     let mut buffer = [0; LINE_BYTES];
-    let mut text = TextBuffer::new(&mut buffer);
-    // A `TextBuffer` takes everything.
+    let mut text = StrBuffer::new(&mut buffer);
+    // A `StrBuffer` takes everything.
     let _always_taken = writeln!(text, "{line}");
     print(text.into_str().as_bytes());
 }
@@ -164,7 +164,7 @@ impl Kdb<'_> {
         let mut text = [0; LINE_BYTES];
         loop {
             let mut prompt = [0; 32];
-            let mut prompt = TextBuffer::new(&mut prompt);
+            let mut prompt = StrBuffer::new(&mut prompt);
             // A number fits.
             let _always_taken = write!(prompt, "[{cpu}]kdb> ");
             let command = input.read(prompt.into_str(), &mut text);
@@ -324,7 +324,7 @@ impl<'a> Input<'a> {
                 let raw = raw()?;
                 let line = editor.readline(prompt, &mut Terminal);
                 raw.restore();
-                let mut buffer = TextBuffer::new(text);
+                let mut buffer = StrBuffer::new(text);
                 buffer.push_str(line.ok()?);
                 return Some(buffer.into_str());
             }

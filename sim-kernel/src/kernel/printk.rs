@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use lineinfo_core::text::TextBuffer;
+use lineinfo_core::buffer::StrBuffer;
 
 use super::kmsg;
 use crate::machine::syscall;
@@ -84,9 +84,9 @@ pub(crate) fn emit(level: Level, message: fmt::Arguments<'_>) {
 fn log(message: fmt::Arguments<'_>, shown: bool) {
     let mut buffer = [0; LINE_BYTES];
     let (end, room) = buffer.split_last_mut().expect("a line has room");
-    let mut text = TextBuffer::new(room);
+    let mut text = StrBuffer::new(room);
     let time = uptime();
-    // A `TextBuffer` takes everything; a message that cannot format itself is cut there.
+    // A `StrBuffer` takes everything; a message that cannot format itself is cut there.
     let _cut = write!(
         text,
         "[{:5}.{:06}] {message}",

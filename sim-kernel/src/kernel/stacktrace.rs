@@ -5,7 +5,7 @@
 use std::fmt::{self, Write};
 
 use lineinfo_core::Address;
-use lineinfo_core::text::TextBuffer;
+use lineinfo_core::buffer::StrBuffer;
 
 use super::image::{Image, image};
 use super::module::{self, Module};
@@ -54,7 +54,7 @@ impl Symbolized {
         }
     }
 
-    fn push_to(self, text: &mut TextBuffer<'_>) -> fmt::Result {
+    fn push_to(self, text: &mut StrBuffer<'_>) -> fmt::Result {
         if let Some(written) = module::at(self.byte(), |module| self.push_in(module, text)) {
             return written;
         }
@@ -65,7 +65,7 @@ impl Symbolized {
         Ok(())
     }
 
-    fn push_in(self, module: &Module, text: &mut TextBuffer<'_>) -> fmt::Result {
+    fn push_in(self, module: &Module, text: &mut StrBuffer<'_>) -> fmt::Result {
         self.push_symbol(Some(&module.image), text)?;
         write!(text, " [{}]", module.name())?;
         if let Some(address) = self.question() {
@@ -74,7 +74,7 @@ impl Symbolized {
         Ok(())
     }
 
-    fn push_symbol(self, image: Option<&Image>, text: &mut TextBuffer<'_>) -> fmt::Result {
+    fn push_symbol(self, image: Option<&Image>, text: &mut StrBuffer<'_>) -> fmt::Result {
         let value = self.address.value();
         match image.and_then(|image| image.symbols.lookup(self.byte())) {
             Some(symbol) => {
@@ -89,7 +89,7 @@ impl Symbolized {
 impl fmt::Display for Symbolized {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut buffer = [0; ADDRESS_BYTES];
-        let mut text = TextBuffer::new(&mut buffer);
+        let mut text = StrBuffer::new(&mut buffer);
         self.push_to(&mut text)?;
         f.write_str(text.into_str())
     }

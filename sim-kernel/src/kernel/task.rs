@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use lineinfo_core::text::TextBuffer;
+use lineinfo_core::buffer::StrBuffer;
 use nix::unistd::Uid;
 
 use crate::fs::File;
@@ -50,7 +50,7 @@ impl Identity {
     /// An identity; of `comm` as much as fits.
     pub(crate) fn new(cpu: usize, pid: u32, comm: &str) -> Self {
         let mut bytes = [0; 16];
-        let mut text = TextBuffer::new(&mut bytes);
+        let mut text = StrBuffer::new(&mut bytes);
         text.push_str(comm);
         let comm_len = text.as_str().len();
         Self {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use lineinfo_core::uapi::Errno;
-use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE};
+use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE};
 use nix::unistd::Uid;
 
 use crate::support::{Client, Kernel, open_directory};

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use lineinfo_core::blob::Encoding;
-use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE, Op, PAYLOAD_MAX, Request};
+use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op, PAYLOAD_MAX, Request};
 use lineinfo_core::uapi::{Errno, LOOKUP_FOUND, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, State};
 use lineinfo_core::{Address, writer};
 use zerocopy::{FromBytes, IntoBytes};

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::uapi::Errno;
-use lineinfo_core::uapi::door::OPEN_READ;
+use lineinfo_core::uapi::socket::OPEN_READ;
 use lineinfo_core::{Row, writer};
 
 use crate::support::{Client, Image, Kernel, append, open_directory};
@@ -247,9 +247,9 @@ fn large_blob(image: &Image) -> Vec<u8> {
 #[test]
 fn a_large_table_that_comes_and_goes_leaves_nothing_behind() {
     const LOG_BYTES: usize = 64 * 1024;
-    /// After so many there is all that the first threads of visitors bring.
+    /// After so many there is all that the first threads of connections bring.
     const WARM_UP: u32 = 10;
-    /// Two stacks of visitors, 72 kB each: how many of them libc keeps is a matter of timing.
+    /// Two stacks of connections, 72 kB each: how many of them libc keeps is a matter of timing.
     const SLACK_KB: u64 = 160;
 
     let cycles = std::env::var("LINEINFO_CYCLES");

@@ -1,4 +1,4 @@
-//! Kernels to boot, a client of the door, and tables to load.
+//! Kernels to boot, a client of the socket, and tables to load.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lineinfo_core::blob::{Encoding, Profile};
-use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE, Op, Reply, Request};
+use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op, Reply, Request};
 use lineinfo_core::uapi::{Errno, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD, Status};
 use lineinfo_core::writer;
 use lineinfo_core::{Address, Row};
@@ -210,12 +210,12 @@ pub(crate) fn run_script(script: &str, command_line: &[&str]) -> (ExitStatus, Ve
     Kernel::start(command, PathBuf::new(), directory).finish()
 }
 
-/// The other side of the door.
+/// The client of the socket.
 pub(crate) struct Client(pub(crate) UnixStream);
 
 impl Client {
     pub(crate) fn connect(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).expect("the door is open");
+        let stream = UnixStream::connect(socket).expect("the socket accepts");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         Self(stream)
     }

@@ -13,7 +13,7 @@
 use core::ffi::c_char;
 use core::slice;
 
-use lineinfo_core::text::TextBuffer;
+use lineinfo_core::buffer::StrBuffer;
 use lineinfo_core::{Address, Offset, Table};
 
 #[cfg(feature = "kernel")]
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn lineinfo_lookup(
     let table = unsafe { &*table };
     // SAFETY: the caller promises it.
     let text = unsafe { slice::from_raw_parts_mut(text.cast::<u8>(), text_size) };
-    let mut text = TextBuffer::new(text);
+    let mut text = StrBuffer::new(text);
     if let Some(location) = table.lookup(Address::Return(Offset(offset))) {
         location.push_to(&mut text);
     }

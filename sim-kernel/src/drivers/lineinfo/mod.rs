@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use lineinfo_core::Address;
-use lineinfo_core::text::TextBuffer;
+use lineinfo_core::buffer::StrBuffer;
 use lineinfo_core::uapi::{Lookup, State, Status, Target};
 use zerocopy::FromZeros;
 
@@ -105,7 +105,7 @@ impl Lineinfo {
     }
 
     /// Appends ` (file:line)` of an address of the kernel, if its table knows it; for any context.
-    pub(crate) fn push_location(&self, text: &mut TextBuffer<'_>, address: Address<u64>) {
+    pub(crate) fn push_location(&self, text: &mut StrBuffer<'_>, address: Address<u64>) {
         self.kernel.push_location(text, address);
     }
 
@@ -172,8 +172,8 @@ impl Lineinfo {
         }
         if let Some(refusal) = last_refusal {
             let mut text = [0; REASON_BYTES];
-            let mut reason = TextBuffer::new(&mut text);
-            // A `TextBuffer` takes everything.
+            let mut reason = StrBuffer::new(&mut text);
+            // A `StrBuffer` takes everything.
             let _always_taken = write!(reason, "{refusal}");
             status.set_last_error(refusal.errno(), reason.into_str());
         }

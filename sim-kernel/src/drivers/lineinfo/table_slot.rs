@@ -3,8 +3,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lineinfo_core::blob::BUILD_ID_MAX;
+use lineinfo_core::buffer::StrBuffer;
 use lineinfo_core::slot::{Slot, SwapError};
-use lineinfo_core::text::TextBuffer;
 use lineinfo_core::uapi::{Lookup, State, Status};
 use lineinfo_core::{Address, Location};
 use zerocopy::FromZeros;
@@ -64,7 +64,7 @@ impl TableSlot {
     }
 
     /// Appends ` (file:line)` of an address, if the table knows it; for any context.
-    pub(crate) fn push_location(&self, text: &mut TextBuffer<'_>, address: Address<u64>) {
+    pub(crate) fn push_location(&self, text: &mut StrBuffer<'_>, address: Address<u64>) {
         let reader = self.slot.read();
         let table = reader.get();
         if let Some(location) = table.and_then(|table| self.lookup(table, address)) {

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use lineinfo_core::blob::{Encoding, Profile};
-use lineinfo_core::text::TextBuffer;
+use lineinfo_core::buffer::StrBuffer;
 use lineinfo_core::writer::{Image, Region, encode};
 use lineinfo_core::{Address, Row};
 
@@ -117,7 +117,7 @@ fn look_ups_take_run_time_addresses() {
         .expect("publish");
     let location = |address| {
         let mut buffer = [0; 32];
-        let mut text = TextBuffer::new(&mut buffer);
+        let mut text = StrBuffer::new(&mut buffer);
         driver.push_location(&mut text, address);
         text.into_str().to_owned()
     };

@@ -1,5 +1,5 @@
 //! A Unix socket behind which `/dev/lineinfo` can be reached; the protocol is
-//! [`lineinfo_core::uapi::door`].
+//! [`lineinfo_core::uapi::socket`].
 //!
 //! Each connection is a task of its own, whose requests are system calls like any other's.
 
@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use lineinfo_core::uapi::door::{OPEN_READ, OPEN_WRITE, Op, PAYLOAD_MAX, Reply, Request};
+use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op, PAYLOAD_MAX, Reply, Request};
 use lineinfo_core::uapi::{NR_STATUS, Status};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -53,12 +53,12 @@ static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// A socket that is bound, and not yet answered.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct Listener {
     listener: UnixListener,
     path: PathBuf,
 }
 
-impl Door {
+impl Listener {
     /// Makes the socket. The file of a dead process is replaced, nothing else is.
     pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
@@ -82,11 +82,11 @@ impl Door {
         })
     }
 
-    /// Lets visitors in, from now on.
+    /// Accepts connections from now on.
     pub(crate) fn open(self) {
         let Self { listener, path } = self;
         let accepting = thread::Builder::new()
-            .name("door".into())
+            .name("listener".into())
             .spawn(move || accept(&listener));
         match accepting {
             Ok(_) => printk!(Info, "lineinfo: ready on {}", path.display()),
@@ -152,7 +152,7 @@ fn admit(stream: UnixStream) -> io::Result<Option<UnixStream>> {
         return Ok(Some(stream));
     };
     thread::Builder::new()
-        .name("visitor".into())
+        .name("syscall".into())
         .spawn(move || {
             visit(Arc::new(stream), credentials);
             drop(place);
@@ -188,18 +188,18 @@ fn visit(stream: Arc<UnixStream>, credentials: Credentials) {
     stack_starts_here();
     let pid = task::next_pid();
     let cpu = pid as usize % cpu::online().max(1);
-    Identity::new(cpu, pid, "visitor").make_current();
+    Identity::new(cpu, pid, "syscall").make_current();
     // Where there is no room for one, a trap here ends the process.
     let _trap_stack = TrapStack::install();
-    let mut visitor = Visitor {
+    let mut connection = Connection {
         task: Task::new(credentials),
         fd: None,
         payload: Vec::new(),
         stream: Arc::clone(&stream),
     };
     // A peer that goes away closes its file, whatever it was doing.
-    while let Ok(true) = visitor.serve() {}
-    drop(visitor);
+    while let Ok(true) = connection.serve() {}
+    drop(connection);
     let opener: Arc<dyn Opener> = stream;
     loader::closed(&opener);
     keep_frame(());
@@ -214,7 +214,7 @@ impl Opener for UnixStream {
     }
 }
 
-struct Visitor {
+struct Connection {
     stream: Arc<UnixStream>,
     task: Task,
     /// Its descriptor of the device, once it is open.
@@ -222,7 +222,7 @@ struct Visitor {
     payload: Vec<u8>,
 }
 
-impl Visitor {
+impl Connection {
     /// Answers one request; says whether there can be another one.
     fn serve(&mut self) -> io::Result<bool> {
         let mut request = Request::new_zeroed();

@@ -8,22 +8,22 @@ use core::fmt;
 /// from there. Here the length is what was written.
 ///
 /// ```
-/// use lineinfo_core::text::TextBuffer;
+/// use lineinfo_core::buffer::StrBuffer;
 ///
 /// let mut buffer = [0; 8];
-/// let mut text = TextBuffer::new(&mut buffer);
+/// let mut text = StrBuffer::new(&mut buffer);
 /// text.push_str("line ");
 /// text.push_u32(1234);
 /// assert_eq!(text.into_str(), "line 123");
 /// ```
 #[derive(Debug)]
-pub struct TextBuffer<'a> {
+pub struct StrBuffer<'a> {
     buffer: &'a mut [u8],
     len: usize,
     truncated: bool,
 }
 
-impl<'a> TextBuffer<'a> {
+impl<'a> StrBuffer<'a> {
     /// An empty text in `buffer`.
     pub const fn new(buffer: &'a mut [u8]) -> Self {
         Self {
@@ -79,7 +79,7 @@ impl<'a> TextBuffer<'a> {
     }
 }
 
-impl fmt::Write for TextBuffer<'_> {
+impl fmt::Write for StrBuffer<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.push_str(text);
         Ok(())
@@ -105,7 +105,7 @@ mod tests {
     fn numbers_have_all_their_digits() {
         for value in [0, 7, 10, 681, u32::MAX] {
             let mut buffer = [0; 16];
-            let mut text = TextBuffer::new(&mut buffer);
+            let mut text = StrBuffer::new(&mut buffer);
             text.push_u32(value);
             assert_eq!(text.into_str(), std::format!("{value}"));
         }
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_text_ends_where_something_was_left_out() {
         let mut buffer = [0; 4];
-        let mut text = TextBuffer::new(&mut buffer);
+        let mut text = StrBuffer::new(&mut buffer);
         text.push_str("abcä");
         text.push_str("d");
         assert_eq!(text.into_str(), "abc");
