@@ -15,9 +15,8 @@ use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::points::Instructions;
 use lineinfo_cli::verify::{Options, Program, verify};
-use lineinfo_core::Address;
-use lineinfo_core::Table;
 use lineinfo_core::blob::{Encoding, Profile};
+use lineinfo_core::{Address, Offset, Table};
 use lineinfo_tests::{Binaries, Kernel, stdout_of};
 use object::{Object, ObjectSymbol};
 
@@ -43,6 +42,11 @@ fn main() -> ExitCode {
         format!("a kernel in its place answers as the table does, at {LOOKUPS} addresses"),
         vmlinux.clone(),
         |path| taken_as_its_own(path),
+    ));
+    trials.push(trial(
+        "a table of calls marks what it does not know of assembly".to_owned(),
+        vmlinux.clone(),
+        |path| assembly(path),
     ));
     for names in [
         &[
@@ -114,6 +118,48 @@ fn compare(
     )?;
     if report.differences > 0 || report.checked < CHECKED_MIN {
         return Err(format!("{report:#?}").into());
+    }
+    Ok(())
+}
+
+/// Return addresses at the starts of rows in assembly, most of which no call precedes: a table of
+/// calls answers as a full one does, or marks its answer.
+fn assembly(vmlinux: &Path) -> Result<(), Failed> {
+    let file = ElfFile::open(vmlinux)?;
+    let elf = file.parse()?;
+    let mut extracted = extract(&elf, &Naming::default(), &ProgressBar::hidden())?;
+    let full = extracted.encode(Encoding::Delta)?;
+    let full = Table::parse(&full)?;
+    extracted.reduce_to_calls(&elf)?;
+    let calls = extracted.encode(Encoding::Packed)?;
+    let calls = Table::parse(&calls)?;
+
+    let (mut exact, mut marked) = (0, 0);
+    for (number, region) in full.regions().enumerate() {
+        let section = extracted.regions.get(number).ok_or("a region")?;
+        // What returns to the first byte was called before the assembly.
+        let inside = |start: u32| {
+            let mut ranges = section.assembly.iter();
+            ranges.any(|range| range.start < start && start < range.end)
+        };
+        for row in full.region_rows(number).filter(|row| inside(row.start)) {
+            let address = Address::Return(Offset(region.start.0 + u64::from(row.start)));
+            let Some(answer) = calls.lookup(address) else {
+                continue;
+            };
+            if answer.approximate {
+                marked += 1;
+                continue;
+            }
+            exact += 1;
+            let expected = full.lookup(address).map(|found| found.to_string());
+            if expected != Some(answer.to_string()) {
+                return Err(format!("{address:?}: {answer}, not {expected:?}").into());
+            }
+        }
+    }
+    if exact < 20 || marked < 1000 {
+        return Err(format!("{exact} exact and {marked} marked answers prove nothing").into());
     }
     Ok(())
 }
