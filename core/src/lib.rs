@@ -134,7 +134,7 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "steps"))]
 extern crate std;
 
 mod address;
@@ -147,7 +147,12 @@ mod error;
 mod files;
 pub mod footer;
 mod location;
+mod name;
 pub mod slot;
+#[cfg(not(any(test, feature = "steps")))]
+mod steps;
+#[cfg(any(test, feature = "steps"))]
+pub mod steps;
 mod table;
 pub mod uapi;
 mod without_init;
