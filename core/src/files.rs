@@ -480,7 +480,7 @@ impl Iterator for Characters<'_> {
     }
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub(crate) mod write {
     //! The writer of the section.
     #![expect(
@@ -615,7 +615,7 @@ pub(crate) mod write {
     }
 }
 
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(all(test, feature = "write"))]
 mod tests {
     use std::string::{String, ToString};
     use std::vec::Vec;

@@ -64,8 +64,8 @@
 //! A worked example: one region of 16 bytes of text at `_text`, one file, and three rows
 //! (`a.c:7` from 0, `a.c:9` from 4, a gap from 12).
 //!
-#![cfg_attr(not(feature = "alloc"), doc = "```ignore")]
-#![cfg_attr(feature = "alloc", doc = "```")]
+#![cfg_attr(not(feature = "write"), doc = "```ignore")]
+#![cfg_attr(feature = "write", doc = "```")]
 //! use lineinfo_core::{Address, Offset, Row, Table, blob::{Encoding, Profile}, writer::{Image, Region, encode}};
 //!
 //! let rows = [
@@ -140,7 +140,7 @@ extern crate std;
 mod address;
 pub mod blob;
 pub mod buffer;
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub mod calls;
 pub mod encoding;
 mod error;
@@ -156,7 +156,7 @@ pub mod steps;
 mod table;
 pub mod uapi;
 mod without_init;
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub mod writer;
 
 pub use address::{Address, Offset};

@@ -1,4 +1,4 @@
-//! Writes blobs (feature `alloc`).
+//! Writes blobs (feature `write`).
 
 use alloc::vec::Vec;
 

@@ -280,7 +280,7 @@ impl Iterator for Rows<'_> {
     }
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub(crate) fn encode(rows: &[Row]) -> alloc::vec::Vec<u8> {
     use alloc::vec::Vec;
 
@@ -320,12 +320,12 @@ pub(crate) fn encode(rows: &[Row]) -> alloc::vec::Vec<u8> {
     directory
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 fn difference(value: u32, base: u32) -> i64 {
     i64::from(value).saturating_sub(i64::from(base))
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 fn push_uleb(stream: &mut alloc::vec::Vec<u8>, mut value: u32) {
     loop {
         let [low, ..] = value.to_le_bytes();
@@ -338,7 +338,7 @@ fn push_uleb(stream: &mut alloc::vec::Vec<u8>, mut value: u32) {
     }
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 fn push_sleb(stream: &mut alloc::vec::Vec<u8>, mut value: i64) {
     loop {
         let [low, ..] = value.to_le_bytes();

@@ -107,7 +107,7 @@ impl Iterator for Rows<'_> {
     }
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub(crate) fn encode(rows: &[Row], files: u32) -> alloc::vec::Vec<u8> {
     let starts = rows.iter().flat_map(|row| row.start.to_le_bytes());
     let lines = rows.iter().flat_map(|row| row.line.to_le_bytes());

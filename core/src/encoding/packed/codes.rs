@@ -30,7 +30,7 @@ pub(super) const ROOT_BITS: u32 = 7;
 /// Entries of a root table.
 pub(super) const ROOT_SIZE: usize = 1 << ROOT_BITS;
 /// Longest code of a token, in bits.
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub(super) const TOKEN_BITS: u32 = 2 * ROOT_BITS;
 /// Entries in the unit in which sub-tables are placed.
 pub(super) const POOL_UNIT: usize = 8;
@@ -140,7 +140,7 @@ impl TokenCodes<'_> {
 }
 
 /// The codes as the writer wants them: which symbol has which length.
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 mod listing {
     use alloc::vec::Vec;
 

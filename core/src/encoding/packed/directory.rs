@@ -23,7 +23,7 @@ use crate::{index, wide};
 /// Binary logarithm of the unit in which blocks start, in bytes of text.
 pub(super) const ALIGN_BITS: u32 = 4;
 /// Most pages that may lie between the start of a block and a page that it covers.
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub(super) const BACK_MAX: u32 = 255;
 
 /// Most blocks that start in one page.

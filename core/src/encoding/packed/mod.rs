@@ -157,8 +157,8 @@
 //! expect), code `0`; first line 7, code `10111110`; not below, `0`; a token of rank 0 and 2 lines on,
 //! in context 0, 1, 3, code `001`; a gap, in context 7, 1, 2, code `11011100`.
 //!
-#![cfg_attr(not(feature = "alloc"), doc = "```ignore")]
-#![cfg_attr(feature = "alloc", doc = "```")]
+#![cfg_attr(not(feature = "write"), doc = "```ignore")]
+#![cfg_attr(feature = "write", doc = "```")]
 //! # use lineinfo_core::blob::{Encoding, Profile};
 //! # use lineinfo_core::writer::{Image, Region, encode};
 //! # use lineinfo_core::{Row, Table};
@@ -200,7 +200,7 @@ mod directory;
 mod hot;
 mod model;
 mod recent;
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub(crate) mod write;
 
 use self::bits::Bits;

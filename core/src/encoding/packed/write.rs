@@ -1,4 +1,4 @@
-//! The writer of the packed encoding (feature `alloc`).
+//! The writer of the packed encoding (feature `write`).
 //!
 //! What can be chosen is chosen by what it costs: first with a guess of the costs, and then in
 //! rounds with the codes that the round before gave.
