@@ -221,6 +221,9 @@ numbered! {
     }
 }
 
+/// Room for the reason of a refusal in a [`Status`], in bytes.
+pub const REASON_BYTES: usize = 176;
+
 /// The argument of [`Ioctl::Status`], 232 bytes; the numbers are zero where nothing is loaded.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -231,7 +234,7 @@ pub struct Status {
     pub rows: u32,
     /// Number of files.
     pub files: u32,
-    /// [`Errno`] of the last load that was refused, 0 if none was.
+    /// [`Errno`] of what was last refused to this slot, 0 if nothing was.
     pub last_errno: u32,
     /// Size of the blob in bytes.
     pub bytes: u64,
@@ -247,8 +250,8 @@ pub struct Status {
     pub reserved: u8,
     /// Build-id of the table, or, where nothing is loaded, of the kernel, which a table must have.
     pub build_id: [u8; BUILD_ID_MAX],
-    /// Why the last load was refused: UTF-8, zeros behind it; cut to what fits.
-    pub last_reason: [u8; 176],
+    /// Why it was refused: UTF-8, zeros after it; cut to what fits.
+    pub last_reason: [u8; REASON_BYTES],
 }
 
 const _: () = assert!(size_of::<Status>() == 232);
@@ -261,15 +264,19 @@ impl Status {
             .unwrap_or(&self.build_id)
     }
 
-    /// Why the last load was refused, empty if none was.
+    /// Why something was last refused, empty if nothing was.
     pub fn last_reason(&self) -> &str {
         until_nul(&self.last_reason)
     }
 
-    /// Sets the error of the last load.
-    pub fn set_last_error(&mut self, errno: Errno, reason: &str) {
-        self.last_errno = errno.number();
-        self.last_reason = nul_padded(reason);
+    /// Sets the build-id; of a longer one only as much as there is room for.
+    pub fn set_build_id(&mut self, id: &[u8]) {
+        self.build_id = [0; BUILD_ID_MAX];
+        self.build_id_len = 0;
+        for (to, from) in self.build_id.iter_mut().zip(id) {
+            *to = *from;
+            self.build_id_len = self.build_id_len.saturating_add(1);
+        }
     }
 
     /// Most bytes that [`Status::push_to`] appends.
@@ -521,7 +528,7 @@ mod tests {
             build_id_len: 20,
             reserved: 0,
             build_id: [0xab; BUILD_ID_MAX],
-            last_reason: nul_padded(core::str::from_utf8(&[b'x'; 176]).unwrap()),
+            last_reason: [b'x'; REASON_BYTES],
         };
         let mut buffer = [0; Status::TEXT_BYTES];
         let mut text = StrBuffer::new(&mut buffer);
