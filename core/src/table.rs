@@ -208,6 +208,7 @@ impl<'a> Table<'a> {
     /// A table of [`Profile::Calls`] is exact at calls and traps only, so its answer for an
     /// [`Address::Exact`] is approximate. So is one for a return address that no call precedes:
     /// compilers make none, and where the code was assembly the table says where the calls are.
+    #[inline(always)] // A frame less on the stack of an interrupt, which is short.
     pub fn lookup(&self, address: Address) -> Option<Location<'a>> {
         let row = self.row_at(address.byte()?)?;
         let exact = match (self.layout.profile, address) {
@@ -269,6 +270,7 @@ impl<'a> Table<'a> {
     }
 
     /// The row that says something of `offset`.
+    #[inline(always)] // As above.
     fn row_at(&self, offset: Offset) -> Option<Row> {
         let regions = self.region_entries();
         let after = regions.partition_point(|region| region.start.get() <= offset.0);

@@ -150,18 +150,25 @@ impl Shrink<'_> {
     fn put(&mut self, bytes: Range<usize>, at: usize) -> Option<usize> {
         let end = at.checked_add(bytes.len())?;
         match self.from {
-            Some(from) => self.to.get_mut(at..end)?.copy_from_slice(from.get(bytes)?),
-            None if bytes.end <= self.to.len() && at <= bytes.start => {
-                self.to.copy_within(bytes, at);
+            Some(from) => self.write(at, from.get(bytes)?)?,
+            None => {
+                let down = bytes.start.checked_sub(at)?;
+                let both = self.to.get_mut(at..bytes.end)?;
+                // Always: said where the compiler sees that nothing can panic.
+                if down <= both.len() {
+                    both.copy_within(down.., 0);
+                }
             }
-            None => return None,
         }
         Some(end)
     }
 
     fn write(&mut self, at: usize, bytes: &[u8]) -> Option<()> {
         let to = self.to.get_mut(at..)?.get_mut(..bytes.len())?;
-        to.copy_from_slice(bytes);
+        // `copy_from_slice` would leave a branch that panics.
+        for (to, from) in to.iter_mut().zip(bytes) {
+            *to = *from;
+        }
         Some(())
     }
 }
