@@ -138,6 +138,7 @@ extern crate alloc;
 extern crate std;
 
 mod address;
+mod areas;
 pub mod blob;
 pub mod buffer;
 #[cfg(feature = "write")]
@@ -161,6 +162,7 @@ mod without_init;
 pub mod writer;
 
 pub use address::{Address, Offset};
+pub use areas::ModuleAreas;
 pub use encoding::Row;
 pub use error::Error;
 pub use files::FileName;

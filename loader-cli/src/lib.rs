@@ -19,6 +19,7 @@ pub mod error;
 pub mod extract;
 pub mod files;
 pub mod points;
+pub mod progress;
 pub mod source;
 pub mod verify;
 
