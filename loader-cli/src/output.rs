@@ -63,6 +63,12 @@ pub enum OutputError {
         /// How many.
         names: u64,
     },
+    /// A step before the new file takes the old one's place failed.
+    #[error("cannot be written: {source}; nothing was changed")]
+    Write {
+        /// What the system said.
+        source: io::Error,
+    },
     /// The new file cannot have what the old one has.
     #[error(
         "cannot keep its {attribute}: {source}; nothing was changed; run as root, or work on a copy"
@@ -253,8 +259,8 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] or [`Error::Output`]. A file is then as it was, except for
-    /// [`OutputError::NotFlushed`].
+    /// [`Error::Output`], and a file is then as it was, except for [`OutputError::NotFlushed`].
+    /// [`Error::Io`] or [`Error::Stdout`] for a stream.
     pub fn write(mut self, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
         match &mut self.destination {
             Destination::Stdout(file) => write(file).map_err(Error::Stdout),
@@ -279,15 +285,15 @@ impl Output {
         else {
             return Ok(());
         };
-        let io = || Error::io(&self.path);
+        let failed = |source| self.failed(OutputError::Write { source });
         // Opened first: what cannot be flushed later is not begun.
-        let directory_file = File::open(directory).map_err(io())?;
+        let directory_file = File::open(directory).map_err(failed)?;
         remove_leftovers(directory);
-        let hold = Hold::new().map_err(io())?;
+        let hold = Hold::new().map_err(failed)?;
         let old = match fs::symlink_metadata(target) {
             Ok(metadata) => Some(metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(io()(error)),
+            Err(error) => return Err(failed(error)),
         };
         let unchanged = |now: Option<Version>| match expected {
             Some(_) if now != *expected => Err(self.failed(OutputError::Changed)),
@@ -298,18 +304,18 @@ impl Output {
         // Nobody else may read what may be a copy of a file that they may not read. A new file
         // is as any other: the umask takes away from its mode.
         let mode = if old.is_some() { 0o600 } else { 0o666 };
-        let mut temporary = create_temporary(directory, mode).map_err(io())?;
-        write(temporary.as_file_mut()).map_err(io())?;
-        hold.check().map_err(io())?;
+        let mut temporary = create_temporary(directory, mode).map_err(failed)?;
+        write(temporary.as_file_mut()).map_err(failed)?;
+        hold.check().map_err(failed)?;
         if let Some(old) = &old {
             keep_attributes(target, old, temporary.as_file()).map_err(|(attribute, source)| {
                 self.failed(OutputError::Attribute { attribute, source })
             })?;
         }
-        temporary.as_file().sync_all().map_err(io())?;
-        hold.check().map_err(io())?;
+        temporary.as_file().sync_all().map_err(failed)?;
+        hold.check().map_err(failed)?;
         unchanged(fs::symlink_metadata(target).ok().as_ref().map(Version::of))?;
-        fs::rename(temporary.path(), target).map_err(io())?;
+        fs::rename(temporary.path(), target).map_err(failed)?;
         temporary.disable_cleanup(true);
         directory_file
             .sync_all()
