@@ -11,8 +11,8 @@
 //!   erased and not written reads 0xff.
 //! - A [`Signature`], because a file is signed as a whole.
 //!
-//! [`Ending::find`] searches from the end of the file, and reads what it needs: a few hundred bytes,
-//! and the padding. Nobody may believe [`Footer::image_len`] before [`Footer::blob`] has compared
+//! [`Ending::find`] searches from the end of the file, in pieces, and reads the padding and little
+//! more. Nobody may believe [`Footer::image_len`] before [`Footer::blob`] has compared
 //! the checksum: one flipped bit of `size` makes it point into the image.
 
 use core::fmt;
@@ -176,20 +176,23 @@ impl fmt::Display for FooterError {
 impl Ending {
     /// Looks for a footer and a signature at the end of a file of `file_len` bytes.
     ///
-    /// `read` fills a buffer with the bytes at an offset; it is called for bytes within the file
-    /// alone, at most 512 at a time, and for at most [`PADDING_MAX`] and 1,280 bytes in all: 512 bytes
-    /// for a file without padding and signature.
+    /// `read` fills a slice with the bytes at an offset, all within the file. It is called with pieces
+    /// of `buffer`, for at most [`PADDING_MAX`] bytes, the length of `buffer` twice, and 256 bytes; in
+    /// a file without padding and signature for one `buffer` and a footer. A page is a good
+    /// length. With an empty buffer nothing is found.
     ///
     /// # Errors
     ///
     /// That of `read`; within, [`FooterError::Size`] where there is a footer that cannot be true.
     pub fn find<E>(
         file_len: u64,
+        buffer: &mut [u8],
         read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) -> Result<Result<Self, FooterError>, E> {
         let mut file = Reader {
             len: file_len,
             padding_left: PADDING_MAX,
+            buffer,
             read,
         };
         let Some(end) = file.trim(file_len)? else {
@@ -216,19 +219,22 @@ impl Ending {
 }
 
 /// A file, and how much padding may still be found in it.
-struct Reader<R> {
+struct Reader<'a, R> {
     len: u64,
     padding_left: u64,
+    buffer: &'a mut [u8],
     read: R,
 }
 
-impl<E, R: FnMut(u64, &mut [u8]) -> Result<(), E>> Reader<R> {
+impl<E, R: FnMut(u64, &mut [u8]) -> Result<(), E>> Reader<'_, R> {
     /// Where the padding before `end` begins; `None` if there is too much of it.
     fn trim(&mut self, mut end: u64) -> Result<Option<u64>, E> {
-        let mut buffer = [0; 512];
         while end > 0 {
-            let len = buffer.len().min(usize::try_from(end).unwrap_or(usize::MAX));
-            let chunk = buffer.get_mut(..len).unwrap_or_default();
+            let len =
+                usize::try_from(end).map_or(self.buffer.len(), |end| end.min(self.buffer.len()));
+            let Some(chunk @ [_, ..]) = self.buffer.get_mut(..len) else {
+                return Ok(None);
+            };
             (self.read)(end.saturating_sub(wide(len)), chunk)?;
             let padding = chunk
                 .iter()

@@ -46,7 +46,8 @@ impl BootImage {
             path: path.to_owned(),
             source,
         };
-        let ending = Ending::find(metadata.len(), |at, bytes| file.read_exact_at(bytes, at))
+        let read = |at, bytes: &mut [u8]| file.read_exact_at(bytes, at);
+        let ending = Ending::find(metadata.len(), &mut [0; 4096], read)
             .map_err(Error::io(path))?
             .map_err(damaged)?;
         if let Some(footer) = ending.footer {

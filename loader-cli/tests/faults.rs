@@ -43,7 +43,10 @@ struct Scene {
     new: Vec<u8>,
 }
 
-const SCENES: [(&str, fn() -> Scene); 5] = [
+/// A name, and how to set it up.
+type Case = (&'static str, fn() -> Scene);
+
+const SCENES: [Case; 5] = [
     ("append", || {
         Scene::new(&["append", "t", "--to", "image"], "image", &[])
     }),
@@ -348,13 +351,16 @@ fn parse(mut record: &[u8]) -> Vec<Operation> {
     operations
 }
 
+/// A change of names: those that go, and those that come.
+type Names = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
+
 /// A disk that keeps as little as it may: of a file only what was fsynced is sure to be there, and
 /// names change in the order of the operations, any number of them, with or without the data.
 #[derive(Clone, Debug, Default)]
 struct Disk {
     names: BTreeMap<PathBuf, u64>,
-    /// Changes of names that need not have reached the disk: names to remove and to add.
-    pending: Vec<(Vec<PathBuf>, Vec<(PathBuf, u64)>)>,
+    /// What need not have reached the disk.
+    pending: Vec<Names>,
     /// By inode: what is sure to be there.
     durable: BTreeMap<u64, Vec<u8>>,
     /// By inode: every state since, the last is what a program reads.

@@ -42,7 +42,10 @@ enum Failure {
 /// Says whether there was a table.
 fn try_load(image: &File) -> Result<bool, Failure> {
     let file_len = image.metadata()?.len();
-    let ending = Ending::find(file_len, |at, bytes| image.read_exact_at(bytes, at))?;
+    let mut page = [0; 4096];
+    let ending = Ending::find(file_len, &mut page, |at, bytes| {
+        image.read_exact_at(bytes, at)
+    })?;
     let Some(footer) = ending.map_err(Refusal::from)?.footer else {
         return Ok(false);
     };
