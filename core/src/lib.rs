@@ -7,7 +7,7 @@
 //! ```text
 //!  vmlinux ──(lineinfo build)──> rows ──writer::encode──> blob
 //!                                                          │
-//!            boot image ── footer::Footer::find ───────────┤
+//!            boot image ── footer::Ending::find ───────────┤
 //!            device file ── uapi ──────────────────────────┤
 //!                                                          v
 //!                 Table::parse: checksum, bounds, every row proved

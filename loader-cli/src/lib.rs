@@ -18,6 +18,8 @@ pub mod device;
 pub mod error;
 pub mod extract;
 pub mod files;
+mod interrupt;
+pub mod output;
 pub mod points;
 pub mod progress;
 pub mod source;

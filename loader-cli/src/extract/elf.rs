@@ -118,6 +118,11 @@ impl ElfFile {
         Ok(self)
     }
 
+    /// Where its debug file is, if that is another one.
+    pub fn debug_path(&self) -> Option<&Path> {
+        self.debug.as_deref().map(|debug| debug.path.as_path())
+    }
+
     /// Reads the headers.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use lineinfo_core::footer::{ALIGN, Footer, TAIL};
+use lineinfo_core::footer::{ALIGN, Ending};
 
 use super::file::no_memory;
 use super::{Config, LINEINFO, LoadedTable, Refusal};
@@ -42,13 +42,13 @@ enum Failure {
 /// Says whether there was a table.
 fn try_load(image: &File) -> Result<bool, Failure> {
     let file_len = image.metadata()?.len();
-    let tail_start = file_len.saturating_sub(TAIL as u64);
-    let mut tail = vec![0; (file_len - tail_start) as usize];
-    image.read_exact_at(&mut tail, tail_start)?;
-    let Some(footer) = Footer::find(&tail, file_len).map_err(Refusal::from)? else {
+    let mut page = [0; 4096];
+    let ending = Ending::find(file_len, &mut page, |at, bytes| {
+        image.read_exact_at(bytes, at)
+    })?;
+    let Some(footer) = ending.map_err(Refusal::from)?.footer else {
         return Ok(false);
     };
-    drop(tail);
 
     let Config { max_bytes, .. } = *LINEINFO.config()?;
     let size_bytes = u64::from(footer.payload_size);
