@@ -12,8 +12,10 @@ const READERS: usize = 2;
 const WRITERS: u64 = 2;
 /// How often a writer looks at the readers of the old table before it gives up.
 const LOOKS: u32 = 100;
-/// How many swaps and reads there are at least, so that the test means something.
+/// How many swaps and reads there must be, so that the test means something.
 const COUNT_MIN: u64 = 100;
+/// How much longer to wait for them.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Every word is the table's number: written before the table is published, freed after its last
 /// reader.
@@ -58,7 +60,7 @@ fn write(writer: u64, end: Instant) {
             .all(|count| count.load(Ordering::Relaxed) >= COUNT_MIN)
     };
     let mut number = writer;
-    while Instant::now() < end || !enough() {
+    while Instant::now() < end || (!enough() && Instant::now() < end + PATIENCE) {
         number += WRITERS;
         let new = (!number.is_multiple_of(5)).then(|| Box::new([number; 4]));
         let mut looks = 0;
@@ -95,6 +97,7 @@ fn readers_see_whole_tables_while_writers_replace_them() {
     for reader in readers {
         reader.join().expect("the reader ends");
     }
-    let [reads, swaps] = [&READS, &SWAPS].map(|count| count.load(Ordering::Relaxed));
+    let counts @ [reads, swaps] = [&READS, &SWAPS].map(|count| count.load(Ordering::Relaxed));
     println!("{reads} tables read, {swaps} swaps");
+    assert!(counts.iter().all(|count| *count >= COUNT_MIN));
 }

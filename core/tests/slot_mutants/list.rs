@@ -113,13 +113,13 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         FREED,
         &[(FLIP.0, "entered.swap(epoch ^ EPOCH, Ordering::Acquire)")],
     ),
-    Mutation::new("the publish is Relaxed", FREED, &[PUBLISH]).race(),
+    Mutation::new("the publish is Relaxed", FREED, &[PUBLISH]),
     Mutation::new(
         "the publish is Acquire",
         FREED,
         &[(PUBLISH.0, "current.swap(new, Ordering::Acquire)")],
     ),
-    Mutation::new("a writer locks without Acquire", LOSE_NO_TABLE, &[LOCK]).race(),
+    Mutation::new("a writer locks without Acquire", LOSE_NO_TABLE, &[LOCK]),
     Mutation::new("a writer unlocks without Release", LOSE_NO_TABLE, &[UNLOCK]),
     Mutation::new(
         "the lock of writers orders nothing",
@@ -218,8 +218,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
             "then(|| Writer { slot: self })",
             "then_some(Writer { slot: self })",
         )],
-    )
-    .race(),
+    ),
     Mutation::new(
         "a writer that is turned away unlocks, beside a reader",
         TWO_WRITERS,

@@ -2,7 +2,7 @@
 //!
 //! With `LINEINFO_MUTANTS=1` each mutation of the list is applied to a copy of this crate in the target
 //! directory, and the test that the list names must fail there; ThreadSanitizer must report some of
-//! them too. Without it, those trials are shown as ignored, and only the list itself is checked: every
+//! them too, in the stress tests of the slot and of the device. Without it, those trials are shown as ignored, and only the list itself is checked: every
 //! mutation applies to the source as it is, and there is one for every ordering.
 
 mod list;
@@ -19,6 +19,9 @@ const SLOT: &str = include_str!("../../src/slot.rs");
 /// What the copy consists of, relative to the root of the workspace.
 const COPIED: &[&str] = &["Cargo.toml", "Cargo.lock", ".ci", "core"];
 
+/// The tests that run under ThreadSanitizer.
+const STRESS: [&str; 2] = ["slot_stress", "device_stress"];
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // All work in one copy.
@@ -29,9 +32,8 @@ fn main() -> ExitCode {
     } else {
         " (skipped: LINEINFO_MUTANTS is not set)"
     };
-    let slow = |name: &str, test: fn(&Mutation) -> Result<(), Failed>, mutation| {
-        let name = format!("{name}{skipped}");
-        Trial::test(name, move || test(mutation)).with_ignored_flag(!enabled)
+    let slow = |name: String, test: Box<dyn FnOnce() -> Result<(), Failed> + Send>| {
+        Trial::test(format!("{name}{skipped}"), test).with_ignored_flag(!enabled)
     };
 
     let mut trials = vec![
@@ -40,16 +42,25 @@ fn main() -> ExitCode {
             "every ordering has a mutation",
             every_ordering_has_a_mutation,
         ),
-        slow("ThreadSanitizer is silent", is_silent, &Mutation::NONE),
     ];
     for mutation in MUTATIONS {
         let (name, by) = (mutation.name, mutation.killed_by);
-        let name = format!("{name}: {by}");
-        trials.push(slow(&name, is_killed, mutation));
+        trials.push(slow(
+            format!("{name}: {by}"),
+            Box::new(|| is_killed(mutation)),
+        ));
     }
-    for mutation in MUTATIONS.iter().filter(|mutation| mutation.is_race) {
-        let name = format!("{}: ThreadSanitizer", mutation.name);
-        trials.push(slow(&name, is_reported, mutation));
+    for test in STRESS {
+        trials.push(slow(
+            format!("ThreadSanitizer is silent: {test}"),
+            Box::new(|| is_silent(test)),
+        ));
+        for mutation in MUTATIONS.iter().filter(|mutation| mutation.is_race) {
+            trials.push(slow(
+                format!("{}: ThreadSanitizer, {test}", mutation.name),
+                Box::new(|| is_reported(mutation, test)),
+            ));
+        }
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -95,8 +106,8 @@ fn is_killed(mutation: &Mutation) -> Result<(), Failed> {
     }
 }
 
-fn is_reported(mutation: &Mutation) -> Result<(), Failed> {
-    let output = stress(mutation)?;
+fn is_reported(mutation: &Mutation, test: &str) -> Result<(), Failed> {
+    let output = stress(mutation, test)?;
     if output.contains("SUMMARY: ThreadSanitizer: data race") {
         Ok(())
     } else {
@@ -104,8 +115,8 @@ fn is_reported(mutation: &Mutation) -> Result<(), Failed> {
     }
 }
 
-fn is_silent(unchanged: &Mutation) -> Result<(), Failed> {
-    let output = stress(unchanged)?;
+fn is_silent(test: &str) -> Result<(), Failed> {
+    let output = stress(&Mutation::NONE, test)?;
     if output.contains("test result: ok. 1 passed") && !output.contains("ThreadSanitizer") {
         Ok(())
     } else {
@@ -113,12 +124,12 @@ fn is_silent(unchanged: &Mutation) -> Result<(), Failed> {
     }
 }
 
-/// Runs the stress test of a mutant under ThreadSanitizer.
-fn stress(mutation: &Mutation) -> Result<String, Failed> {
+/// Runs a stress test with a mutant under ThreadSanitizer.
+fn stress(mutation: &Mutation, test: &str) -> Result<String, Failed> {
     run(
         Command::new(copy().join(".ci/tsan"))
             .args(["--offline", "--package", "lineinfo-core"])
-            .args(["--test", "slot_stress"])
+            .args(["--test", test])
             .env("CARGO_TARGET_DIR", directory().join("target"))
             .env("LINEINFO_STRESS_SECONDS", "2"),
         mutation,
