@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::encoding::Row;
-use crate::encoding::packed::write::log2;
+use crate::encoding::packed::write::{as_f32, log2};
 use crate::index;
 
 /// Rows begin at multiples of this, in bytes, wherever one is free.
@@ -184,11 +184,8 @@ struct Costs(Vec<f32>);
 
 impl Costs {
     fn guess() -> Self {
-        let class = |class: usize| {
-            let class = u16::try_from(class).unwrap_or(u16::MAX);
-            3.0 + f32::from(class) * 0.1
-        };
-        Self((0..OWN_COSTS + 32).map(class).collect())
+        let class = |class: u16| 3.0 + f32::from(class) * 0.1;
+        Self((0..).map(class).take(OWN_COSTS + 32).collect())
     }
 
     fn count(starts: &[u32], len: u32) -> Self {
@@ -218,10 +215,9 @@ fn class(length: u32) -> Option<(usize, f32)> {
         return None;
     }
     let units = length / UNIT;
-    let raw = |power: u32| f32::from(u16::try_from(power).unwrap_or(0));
     match index(units) {
         own @ 0..OWN_COSTS => Some((own, 0.0)),
-        _ => Some((OWN_COSTS + index(units.ilog2()), raw(units.ilog2()))),
+        _ => Some((OWN_COSTS + index(units.ilog2()), as_f32(units.ilog2()))),
     }
 }
 

@@ -19,6 +19,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Fault, RegionTable, Row};
 use crate::steps::step;
+#[cfg(feature = "write")]
+use crate::writer::{EncodeError, narrow};
 use crate::{index, wide};
 
 /// Rows in a block; the last one may have fewer.
@@ -281,7 +283,7 @@ impl Iterator for Rows<'_> {
 }
 
 #[cfg(feature = "write")]
-pub(crate) fn encode(rows: &[Row]) -> alloc::vec::Vec<u8> {
+pub(crate) fn encode(rows: &[Row]) -> Result<alloc::vec::Vec<u8>, EncodeError> {
     use alloc::vec::Vec;
 
     let mut directory = Vec::new();
@@ -293,7 +295,7 @@ pub(crate) fn encode(rows: &[Row]) -> alloc::vec::Vec<u8> {
             let file = if row.is_gap() { base.0 } else { row.file };
             match previous {
                 None => {
-                    let at = u32::try_from(stream.len()).unwrap_or(u32::MAX);
+                    let at: u32 = narrow("the size of a table", stream.len())?;
                     directory.extend_from_slice(
                         BlockEntry {
                             start: row.start.into(),
@@ -317,7 +319,7 @@ pub(crate) fn encode(rows: &[Row]) -> alloc::vec::Vec<u8> {
         }
     }
     directory.append(&mut stream);
-    directory
+    Ok(directory)
 }
 
 #[cfg(feature = "write")]

@@ -15,6 +15,9 @@
 //! for each power of two (`m` in 4..8); `m` 0 and 1 with 31 raw bits are the escapes that any number
 //! can take.
 
+#[cfg(feature = "write")]
+pub(super) mod write;
+
 use zerocopy::byteorder::little_endian::U16;
 
 use super::bits::Bits;
@@ -136,46 +139,5 @@ impl TokenCodes<'_> {
         }
         bits.take(code);
         Some(entry >> 4)
-    }
-}
-
-/// The codes as the writer wants them: which symbol has which length.
-#[cfg(feature = "write")]
-mod listing {
-    use alloc::vec::Vec;
-
-    use super::{LINK, NumberCode, POOL_UNIT, ROOT_BITS, TokenCodes};
-
-    impl NumberCode<'_> {
-        /// All entries that belong to a symbol.
-        pub(in super::super) fn entries(&self) -> impl Iterator<Item = u16> {
-            let entries = self.table.iter().map(|entry| entry.get());
-            entries.filter(|entry| entry & 15 != 0)
-        }
-    }
-
-    impl TokenCodes<'_> {
-        /// All symbols of a cluster and the lengths of their codes, some of them several times.
-        pub(in super::super) fn symbols(&self, cluster: usize) -> Vec<(u16, u32)> {
-            let mut symbols = Vec::new();
-            for entry in self.roots.get(cluster).into_iter().flatten() {
-                let entry = entry.get();
-                if entry & LINK == 0 {
-                    symbols.push((entry >> 4, u32::from(entry & 15)));
-                    continue;
-                }
-                let begin = usize::from(entry >> 4 & 0x7ff).wrapping_mul(POOL_UNIT);
-                let size = 1_usize << (entry & 15);
-                for entry in self.pool.iter().skip(begin).take(size) {
-                    let entry = entry.get();
-                    let length = u32::from(entry & 15).wrapping_add(ROOT_BITS);
-                    if entry & 15 != 0 {
-                        symbols.push((entry >> 4, length));
-                    }
-                }
-            }
-            symbols.retain(|(_, length)| *length != 0);
-            symbols
-        }
     }
 }

@@ -10,6 +10,11 @@
 //! The entry of a page also has the file and the line that its blocks begin with most often and in
 //! the middle; a block's first place is stored as a difference from them.
 
+#[cfg(feature = "write")]
+pub(super) mod cut;
+#[cfg(feature = "write")]
+pub(super) mod write;
+
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 

@@ -21,6 +21,9 @@
 //!
 //! `begin` is where the pair's list begins in the lists; it ends where the next pair's begins.
 
+#[cfg(feature = "write")]
+pub(super) mod write;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::bits::{field, low};

@@ -7,6 +7,9 @@
 //! A table of few rows does not pay for codes of its own. It uses those that are built into every
 //! reader, the file `built-in.codes` beside this one, which has the same form.
 
+#[cfg(feature = "write")]
+pub(super) mod write;
+
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 

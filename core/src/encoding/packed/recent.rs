@@ -19,7 +19,7 @@
 //! to the highest seen, and the length of the entry it stands for.
 
 /// Places that are remembered.
-pub(super) const PLACES: usize = 8;
+pub(super) const PLACES: u16 = 8;
 /// The delta that a token of value 0 in its low seven bits has.
 pub(super) const DELTA_MIN: i32 = -64;
 /// Symbols from here on are not a rank and a delta.
@@ -119,7 +119,7 @@ pub(super) const fn length_class(length: u32) -> u8 {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recent {
     /// By rank: the file in the upper half, the line in the lower, so that a move is one move.
-    places: [u64; PLACES],
+    places: [u64; 8],
     /// The highest line seen outside headers.
     top: u32,
     class: u8,
@@ -135,7 +135,7 @@ impl Recent {
     /// Before the first token of a block that begins at `first`.
     pub(super) const fn new(first: Place, headers: u32) -> Self {
         Self {
-            places: [pack(first); PLACES],
+            places: [pack(first); 8],
             top: if first.file < headers { 0 } else { first.line },
             class: CLASS_FIRST,
         }
