@@ -1,31 +1,32 @@
 use core::fmt;
 
 use crate::blob::FORMAT_VERSION;
+use crate::buffer::StrBuffer;
 use crate::uapi::Errno;
 
 /// Why a blob was refused.
 ///
-/// Nothing of a refused blob has been believed but what the variant says.
+/// Nothing in a refused blob is trusted except what the variant reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// There are fewer bytes than the header says, or not even a header.
+    /// The blob has fewer bytes than its header says, or not even a header.
     Truncated {
-        /// Bytes there should be.
+        /// Bytes expected.
         expected: u64,
-        /// Bytes there are.
+        /// Bytes found.
         found: u64,
     },
-    /// There are more bytes than the header says.
+    /// The blob has more bytes than its header says.
     Trailing {
-        /// Bytes there should be.
+        /// Bytes expected.
         expected: u64,
-        /// Bytes there are.
+        /// Bytes found.
         found: u64,
     },
-    /// It does not begin with [`crate::blob::MAGIC`].
+    /// The blob does not begin with [`crate::blob::MAGIC`].
     Magic {
-        /// What it begins with.
+        /// Its first bytes.
         found: [u8; 8],
     },
     /// The checksum does not match the contents.
@@ -44,17 +45,17 @@ pub enum Error {
     Malformed {
         /// The part of the blob.
         part: &'static str,
-        /// Where, in bytes from the start of the blob.
+        /// The position, in bytes from the start of the blob.
         offset: u64,
-        /// What should have stood there.
+        /// What the format has there.
         expected: &'static str,
-        /// What stood there.
+        /// The value found, or the number of the item that breaks the rule.
         found: u64,
     },
 }
 
 impl Error {
-    /// The errno with which a device refuses such a blob.
+    /// The errno that a device returns for such a blob.
     pub const fn errno(self) -> Errno {
         match self {
             Self::Checksum { .. } => Errno::EBADMSG,
@@ -69,45 +70,74 @@ impl Error {
 
 impl core::error::Error for Error {}
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Error {
+    /// Longest text of an error, in bytes.
+    pub const TEXT_MAX: usize = 256;
+
+    /// Appends the text of the error, without `core::fmt`.
+    pub fn push_to(&self, text: &mut StrBuffer<'_>) {
         match *self {
             Self::Truncated { expected, found } => {
-                write!(
-                    f,
-                    "truncated: {found} of {expected} bytes; copy or build it again"
-                )
+                text.push_str("truncated: ");
+                text.push_u64(found);
+                text.push_str(" of ");
+                text.push_u64(expected);
+                text.push_str(" bytes; copy or build it again");
             }
             Self::Trailing { expected, found } => {
-                write!(
-                    f,
-                    "{found} bytes where the header says {expected}; copy or build it again"
-                )
+                text.push_u64(found);
+                text.push_str(" bytes where the header says ");
+                text.push_u64(expected);
+                text.push_str("; copy or build it again");
             }
             Self::Magic { found } => {
-                write!(f, "not a lineinfo blob: it begins with ")?;
-                for byte in found {
-                    write!(f, "{byte:02x}")?;
-                }
-                Ok(())
+                text.push_str("not a lineinfo blob: it begins with ");
+                text.push_hex(&found);
             }
-            Self::Checksum { expected, found } => write!(
-                f,
-                "checksum {found:08x} where the header says {expected:08x}: damaged; copy or build it again"
-            ),
-            Self::Version { found } => write!(
-                f,
-                "format version {found}, this reader knows {FORMAT_VERSION}; build it again with the tool of this version"
-            ),
+            Self::Checksum { expected, found } => {
+                text.push_str("checksum ");
+                text.push_hex(&found.to_be_bytes());
+                text.push_str(" where the header says ");
+                text.push_hex(&expected.to_be_bytes());
+                text.push_str(": damaged; copy or build it again");
+            }
+            Self::Version { found } => {
+                text.push_str("format version ");
+                text.push_u32(found.into());
+                text.push_str(", this reader knows ");
+                text.push_u32(FORMAT_VERSION.into());
+                text.push_str("; build it again with the tool of this version");
+            }
             Self::Malformed {
                 part,
                 offset,
                 expected,
                 found,
-            } => write!(
-                f,
-                "malformed {part} at byte {offset}: expected {expected}, found {found}; build it again"
-            ),
+            } => {
+                text.push_str("malformed ");
+                text.push_str(part);
+                text.push_str(" at byte ");
+                text.push_u64(offset);
+                text.push_str(": expected ");
+                text.push_str(expected);
+                text.push_str(", found ");
+                text.push_u64(found);
+                text.push_str("; build it again");
+            }
         }
+    }
+}
+
+/// The text of [`Error::push_to`].
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut buffer = [0; Self::TEXT_MAX];
+        let mut text = StrBuffer::new(&mut buffer);
+        self.push_to(&mut text);
+        debug_assert!(
+            !text.is_truncated(),
+            "a text longer than its documented maximum"
+        );
+        f.write_str(text.as_str())
     }
 }
