@@ -12,7 +12,8 @@
 //! line count from the last row that was not a gap (file 0 and line 0 before the first). A row
 //! whose line comes out as 0 is a gap; its file difference is 0.
 //!
-//! A look-up is a binary search over the directory and at most 64 steps through one block.
+//! Blocks ascend in the directory, and they are in the stream in that order without anything between
+//! them. A look-up is a binary search over the directory and at most 64 steps through one block.
 
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};

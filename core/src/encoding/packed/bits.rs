@@ -1,10 +1,8 @@
 //! Two streams of bits in one run of bytes.
 //!
-//! A forward stream takes the bytes in ascending order, and of each the least significant bit
-//! first; a backward stream takes them in descending order, the most significant bit first. So the
-//! streams of a block grow towards each other, they can meet in the middle of a byte, and neither
-//! needs to know where the other begins. The first bit of a number is its lowest in a forward
-//! stream, and its highest in a backward stream.
+//! The forward and the backward stream of a block ([specified](super#streams) in the head of the
+//! encoding) grow towards each other, they can meet in the middle of a byte, and neither needs to know
+//! where the other begins.
 //!
 //! The reader is the branch-free one of Fabian Giesen's "Reading bits in far too many ways"
 //! (variant 4): a fill reads eight bytes wherever it stands, keeps whole bytes of them, and leaves

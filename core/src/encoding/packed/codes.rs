@@ -1,19 +1,5 @@
-//! Canonical Huffman codes, as tables that are used where they stand in the blob.
-//!
-//! There are two kinds. A *number code* has one table of `2^bits` entries (bits at most 10),
-//! indexed by the next bits of the stream. A *token code* has a root table of 128 entries, indexed
-//! by the next 7 bits, and sub-tables for codes of 8 to 14 bits. An entry is a `U16`:
-//!
-//! | bits | number code | token code, a symbol | token code, a link |
-//! |---|---|---|---|
-//! | 0-3 | length of the code | length of the code (in a sub-table: beyond 7) | bits that index the sub-table |
-//! | 4-8 | number of raw bits, `e` | symbol, bits 4-14 | where the sub-table begins in the pool, in eights of entries, bits 4-14 |
-//! | 9-15 | head `m` | bit 15: 0 | bit 15: 1 |
-//!
-//! An entry whose code has length 0 belongs to no symbol. The number is `(m << e) + raw`, where the
-//! `e` raw bits follow the code. Numbers below 64 are their own heads; larger ones have four heads
-//! for each power of two (`m` in 4..8); `m` 0 and 1 with 31 raw bits are the escapes that any number
-//! can take.
+//! Canonical Huffman codes, as tables that are used where they are in the blob
+//! ([specified](super#codes) in the head of the encoding).
 
 #[cfg(feature = "write")]
 pub(super) mod write;

@@ -1,14 +1,9 @@
-//! From an address to its block, without a binary search.
+//! From an address to its block without a binary search ([specified](super#the-table-of-a-region) in
+//! the head of the encoding).
 //!
-//! Text is cut into pages of `2^page_bits` bytes. The entry of a page ([`Page`]) names the first
-//! block that starts in it or later; from there the records of the blocks are read one after the
-//! other. A record has a fixed number of bits: where the block starts in its page, in units of 16
-//! bytes, and the size of the block *before* it, less the smallest size in the region. So a run of
-//! records gives the positions of the blocks in the stream by addition, and there is one record more
-//! than there are blocks.
-//!
-//! The entry of a page also has the file and the line that its blocks begin with most often and in
-//! the middle; a block's first place is stored as a difference from them.
+//! The entry of a page ([`Page`]) names a block, and from there the records of blocks are read one
+//! after the other. A record has the size of the block *before* it, so a run of records gives the
+//! positions of the blocks by addition.
 
 #[cfg(feature = "write")]
 pub(super) mod cut;

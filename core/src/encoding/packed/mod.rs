@@ -33,7 +33,8 @@
 //! in it is made of the next bits, as many as bits 0 to 3 say. There the length of the code is that
 //! beyond 7.
 //!
-//! A length of 0 belongs to no symbol; a reader refuses it.
+//! A length of 0 belongs to no symbol; a reader that comes to one has no answer. Lengths are at most
+//! `bits` in a number code and at most 7 in each table of a token code.
 //!
 //! # The model section
 //!
@@ -67,7 +68,7 @@
 //!
 //! | bytes | contents |
 //! |---|---|
-//! | 5 | the bits of a file, a line, a class (at most 7), a begin, an index; together at most 57 without the index |
+//! | 5 | the bits of a file, a line, a class (at most 7), a begin, an index (at least 1); without the index together 1 to 57 |
 //! | | a record for each pair, and one more of which only the begin counts: file, line, class, begin |
 //! | | the lists, from the next byte on: indices of hot pairs |
 //!
@@ -92,7 +93,8 @@
 //! A page is: `u32` where in the data the first block begins that starts in this page or a later one;
 //! `u32`, the number of that block in the lower 24 bits, and in the upper 8 how many pages back the
 //! block before it starts (0 in page 0); `u16` a file and `u16` a line to expect. If there is no such
-//! block, it says where the data ends and how many blocks there are.
+//! block, it says where the data ends and how many blocks there are. At most 256 blocks start in a
+//! page, and a block has at least one byte.
 //!
 //! A record is, for each block and once more behind the last: where it starts in its page, in units
 //! of 16 bytes, `p - 4` bits; and the size of the block *before* it, less the smallest size. So the
@@ -191,8 +193,24 @@
 //!
 //! # A look-up in steps
 //!
-//! At most the records of one page and one more; at most 160 lengths; at most 159 tokens. With
+//! At most the 256 records of one page and one more; at most 160 lengths; at most 159 tokens. With
 //! blocks of 48 entries on average these are 62 entries, unless no multiple of 16 bytes is near.
+//!
+//! # The modules
+//!
+//! Each has the reader of a structure, and in its `write` the writer.
+//!
+//! | module | structure |
+//! |---|---|
+//! | `bits` | streams and fields |
+//! | `codes` | the tables of codes |
+//! | `model` | the model section |
+//! | `hot` | the hot pairs in it |
+//! | `directory` | the table of a region without its blocks; `cut`: where the writer cuts blocks |
+//! | `recent` | the recent places and contexts; reader and writer do the same with them |
+//! | `tokens` | the backward stream of a block |
+//! | `rows` | blocks: the full check, and their writer |
+//! | `write` | the choices that the writer makes for all regions together |
 
 mod bits;
 mod codes;

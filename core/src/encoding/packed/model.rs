@@ -1,11 +1,8 @@
-//! The model section: what the blocks of all regions share.
-//!
-//! [`ModelHeader`] is followed by the hot pairs ([`super::hot`]) and, if the blob has codes of its own,
-//! by the codes: [`CodesHeader`], the token code of every context (a byte each), the seven number codes in the order of [`CodesHeader::bits`], the
-//! root tables of the token codes, and the pool of their sub-tables ([`super::codes`]).
+//! The model section: what the blocks of all regions share ([specified](super#the-model-section) in
+//! the head of the encoding).
 //!
 //! A table of few rows does not pay for codes of its own. It uses those that are built into every
-//! reader, the file `built-in.codes` beside this one, which has the same form.
+//! reader.
 
 #[cfg(feature = "write")]
 pub(super) mod write;

@@ -6,14 +6,7 @@
 //! that is gone on from moves to rank 0, and those before it move back by one; a place that is new
 //! (or far from where it was left) comes in at rank 0, and the one at rank 7 is forgotten.
 //!
-//! | symbol | token |
-//! |---|---|
-//! | `rank << 7 \| (delta + 64)` | the place at `rank` (0-7), `delta` (-64 to 63) lines on |
-//! | 1024 + rank | far: the place at `rank`, on by a number of the code *far*; stays at its rank, too |
-//! | 1032 | new: file and line are numbers of the codes *file* and *line* |
-//! | 1033 | hot: a hot pair, its index a number of the code *hot* |
-//! | 1034 + i | successor `i` (0-7) of the hot pair that the last token named |
-//! | 1042 | gap: no place, and the recent ones stay as they are |
+//! [Tokens](super#tokens) and [contexts](super#contexts) are specified in the head of the encoding.
 //!
 //! The code of a token depends on its *context*: the class of the token before, how the line stands
 //! to the highest seen, and the length of the entry it stands for.
