@@ -662,6 +662,55 @@ mod tests {
         round_trip(&every);
     }
 
+    /// A section of one group, in which every byte is its own symbol.
+    fn section(names: &[&[u8]]) -> Vec<u8> {
+        let mut section = vec![0, 1, 0, 0];
+        section.extend(0..=u8::MAX);
+        section.extend([0; 4]);
+        section.extend(names.concat());
+        section
+    }
+
+    fn refusal(names: &[&[u8]]) -> Option<&'static str> {
+        let section = section(names);
+        let files = Files::new(&section, u32::try_from(names.len()).unwrap()).unwrap();
+        files.check().err().map(|fault| fault.expected)
+    }
+
+    #[test]
+    fn names_that_break_a_rule_are_refused() {
+        // '-' is a prefix of no bytes, '.' one of 1 byte, '/' one of 2.
+        assert_eq!(refusal(&[b"-a.c\0", b"/h\0"]), None);
+        assert_eq!(refusal(&["-é\0".as_bytes(), b"/\0"]), None);
+        for name in [
+            "-\u{1b}[2J\0",
+            "-a\u{7f}\0",
+            "-\u{85}\0",
+            "-a\u{202e}c.b\0",
+            "-\u{2067}\0",
+            "-\u{61c}\0",
+            "-\u{2028}\0",
+        ] {
+            assert_eq!(
+                refusal(&[name.as_bytes()]),
+                Some(name::CHARACTERS),
+                "{name:?}"
+            );
+        }
+        assert_eq!(refusal(&[b"-\xc3\0"]), Some(name::CHARACTERS));
+        let prefix = "a prefix of the name before that ends between characters";
+        assert_eq!(refusal(&["-é\0".as_bytes(), b".\xa9\0"]), Some(prefix));
+        assert_eq!(refusal(&[b".a\0"]), Some(prefix));
+        assert_eq!(refusal(&[b"-a\0", b"/b\0"]), Some(prefix));
+        assert_eq!(refusal(&[b"-\0"]), Some(name::LENGTH));
+        let long = [b"-", &[b'a'; NAME_MAX][..], b"\0"].concat();
+        assert_eq!(refusal(&[&long]), None);
+        assert_eq!(refusal(&[&long, b"}abc\0"]), None);
+        let longer = [b"-", &[b'a'; NAME_MAX + 1][..], b"\0"].concat();
+        assert_eq!(refusal(&[&longer]), Some(name::LENGTH));
+        assert_eq!(refusal(&[b"-a"]), Some("the end of every name"));
+    }
+
     #[test]
     fn directories_are_not_repeated() {
         let names: Vec<String> = (0..500)
