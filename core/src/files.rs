@@ -127,7 +127,7 @@ struct Checked {
 }
 
 impl Checked {
-    /// What stands before the first name of a group.
+    /// Before the first name of a group.
     const NONE: Self = Self { len: 0, ends: 1 };
 }
 
@@ -170,7 +170,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Proves that every name is there, and that it can be printed in a kernel log.
+    /// Checks that every name is there, and that it can be printed in a kernel log.
     ///
     /// Expands every group once, and not more than [`EXPANSION_MAX`] allows.
     pub(crate) fn check(&self) -> Result<(), Fault> {
@@ -335,7 +335,7 @@ fn prefix_length(byte: u8) -> Option<usize> {
     (length <= PREFIX_MAX).then_some(length)
 }
 
-/// The bytes that symbols stand for.
+/// The bytes of expanded symbols.
 #[derive(Clone, Debug)]
 struct Expansion<'a> {
     files: Files<'a>,
@@ -517,7 +517,7 @@ pub(crate) mod write {
         for (symbol, &byte) in (0..).zip(&terminals) {
             symbol_of[usize::from(byte)] = symbol;
         }
-        // A stream of the groups, with a mark behind each that is no symbol.
+        // A stream of the groups, each followed by a mark that is no symbol.
         let mut stream: Vec<u16> = Vec::new();
         for group in &groups {
             stream.extend(group.iter().map(|&byte| symbol_of[usize::from(byte)]));

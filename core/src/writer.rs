@@ -156,7 +156,7 @@ impl core::fmt::Display for EncodeError {
 /// What does not fit the format, or breaks its rules: rows out of order or outside their region,
 /// regions that overlap, names that cannot be printed.
 ///
-/// With [`Encoding::Packed`] files get other indices, and rows that say nothing are left out: a gap
+/// With [`Encoding::Packed`] files get other indices, and rows that add nothing are left out: a gap
 /// before the first row, and a row with the file and line of the one before.
 pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>, EncodeError> {
     let Options { encoding, tuning } = options.into();
@@ -275,7 +275,7 @@ pub fn built_in_codes(image: &Image<'_>) -> Result<Vec<u8>, EncodeError> {
 
 /// Writes the checksum of a blob into its header, after its bytes were changed.
 ///
-/// For tests and fuzzers that damage a blob behind its checksum. Bytes too few for a header are
+/// For tests and fuzzers that damage a blob and want its checksum right. Bytes too few for a header are
 /// left as they are.
 pub fn seal(blob: &mut [u8]) {
     use zerocopy::FromBytes;

@@ -71,7 +71,7 @@ pub(super) fn check(table: &RegionTable<'_>) -> Result<(), Fault> {
             None => begin.get() == 0,
         };
         if !ascends || index(begin.get()) >= stream.len() {
-            return Err(fault("a block behind the one before", begin));
+            return Err(fault("a block after the one before", begin));
         }
         previous = Some(block);
     }
@@ -180,11 +180,11 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
     });
     let mut block = Block::new(blocks.get(after.checked_sub(1)?)?, stream);
     let mut found = None;
-    // A block does not say where it ends: the next one begins beyond the target, so the rows of
+    // A block does not say where it ends: the next one begins after the target, so the rows of
     // this block are over when the count is, or when one starts beyond the target.
     for _ in 0..rows_of_block(table.rows, after.checked_sub(1)?) {
         step();
-        // A block that ends too early says nothing, rather than something wrong.
+        // A block that ends too early gives a miss and not a wrong line.
         let row = block.next()?;
         if row.start > target {
             break;

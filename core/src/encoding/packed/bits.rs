@@ -5,7 +5,7 @@
 //! where the other begins.
 //!
 //! The reader is the branch-free one of Fabian Giesen's "Reading bits in far too many ways"
-//! (variant 4): a fill reads eight bytes wherever it stands, keeps whole bytes of them, and leaves
+//! (variant 4): a fill reads eight bytes wherever it is, keeps whole bytes of them, and leaves
 //! 56 to 63 bits to take. Bytes that a fill sees beyond the block belong to its neighbours; what
 //! is *taken* is counted, and [`Bits::taken`] is what the check of a table relies on.
 
@@ -37,7 +37,7 @@ impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
     #[inline(always)]
     pub(super) fn fill(&mut self) {
         let bytes = crate::index(63_u32.wrapping_sub(self.count) >> 3);
-        // A position before the first byte wraps to one behind the last, where there are none.
+        // A position before the first byte wraps to one after the last, where there are none.
         if BACKWARD {
             self.buffer |= self.load().wrapping_shr(self.count);
             self.at = self.at.wrapping_sub(bytes);

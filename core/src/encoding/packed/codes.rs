@@ -46,7 +46,7 @@ impl<'a> NumberCode<'a> {
     }
 
     /// Reads a length as a number and the binary logarithm of what it counts: units, but bytes
-    /// behind an escape.
+    /// after an escape.
     #[inline(always)]
     pub(super) fn read_length(
         &self,

@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::bits::{field, low};
 use super::model::Model;
-use super::recent::Place;
+use super::recent::FileLine;
 use crate::encoding::{Fault, RegionTable};
 use crate::steps::step;
 use crate::{index, wide};
@@ -53,8 +53,8 @@ impl Page {
         self.block_and_back.get() >> 24
     }
 
-    pub(super) fn guess(&self) -> Place {
-        Place {
+    pub(super) fn guess(&self) -> FileLine {
+        FileLine {
             file: self.file.get().into(),
             line: self.line.get().into(),
         }
@@ -88,7 +88,7 @@ pub(super) struct Block {
     /// Its bytes in the table.
     pub(super) begin: usize,
     pub(super) end: usize,
-    pub(super) guess: Place,
+    pub(super) guess: FileLine,
 }
 
 /// The directory of one region.
@@ -228,7 +228,7 @@ impl<'a> Directory<'a> {
             start: 0,
             begin: self.stream,
             end: table.bytes.len(),
-            guess: Place { file: 0, line: 0 },
+            guess: FileLine { file: 0, line: 0 },
         }
     }
 }
@@ -241,7 +241,7 @@ pub(super) struct Extent {
     pub(super) text_end: u32,
 }
 
-/// All blocks of a region in order, and a proof on the way of what [`find`] relies on.
+/// All blocks of a region in order, and a check on the way of what [`find`] relies on.
 #[derive(Clone, Debug)]
 pub(super) struct Blocks<'a> {
     table: RegionTable<'a>,

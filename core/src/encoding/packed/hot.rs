@@ -12,7 +12,7 @@ pub(super) mod write;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::bits::{field, low};
-use super::recent::{Place, SUCCESSORS};
+use super::recent::{FileLine, SUCCESSORS};
 use crate::wide;
 
 /// The widths of the fields, in bits.
@@ -92,7 +92,7 @@ impl<'a> Hot<'a> {
 
     /// The pair with an index, and its class.
     #[inline]
-    pub(super) fn get(&self, index: u32) -> Option<(Place, u8)> {
+    pub(super) fn get(&self, index: u32) -> Option<(FileLine, u8)> {
         if index >= self.pairs {
             return None;
         }
@@ -105,7 +105,7 @@ impl<'a> Hot<'a> {
         let file = field(self.widths.file);
         let line = field(self.widths.line);
         let class = u8::try_from(field(self.widths.class)).unwrap_or(0);
-        Some((Place { file, line }, class))
+        Some((FileLine { file, line }, class))
     }
 
     /// The index of a pair's successor.
@@ -135,7 +135,7 @@ impl<'a> Hot<'a> {
         })
     }
 
-    /// Whether every list is behind the one before, and every successor a pair.
+    /// Whether every list follows the one before, and every successor a pair.
     pub(super) fn is_sound(&self) -> bool {
         let mut end = 0;
         for index in 0..self.pairs {

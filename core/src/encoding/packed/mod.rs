@@ -1,11 +1,11 @@
 //! Blocks of two bit streams, with codes fitted to the image: about 1.5 bytes a row.
 //!
-//! Compiled code goes on by a line or two, comes back to where it was, and visits the same inlined
-//! functions of headers everywhere. A row is a *length* and a *token*. The lengths of a block stand
+//! Compiled code continues by a line or two, returns to where it was, and comes to the same inlined
+//! functions of headers everywhere. A row is a *length* and a *token*. The lengths of a block are
 //! together, so that a look-up first adds lengths until it has passed its address, which is fast,
 //! and then reads exactly as many tokens as it needs. Lengths and tokens have static Huffman codes,
-//! the latter one for each kind of context; the tables of the codes stand in the blob and are used
-//! there. Nothing is expanded.
+//! the latter one for each kind of context; the tables of the codes are used where they are
+//! in the blob. Nothing is expanded.
 //!
 //! What follows is the specification. All integers are little-endian and unaligned.
 //!
@@ -63,8 +63,8 @@
 //! | | the roots of the token codes |
 //! | | the pool |
 //!
-//! The hot pairs are places that many functions come to, in a dictionary by falling frequency; from
-//! a hot pair code often goes on to one of few others. If there are none, it is empty; otherwise:
+//! The hot pairs are locations that many functions come to, in a dictionary by falling frequency; from
+//! a hot pair one of few others often follows. If there are none, it is empty; otherwise:
 //!
 //! | bytes | contents |
 //! |---|---|
@@ -96,7 +96,7 @@
 //! block, it says where the data ends and how many blocks there are. At most 256 blocks start in a
 //! page, and a block has at least one byte.
 //!
-//! A record is, for each block and once more behind the last: where it starts in its page, in units
+//! A record is, for each block and once more after the last: where it starts in its page, in units
 //! of 16 bytes, `p - 4` bits; and the size of the block *before* it, less the smallest size. So the
 //! record of the next block gives the size of this one.
 //!
@@ -109,23 +109,23 @@
 //! The forward stream has for every entry a number of the code *length*: its length in units, or in
 //! bytes if it is an escape.
 //!
-//! The backward stream begins with the place of the first entry: a number of the code *first file*,
+//! The backward stream begins with the location of the first entry: a number of the code *first file*,
 //! which is 0 for a gap, and otherwise one more than the difference to the file to expect, folded
 //! (0, -1, 1, -2, 2 as 0, 1, 2, 3, 4); and unless it is a gap, a number of the code *first line*,
 //! the distance to the line to expect, and a bit that is 1 if the line is below it. For every other
 //! entry follows a token.
 //!
-//! Rows that are cut at the end of a block, and a gap in front of the first row, are not rows of
+//! Rows that are cut at the end of a block, and a gap before the first row, are not rows of
 //! their own.
 //!
 //! # Tokens
 //!
-//! The decoder has eight recent places (file and line) with ranks 0 to 7, in the beginning all of them
-//! the first place (in a gap, the place to expect), and a *last hot pair*, in the beginning none. To
-//! *put* a place in at rank `r` is to move ranks below `r` back by one, over rank `r`, and make it
+//! The decoder has eight recent locations (file and line) with ranks 0 to 7, in the beginning all of them
+//! the first location (in a gap, the location to expect), and a *last hot pair*, in the beginning none. To
+//! *put* a location in at rank `r` is to move ranks below `r` back by one, over rank `r`, and make it
 //! rank 0.
 //!
-//! | symbol | followed by | the place of the entry |
+//! | symbol | followed by | the location of the entry |
 //! |---|---|---|
 //! | `r << 7 \| (d + 64)` | | of rank `r`, `d` lines on (-64 to 63); put in at `r` |
 //! | 1024 + `r` | *far*, a bit | of rank `r`, so many lines on, or back if the bit is 1; put in at 7 |
@@ -207,7 +207,7 @@
 //! | `model` | the model section |
 //! | `hot` | the hot pairs in it |
 //! | `directory` | the table of a region without its blocks; `cut`: where the writer cuts blocks |
-//! | `recent` | the recent places and contexts; reader and writer do the same with them |
+//! | `recent` | the recent locations and contexts; reader and writer do the same with them |
 //! | `tokens` | the backward stream of a block |
 //! | `rows` | blocks: the full check, and their writer |
 //! | `write` | the choices that the writer makes for all regions together |
@@ -227,7 +227,7 @@ use self::bits::Bits;
 use self::directory::Blocks;
 use self::model::LENGTH;
 pub(crate) use self::model::Model;
-use self::recent::{Place, length_class};
+use self::recent::{FileLine, length_class};
 pub(crate) use self::rows::Rows;
 use self::tokens::Tokens;
 use super::{Fault, RegionTable, Row};
@@ -241,12 +241,12 @@ pub(super) const ENTRIES_MAX: usize = 160;
 pub(super) const STEPS_MAX: usize = index(directory::PAGE_BLOCKS_MAX) + ENTRIES_MAX;
 
 #[inline(always)]
-const fn row(start: u32, place: Place) -> Row {
-    let file = if place.line == 0 { 0 } else { place.file };
+const fn row(start: u32, location: FileLine) -> Row {
+    let file = if location.line == 0 { 0 } else { location.file };
     Row {
         start,
         file,
-        line: place.line,
+        line: location.line,
     }
 }
 
@@ -259,7 +259,7 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
     let model = &Model::new(table.model)?;
     let block = directory::find(table, model.page_bits, target)?;
     let mut bits = Bits::<false>::new(table.bytes, block.begin);
-    let (mut tokens, mut place) = Tokens::begin(model, table.bytes, &block)?;
+    let (mut tokens, mut location) = Tokens::begin(model, table.bytes, &block)?;
     let length_code = model.codes.number(LENGTH);
     let mut start = block.start;
     for entry in 0..ENTRIES_MAX {
@@ -267,14 +267,14 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
         bits.fill();
         let (number, shift) = length_code.read_length(&mut bits, model.unit_bits)?;
         let length = number.wrapping_shl(shift);
-        // The first place came with the head of the block.
+        // The first location came with the head of the block.
         if entry > 0 {
             let class = length_class(length.wrapping_shr(model.unit_bits));
-            place = tokens.next(model, class)?;
+            location = tokens.next(model, class)?;
         }
         let end = start.wrapping_add(length);
         if target < end {
-            return Some(row(start, place));
+            return Some(row(start, location));
         }
         start = end;
     }

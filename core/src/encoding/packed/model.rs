@@ -65,7 +65,7 @@ pub(super) struct CodesHeader {
     /// Number of token codes.
     pub(super) clusters: u8,
     /// Bits that index the table of each number code: length, far, file, line, hot, file and line of
-    /// a block's first place.
+    /// a block's first location.
     pub(super) bits: [u8; NUMBERS],
     /// Number of classes of hot pairs, at least 1 and at most 128.
     pub(super) hot_classes: u8,

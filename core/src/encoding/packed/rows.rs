@@ -1,4 +1,4 @@
-//! All rows of a region, and the proof that each can be looked up.
+//! All rows of a region, and the check that each can be looked up.
 
 #[cfg(feature = "write")]
 pub(super) mod write;
@@ -6,13 +6,13 @@ pub(super) mod write;
 use super::bits::Bits;
 use super::directory::{Block, Blocks, Extent};
 use super::model::{LENGTH, Model};
-use super::recent::{Place, length_class};
+use super::recent::{FileLine, length_class};
 use super::tokens::Tokens;
 use super::{ENTRIES_MAX, row};
 use crate::encoding::{Fault, RegionTable, Row};
 use crate::steps::step;
 
-/// Decodes a table block by block, and proves on the way that every row is there.
+/// Decodes a table block by block, and checks on the way that every row is there.
 #[derive(Clone, Debug)]
 pub(crate) struct Rows<'a> {
     table: RegionTable<'a>,
@@ -21,7 +21,7 @@ pub(crate) struct Rows<'a> {
     blocks: Blocks<'a>,
     /// The block at hand, if one is.
     current: Option<Current<'a>>,
-    /// The row given out last.
+    /// The row returned last.
     last: Option<Row>,
     done: bool,
 }
@@ -32,7 +32,7 @@ struct Current<'a> {
     lengths: Bits<'a, false>,
     tokens: Tokens<'a>,
     /// Of the first entry; afterwards none.
-    first: Option<Place>,
+    first: Option<FileLine>,
     /// Where the next entry starts.
     start: u32,
     /// Where the block ends, in bytes of text.
@@ -61,7 +61,7 @@ impl<'a> Rows<'a> {
         let Some((tokens, first)) = Tokens::begin(&self.model, self.table.bytes, &block) else {
             return Err(Fault {
                 at: block.end,
-                expected: "the first place of a block",
+                expected: "the first location of a block",
                 found: block.start.into(),
             });
         };
@@ -122,15 +122,15 @@ impl Current<'_> {
             .filter(|end| *end <= self.end)
             .ok_or_else(|| fault("an entry inside its block"))?;
         let is_first = self.first.is_some();
-        let place = match self.first.take() {
+        let location = match self.first.take() {
             Some(first) => Some(first),
             None => self
                 .tokens
                 .next(model, length_class(length.wrapping_shr(model.unit_bits))),
         };
-        let place = place.ok_or_else(|| fault("a token that leads to a place"))?;
-        // A gap is said in one way only: by its own token, or by its own first file.
-        if place.line == 0 && (place.file != 0 || (!is_first && !self.tokens.in_gap())) {
+        let location = location.ok_or_else(|| fault("a token that leads to a location"))?;
+        // A gap is written in one way only: by its own token, or by its own first file.
+        if location.line == 0 && (location.file != 0 || (!is_first && !self.tokens.in_gap())) {
             return Err(fault("a line from 1"));
         }
         let lengths = self.lengths.taken(self.block.begin);
@@ -149,7 +149,7 @@ impl Current<'_> {
                 return Err(fault("zeros between the streams"));
             }
         }
-        Ok(row(start, place))
+        Ok(row(start, location))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The backward stream of a block: tokens, and the places they lead to.
+//! The backward stream of a block: tokens, and the locations they lead to.
 
 #[cfg(feature = "write")]
 pub(super) mod write;
@@ -6,14 +6,14 @@ pub(super) mod write;
 use super::bits::Bits;
 use super::directory::Block;
 use super::model::{FAR, FILE, FIRST_FILE, FIRST_LINE, HOT, LINE, Model};
-use super::recent::{self, DELTA_MIN, Place, Recent};
+use super::recent::{self, DELTA_MIN, FileLine, Recent};
 
 /// No hot pair.
 pub(super) const COLD: u32 = u32::MAX;
 
-/// The backward stream of a block: its first place, and the tokens of the entries behind it.
+/// The backward stream of a block: its first location, and the tokens of the entries after it.
 ///
-/// A place with line 0 is a gap.
+/// A location with line 0 is a gap.
 #[derive(Clone, Debug)]
 pub(super) struct Tokens<'a> {
     pub(super) bits: Bits<'a, true>,
@@ -23,29 +23,29 @@ pub(super) struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    /// Begins a block, and reads its first place.
+    /// Begins a block, and reads its first location.
     #[inline(always)]
     pub(super) fn begin(
         model: &Model<'_>,
         bytes: &'a [u8],
         block: &Block,
-    ) -> Option<(Self, Place)> {
+    ) -> Option<(Self, FileLine)> {
         let mut bits = Bits::new(bytes, block.end);
         bits.fill();
-        let (first, place) = match model
+        let (first, location) = match model
             .codes
             .number(FIRST_FILE)
             .read(&mut bits)?
             .checked_sub(1)
         {
-            None => (block.guess, Place::default()),
+            None => (block.guess, FileLine::default()),
             Some(code) => {
                 let file = block.guess.file.wrapping_add_signed(unfold(code));
                 bits.fill();
                 let distance = model.codes.number(FIRST_LINE).read(&mut bits)?;
                 let line = moved(block.guess.line, distance, bits.number(1))?;
-                let place = Place { file, line };
-                (place, place)
+                let location = FileLine { file, line };
+                (location, location)
             }
         };
         let tokens = Self {
@@ -53,31 +53,31 @@ impl<'a> Tokens<'a> {
             recent: Recent::new(first, model.headers),
             hot: COLD,
         };
-        Some((tokens, place))
+        Some((tokens, location))
     }
 
-    /// The place of the next entry, whose length is of a class.
+    /// The location of the next entry, whose length is of a class.
     #[inline(always)]
-    pub(super) fn next(&mut self, model: &Model<'_>, length_class: u8) -> Option<Place> {
+    pub(super) fn next(&mut self, model: &Model<'_>, length_class: u8) -> Option<FileLine> {
         self.bits.fill();
         let context = self.recent.context(model.headers, length_class);
         let cluster = *model.codes.cluster_of.get(context)?;
         let symbol = model.codes.tokens.read(cluster, &mut self.bits)?;
-        let (place, class) = if symbol < recent::FAR {
+        let (location, class) = if symbol < recent::FAR {
             let rank = symbol >> 7;
             let from = self.recent.get(rank);
             let delta = i32::from(symbol & 127).wrapping_add(DELTA_MIN);
-            let place = Place {
+            let location = FileLine {
                 file: from.file,
                 line: from.line.checked_add_signed(delta)?,
             };
-            self.recent.put(rank, place);
-            (place, 0)
+            self.recent.put(rank, location);
+            (location, 0)
         } else {
             self.rare(model, symbol)?
         };
         self.recent.note(symbol, class, model.headers);
-        Some(place)
+        Some(location)
     }
 
     /// Whether the last token was a gap.
@@ -85,24 +85,24 @@ impl<'a> Tokens<'a> {
         self.recent.in_gap()
     }
 
-    /// The tokens that are not a rank and a small delta, about one in six: the place, and the class
+    /// The tokens that are not a rank and a small delta, about one in six: the location, and the class
     /// if it is a hot pair.
     #[inline(never)]
-    fn rare(&mut self, model: &Model<'_>, symbol: u16) -> Option<(Place, u8)> {
+    fn rare(&mut self, model: &Model<'_>, symbol: u16) -> Option<(FileLine, u8)> {
         let mut number = |kind| model.codes.number(kind).read(&mut self.bits);
-        let (place, class) = match symbol {
-            recent::GAP => return Some((Place::default(), 0)),
+        let (location, class) = match symbol {
+            recent::GAP => return Some((FileLine::default(), 0)),
             recent::FAR..recent::NEW => {
                 let from = self.recent.get(symbol);
                 let distance = number(FAR)?;
                 let line = moved(from.line, distance, self.bits.number(1))?;
-                (Place { line, ..from }, 0)
+                (FileLine { line, ..from }, 0)
             }
             recent::NEW => {
                 let file = number(FILE)?;
                 self.bits.fill();
                 let line = model.codes.number(LINE).read(&mut self.bits)?;
-                (Place { file, line }, 0)
+                (FileLine { file, line }, 0)
             }
             recent::HOT => {
                 self.hot = number(HOT)?;
@@ -115,8 +115,8 @@ impl<'a> Tokens<'a> {
             }
             _ => return None,
         };
-        self.recent.put(7, place);
-        Some((place, class))
+        self.recent.put(7, location);
+        Some((location, class))
     }
 }
 

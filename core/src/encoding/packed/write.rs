@@ -23,7 +23,7 @@ use super::model::write::{Codes, Costs, Counts, classless, hot_classes};
 use super::model::{
     BUILT_IN, CODES_BUILT_IN, CODES_OWN, ModelHeader, PAGE_BITS_MAX, PAGE_BITS_MIN,
 };
-use super::recent::{Place, SUCCESSORS};
+use super::recent::{FileLine, SUCCESSORS};
 use super::rows::write::BlockWriter;
 use super::tokens::COLD;
 use super::tokens::write::{Coder, Entry, Sink};
@@ -56,7 +56,7 @@ pub(crate) struct Source<'a> {
 pub(crate) struct Packed {
     /// The model section.
     pub(crate) model: Vec<u8>,
-    /// The table of every region, and how many rows it gives back.
+    /// The table of every region, and how many rows it has.
     pub(crate) tables: Vec<(Vec<u8>, u32)>,
 }
 
@@ -71,7 +71,7 @@ impl Packed {
     }
 }
 
-/// The rows without what says nothing: a gap before the first, and rows like the one before.
+/// The rows without those that add nothing: a gap before the first, and rows like the one before.
 pub(crate) fn canonical(rows: &[Row]) -> Vec<Row> {
     let mut out: Vec<Row> = Vec::with_capacity(rows.len());
     for row in rows {
@@ -157,24 +157,24 @@ impl Job {
                 size: source.len.into(),
             })?;
             let ends = rows.iter().skip(1).map(|row| row.start).chain([end]);
-            let push = |entries: &mut Vec<Entry>, length: u32, place| {
+            let push = |entries: &mut Vec<Entry>, length: u32, location| {
                 entries.push(Entry {
                     length,
-                    place,
+                    location,
                     hot: COLD,
                 });
             };
             if let Some(first) = rows.first().filter(|first| first.start > 0) {
-                push(&mut entries, first.start, Place::default());
+                push(&mut entries, first.start, FileLine::default());
             }
             for (row, end) in rows.iter().zip(ends) {
-                let place = Place {
+                let location = FileLine {
                     file: row.file,
                     line: row.line,
                 };
                 let length = end.checked_sub(row.start);
                 let length = length.ok_or(EncodeError::Invariant("rows that do not ascend"))?;
-                push(&mut entries, length, place);
+                push(&mut entries, length, location);
             }
             regions.push(entries);
         }
@@ -201,7 +201,7 @@ impl Job {
         self.regions.iter().map(Vec::len).sum()
     }
 
-    /// What every place costs with no cut and no dictionary.
+    /// What every location costs with no cut and no dictionary.
     fn first_costs(&self, costs: &Costs) -> Vec<Vec<f32>> {
         struct Collect(Vec<f32>);
         impl Sink for Collect {
@@ -220,7 +220,7 @@ impl Job {
         };
         let region = |entries: &Vec<Entry>| {
             let mut collect = Collect(vec![0.0; entries.len()]);
-            coder.block(Place::default(), entries, &mut collect);
+            coder.block(FileLine::default(), entries, &mut collect);
             collect.0
         };
         self.regions.iter().map(region).collect()
@@ -251,7 +251,7 @@ impl Job {
     ) -> Result<Vec<Region>, EncodeError> {
         let cut = |(entries, costs): (&Vec<Entry>, &Vec<f32>)| {
             let score = |(entry, cost): (&Entry, &f32)| {
-                if entry.place.line == 0 || entry.place.file < self.headers {
+                if entry.location.line == 0 || entry.location.file < self.headers {
                     cost * 0.5
                 } else {
                     *cost
@@ -274,7 +274,7 @@ impl Job {
         let costs = codes.costs(false);
         dictionary.successors = self.successors(&cuts, &costs, &dictionary);
         let counts = self.count(&cuts, &costs, &dictionary);
-        dictionary.classes = hot_classes(&counts.behind, dictionary.pairs.len())?;
+        dictionary.classes = hot_classes(&counts.followers, dictionary.pairs.len())?;
         let costs = Costs {
             cluster_of: classless(&codes.cluster_of, dictionary.hot_classes()),
             ..costs
@@ -298,7 +298,7 @@ impl Job {
         self.write(&cuts, &codes, &costs, &dictionary, CODES_BUILT_IN, &[])
     }
 
-    /// For every hot pair the hot pairs that follow it most often, where that was dear.
+    /// For every hot pair the hot pairs that follow it most often, where that cost much.
     fn successors(&self, cuts: &Cuts, costs: &Costs, dictionary: &Dictionary) -> Vec<Vec<u32>> {
         struct Follow<'a> {
             entries: &'a [Entry],

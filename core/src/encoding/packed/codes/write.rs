@@ -187,7 +187,7 @@ pub(in super::super) fn token_table(
         let length = lengths[symbol];
         let symbol = narrow::<u16>("a symbol", symbol)? << 4;
         let code = usize::from(code);
-        // The codes that begin like this one, or the values that the bits behind it have.
+        // The codes that begin like this one, or the values that the bits after it have.
         let (slots, code, bits, length) = if length <= root_bits {
             (&mut root[..], code, root_bits, length)
         } else {

@@ -1,7 +1,7 @@
 //! Where text is cut into blocks.
 //!
 //! A block begins at a multiple of 16 bytes, as functions do. After a cut the decoder has no recent
-//! places, so the best cut is where they would not have helped: at the row that cost most to say
+//! locations, so the best cut is where they would not have helped: at the row that cost most to write
 //! when the region was taken as one block.
 
 #![expect(
@@ -115,7 +115,7 @@ impl Splitter<'_> {
             }
             let cut_off = if count == 0 { self.cut_off } else { 0 };
             let end = address + self.length(entry, cut_off);
-            // The first multiple of 16 behind the entry's start: a cut within it, if need be.
+            // The first multiple of 16 after the entry's start: a cut within it, if need be.
             let inside = (address + 1).next_multiple_of(ALIGN);
             if inside < end && count >= size.least {
                 within = Some(End {
@@ -145,7 +145,7 @@ impl Splitter<'_> {
         u64::from(self.entries[entry].length - cut_off)
     }
 
-    /// Puts out the entries up to `end`, and gives the address behind them.
+    /// Puts out the entries up to `end`, and gives the address after them.
     fn emit(&mut self, start: u32, end: End) -> Result<u32, EncodeError> {
         let from = self.out.len();
         let mut address = u64::from(start);

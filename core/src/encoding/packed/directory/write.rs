@@ -15,7 +15,7 @@ use super::{
     ALIGN_BITS, DirectoryHeader, MANY_BLOCKS, ONE_BLOCK, PAGE_BLOCKS_MAX, Page, record_bits,
 };
 use crate::encoding::packed::bits::BitVec;
-use crate::encoding::packed::recent::Place;
+use crate::encoding::packed::recent::FileLine;
 use crate::encoding::packed::tokens::write::Entry;
 use crate::writer::{EncodeError, narrow};
 use crate::{index, wide};
@@ -25,7 +25,7 @@ pub(in super::super) struct Region {
     pub(in super::super) entries: Vec<Entry>,
     pub(in super::super) cuts: Vec<Cut>,
     /// What to expect in every page.
-    guesses: Vec<Place>,
+    guesses: Vec<FileLine>,
     page_bits: u32,
 }
 
@@ -53,16 +53,16 @@ impl Region {
         pages.all(|cuts| cuts.len() <= index(PAGE_BLOCKS_MAX))
     }
 
-    /// The place to expect where a block begins.
-    pub(in super::super) fn guess(&self, cut: &Cut) -> Place {
+    /// The location to expect where a block begins.
+    pub(in super::super) fn guess(&self, cut: &Cut) -> FileLine {
         self.guess_in(cut.start >> self.page_bits)
     }
 
-    /// In pages behind the last block nothing begins.
-    fn guess_in(&self, page: u32) -> Place {
+    /// In pages after the last block nothing begins.
+    fn guess_in(&self, page: u32) -> FileLine {
         match self.guesses.get(index(page)) {
             Some(guess) => *guess,
-            None => Place::default(),
+            None => FileLine::default(),
         }
     }
 
@@ -70,7 +70,7 @@ impl Region {
     pub(in super::super) fn write(
         &self,
         len: u32,
-        mut block: impl FnMut(&[Entry], Place) -> Vec<u8>,
+        mut block: impl FnMut(&[Entry], FileLine) -> Vec<u8>,
     ) -> Result<Vec<u8>, EncodeError> {
         if self.cuts.is_empty() {
             return Ok(Vec::new());
@@ -79,7 +79,7 @@ impl Region {
             let mut table = vec![ONE_BLOCK];
             table.append(&mut block(
                 &self.entries[only.entries.clone()],
-                Place::default(),
+                FileLine::default(),
             ));
             return Ok(table);
         }
@@ -155,19 +155,21 @@ impl Region {
 }
 
 /// The file that most blocks of a page begin with, and the median of their lines.
-fn guesses(entries: &[Entry], cuts: &[Cut], page_bits: u32) -> Vec<Place> {
+fn guesses(entries: &[Entry], cuts: &[Cut], page_bits: u32) -> Vec<FileLine> {
     let mut guesses = Vec::new();
     for blocks in cuts.chunk_by(|a, b| a.start >> page_bits == b.start >> page_bits) {
-        let firsts = blocks.iter().map(|cut| entries[cut.entries.start].place);
-        let mut firsts: Vec<Place> = firsts.filter(|place| place.line != 0).collect();
+        let firsts = blocks.iter().map(|cut| entries[cut.entries.start].location);
+        let mut firsts: Vec<FileLine> = firsts.filter(|location| location.line != 0).collect();
         firsts.sort_unstable();
         let of_a_file = firsts.chunk_by(|a, b| a.file == b.file);
-        let most = of_a_file.max_by_key(|places| places.len());
-        let guess = most.map_or(Place::default(), |places| places[places.len() / 2]);
+        let most = of_a_file.max_by_key(|locations| locations.len());
+        let guess = most.map_or(FileLine::default(), |locations| {
+            locations[locations.len() / 2]
+        });
         let page = index(blocks[0].start >> page_bits);
         let narrowed = |value: u32| value.min(u16::MAX.into());
-        guesses.resize(page + 1, Place::default());
-        guesses[page] = Place {
+        guesses.resize(page + 1, FileLine::default());
+        guesses[page] = FileLine {
             file: narrowed(guess.file),
             line: narrowed(guess.line),
         };

@@ -1,4 +1,4 @@
-//! Which places become hot pairs, and how they are written.
+//! Which locations become hot pairs, and how they are written.
 #![expect(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
@@ -11,56 +11,57 @@ use zerocopy::IntoBytes;
 
 use super::Widths;
 use crate::encoding::packed::bits::BitVec;
-use crate::encoding::packed::recent::Place;
+use crate::encoding::packed::recent::FileLine;
 use crate::encoding::packed::tokens::write::Entry;
 use crate::writer::{EncodeError, narrow};
 use crate::{index, wide};
 
-/// Bits of code for a place from which on it counts towards the hot pairs.
+/// Bits of code for a location from which on it counts towards the hot pairs.
 const HOT_COST: f32 = 8.0;
-/// How often a place must have been that dear to become a hot pair.
+/// How often a location must have cost that much to become a hot pair.
 const HOT_THRESHOLD: usize = 12;
 
 /// The hot pairs and their lists of successors.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Dictionary {
-    pub(in super::super) pairs: Vec<Place>,
+    pub(in super::super) pairs: Vec<FileLine>,
     pub(in super::super) successors: Vec<Vec<u32>>,
     pub(in super::super) classes: Vec<u8>,
 }
 
 impl Dictionary {
-    /// Places that were dear often enough, by falling frequency.
+    /// Locations that cost much often enough, by falling frequency.
     pub(in super::super) fn new(regions: &[Vec<Entry>], costs: &[Vec<f32>]) -> Self {
-        let mut dear: Vec<Place> = Vec::new();
+        let mut costly: Vec<FileLine> = Vec::new();
         for (entries, costs) in regions.iter().zip(costs) {
             let entries = entries.iter().zip(costs);
-            let entries = entries.filter(|(e, cost)| **cost >= HOT_COST && e.place.line != 0);
-            dear.extend(entries.map(|(entry, _)| entry.place));
+            let entries = entries.filter(|(e, cost)| **cost >= HOT_COST && e.location.line != 0);
+            costly.extend(entries.map(|(entry, _)| entry.location));
         }
-        dear.sort_unstable();
-        let mut counted: Vec<(usize, Place)> = Vec::new();
-        for run in dear.chunk_by(|a, b| a == b) {
+        costly.sort_unstable();
+        let mut counted: Vec<(usize, FileLine)> = Vec::new();
+        for run in costly.chunk_by(|a, b| a == b) {
             // The record of a pair holds 57 bits.
             let fits = run[0].file < 1 << 20 && run[0].line < 1 << 20;
             if run.len() >= HOT_THRESHOLD && fits {
                 counted.push((run.len(), run[0]));
             }
         }
-        counted.sort_unstable_by_key(|(count, place)| (core::cmp::Reverse(*count), *place));
+        counted.sort_unstable_by_key(|(count, location)| (core::cmp::Reverse(*count), *location));
         counted.truncate(1 << 16);
         Self {
-            pairs: counted.into_iter().map(|(_, place)| place).collect(),
+            pairs: counted.into_iter().map(|(_, location)| location).collect(),
             ..Self::default()
         }
     }
 
-    /// Notes in every entry which hot pair its place is.
+    /// Notes in every entry which hot pair its location is.
     pub(in super::super) fn number(&self, regions: &mut [Vec<Entry>]) {
-        let mut sorted: Vec<(Place, u32)> = self.pairs.iter().copied().zip(0..).collect();
+        let mut sorted: Vec<(FileLine, u32)> = self.pairs.iter().copied().zip(0..).collect();
         sorted.sort_unstable();
         for entry in regions.iter_mut().flatten() {
-            if let Ok(at) = sorted.binary_search_by_key(&entry.place, |(place, _)| *place) {
+            if let Ok(at) = sorted.binary_search_by_key(&entry.location, |(location, _)| *location)
+            {
                 entry.hot = sorted[at].1;
             }
         }
@@ -81,9 +82,11 @@ impl Dictionary {
 
     /// The hot pairs of a model section.
     pub(in super::super) fn write(&self) -> Result<Vec<u8>, EncodeError> {
-        let largest = |of: fn(&Place) -> u32| self.pairs.iter().map(of).max();
-        let (Some(file), Some(line)) = (largest(|place| place.file), largest(|place| place.line))
-        else {
+        let largest = |of: fn(&FileLine) -> u32| self.pairs.iter().map(of).max();
+        let (Some(file), Some(line)) = (
+            largest(|location| location.file),
+            largest(|location| location.line),
+        ) else {
             return Ok(Vec::new());
         };
         let lists: usize = self.successors.iter().map(Vec::len).sum();

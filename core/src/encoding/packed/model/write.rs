@@ -81,8 +81,8 @@ pub(in super::super) struct Counts {
     /// By context and symbol.
     tokens: Vec<u32>,
     hot_classes: u8,
-    /// Hot pairs, and the symbols behind those that named them.
-    pub(in super::super) behind: Vec<(u32, u16)>,
+    /// Hot pairs, and the symbols that followed those that named them.
+    pub(in super::super) followers: Vec<(u32, u16)>,
     numbers: Vec<Vec<u64>>,
 }
 
@@ -91,7 +91,7 @@ impl Counts {
         Self {
             tokens: vec![0; recent::contexts(hot_classes) * SYMBOLS],
             hot_classes,
-            behind: Vec::new(),
+            followers: Vec::new(),
             numbers: vec![vec![0; NUMBER_SYMBOLS]; NUMBERS],
         }
     }
@@ -115,9 +115,9 @@ impl Counts {
 }
 
 impl Sink for Counts {
-    fn token(&mut self, context: usize, symbol: u16, behind: u32) {
-        if behind != COLD {
-            self.behind.push((behind, symbol));
+    fn token(&mut self, context: usize, symbol: u16, before: u32) {
+        if before != COLD {
+            self.followers.push((before, symbol));
         }
         self.tokens[context * SYMBOLS + usize::from(symbol)] += 1;
     }
@@ -160,7 +160,7 @@ impl Codes {
                     *count = 0;
                 }
             }
-            // With these two anything can be said, with the others more cheaply.
+            // With these two every location can be written, with the others in fewer bits.
             for symbol in (recent::FAR..=recent::NEW).chain([recent::GAP]) {
                 sum[usize::from(symbol)] += 1;
             }
@@ -187,7 +187,7 @@ impl Codes {
         })
     }
 
-    /// What the codes cost; symbols without a code are dear, and in the end impossible.
+    /// What the codes cost; symbols without a code cost much, and in the end cannot be used.
     pub(in super::super) fn costs(&self, last: bool) -> Costs {
         let cost = |length: u8, least: f32| match length {
             0 if last => f32::INFINITY,
@@ -211,7 +211,7 @@ impl Codes {
         }
     }
 
-    /// The codes as they stand in a model section.
+    /// The codes in the form of a model section.
     pub(in super::super) fn write(&self) -> Result<Vec<u8>, EncodeError> {
         let mut bits = [0; NUMBERS];
         let mut tables = Vec::new();
@@ -266,15 +266,15 @@ impl Codes {
     }
 }
 
-/// The class of every hot pair, given all pairs and the symbols that came behind them.
+/// The class of every hot pair, given all pairs and the symbols that came after them.
 pub(in super::super) fn hot_classes(
-    behind: &[(u32, u16)],
+    followers: &[(u32, u16)],
     pairs: usize,
 ) -> Result<Vec<u8>, EncodeError> {
-    let mut behind = behind.to_vec();
-    behind.sort_unstable();
+    let mut followers = followers.to_vec();
+    followers.sort_unstable();
     let mut histograms: Vec<Histogram> = vec![Vec::new(); pairs];
-    for run in behind.chunk_by(|a, b| a == b) {
+    for run in followers.chunk_by(|a, b| a == b) {
         let (pair, symbol) = run[0];
         let count = narrow("the number of tokens", run.len())?;
         histograms[index(pair)].push((symbol, count));

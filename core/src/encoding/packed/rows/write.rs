@@ -10,7 +10,7 @@ use crate::encoding::packed::bits::BitVec;
 use crate::encoding::packed::codes::write::{self as codes, escape, number_symbol};
 use crate::encoding::packed::model::LENGTH;
 use crate::encoding::packed::model::write::Codes;
-use crate::encoding::packed::recent::Place;
+use crate::encoding::packed::recent::FileLine;
 use crate::encoding::packed::tokens::write::{Coder, Entry, Sink};
 use crate::writer::EncodeError;
 
@@ -44,7 +44,7 @@ impl<'a> BlockWriter<'a> {
     pub(in super::super) fn block(
         &mut self,
         coder: &Coder<'_>,
-        guess: Place,
+        guess: FileLine,
         entries: &[Entry],
     ) -> Vec<u8> {
         self.forward.clear();

@@ -1,4 +1,4 @@
-//! Which token to say a place with.
+//! Which token to write for a location.
 #![expect(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
@@ -9,16 +9,16 @@ use super::COLD;
 use crate::encoding::packed::hot::write::Dictionary;
 use crate::encoding::packed::model::write::Costs;
 use crate::encoding::packed::model::{FAR, FILE, FIRST_FILE, FIRST_LINE, HOT, LINE};
-use crate::encoding::packed::recent::{self, DELTA_MIN, PLACES, Place, Recent, length_class};
+use crate::encoding::packed::recent::{self, DELTA_MIN, FileLine, LOCATIONS, Recent, length_class};
 use crate::index;
 
-/// A piece of text and the place it came from (line 0: a gap).
+/// A piece of text and the location it came from (line 0: a gap).
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Entry {
     /// In bytes of text.
     pub(in super::super) length: u32,
-    pub(in super::super) place: Place,
-    /// Index of the place among the hot pairs, or [`COLD`].
+    pub(in super::super) location: FileLine,
+    /// Index of the location among the hot pairs, or [`COLD`].
     pub(in super::super) hot: u32,
 }
 
@@ -33,10 +33,10 @@ pub(in super::super) const fn fold(difference: i32) -> u32 {
     magnitude << 1 | if difference < 0 { 1 } else { 0 }
 }
 
-/// What is done with the symbols of a block.
+/// Takes the symbols of a block.
 pub(in super::super) trait Sink {
-    /// A token; `behind` is the hot pair that the token before it named, or [`COLD`].
-    fn token(&mut self, context: usize, symbol: u16, behind: u32);
+    /// A token; `before` is the hot pair that the token before it named, or [`COLD`].
+    fn token(&mut self, context: usize, symbol: u16, before: u32);
     fn number(&mut self, kind: usize, value: u32);
     fn bit(&mut self, bit: bool);
     /// After each entry but the first of a block: its position, what it cost, and the hot pair that
@@ -60,21 +60,20 @@ struct Choice {
 }
 
 impl Coder<'_> {
-    /// Says the places of a block. The first token of a block is chosen by nothing: there is only
-    /// one way to say it.
-    pub(in super::super) fn block(&self, guess: Place, entries: &[Entry], sink: &mut impl Sink) {
+    /// Writes the locations of a block. The first has no alternatives.
+    pub(in super::super) fn block(&self, guess: FileLine, entries: &[Entry], sink: &mut impl Sink) {
         let Some((first, rest)) = entries.split_first() else {
             return;
         };
-        let start = if first.place.line == 0 {
+        let start = if first.location.line == 0 {
             sink.number(FIRST_FILE, 0);
             guess
         } else {
-            let difference = first.place.file.wrapping_sub(guess.file).cast_signed();
+            let difference = first.location.file.wrapping_sub(guess.file).cast_signed();
             sink.number(FIRST_FILE, 1 + fold(difference));
-            sink.number(FIRST_LINE, first.place.line.abs_diff(guess.line));
-            sink.bit(first.place.line < guess.line);
-            first.place
+            sink.number(FIRST_LINE, first.location.line.abs_diff(guess.line));
+            sink.bit(first.location.line < guess.line);
+            first.location
         };
         let mut recent = Recent::new(start, self.headers);
         let mut hot = COLD;
@@ -86,20 +85,20 @@ impl Coder<'_> {
             sink.token(context, choice.symbol, named);
             let before = hot;
             named = COLD;
-            let place = entry.place;
+            let location = entry.location;
             match choice.symbol {
                 recent::GAP => {}
-                0..recent::FAR => recent.put(choice.symbol >> 7, place),
+                0..recent::FAR => recent.put(choice.symbol >> 7, location),
                 _ => {
                     match choice.symbol {
                         recent::FAR..recent::NEW => {
                             let from = recent.get(choice.symbol);
-                            sink.number(FAR, place.line.abs_diff(from.line));
-                            sink.bit(place.line < from.line);
+                            sink.number(FAR, location.line.abs_diff(from.line));
+                            sink.bit(location.line < from.line);
                         }
                         recent::NEW => {
-                            sink.number(FILE, place.file);
-                            sink.number(LINE, place.line);
+                            sink.number(FILE, location.file);
+                            sink.number(LINE, location.line);
                         }
                         recent::HOT => {
                             sink.number(HOT, entry.hot);
@@ -107,7 +106,7 @@ impl Coder<'_> {
                         }
                         _ => named = entry.hot,
                     }
-                    recent.put(7, place);
+                    recent.put(7, location);
                 }
             }
             let class = self.dictionary.class(named);
@@ -119,8 +118,8 @@ impl Coder<'_> {
 
     fn choose(&self, recent: &Recent, hot: u32, entry: &Entry, context: usize) -> Choice {
         let costs = &self.costs.tokens[usize::from(self.costs.cluster_of[context])];
-        let place = entry.place;
-        if place.line == 0 {
+        let location = entry.location;
+        if location.line == 0 {
             return Choice {
                 symbol: recent::GAP,
                 cost: costs[usize::from(recent::GAP)],
@@ -129,8 +128,8 @@ impl Coder<'_> {
         let mut best = Choice {
             symbol: recent::NEW,
             cost: costs[usize::from(recent::NEW)]
-                + self.costs.number(FILE, place.file)
-                + self.costs.number(LINE, place.line),
+                + self.costs.number(FILE, location.file)
+                + self.costs.number(LINE, location.line),
         };
         let mut consider = |symbol: u16, cost: f32| {
             let cost = costs[usize::from(symbol)] + cost;
@@ -138,16 +137,16 @@ impl Coder<'_> {
                 best = Choice { symbol, cost };
             }
         };
-        for rank in 0..PLACES {
+        for rank in 0..LOCATIONS {
             let from = recent.get(rank);
-            if from.file != place.file {
+            if from.file != location.file {
                 continue;
             }
-            let delta = i64::from(place.line) - i64::from(from.line);
+            let delta = i64::from(location.line) - i64::from(from.line);
             match u16::try_from(delta - i64::from(DELTA_MIN)) {
                 Ok(low @ 0..128) => consider(rank << 7 | low, 0.0),
                 _ => {
-                    let distance = place.line.abs_diff(from.line);
+                    let distance = location.line.abs_diff(from.line);
                     consider(recent::FAR | rank, 1.0 + self.costs.number(FAR, distance));
                 }
             }
