@@ -81,7 +81,7 @@ pub trait Port: Sized + 'static {
 
     /// Does something with the slot of the module that a run-time address is in, or with that of the
     /// kernel.
-    fn with_slot_at<T>(&self, address: u64, act: impl FnOnce(&TableSlot<Self>) -> T) -> T;
+    fn with_slot_at<T>(&self, address: u64, act: impl FnMut(&TableSlot<Self>) -> T) -> T;
 }
 
 /// Memory that a blob is written to; dropping it frees it.
@@ -147,6 +147,15 @@ pub struct Config {
 
 /// [`Config::idle_ms`] where nothing else is said.
 pub const IDLE_MS_DEFAULT: u64 = 30_000;
+
+impl Config {
+    /// Nothing is taken.
+    pub const NEVER: Self = Self {
+        policy: Policy::Never,
+        max_bytes: 0,
+        idle_ms: IDLE_MS_DEFAULT,
+    };
+}
 
 /// What a table of an image must be, and where the image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,11 +290,7 @@ impl<P: Port> Device<P> {
     pub const fn new(port: P) -> Self {
         Self {
             port,
-            config: Config {
-                policy: Policy::Never,
-                max_bytes: 0,
-                idle_ms: IDLE_MS_DEFAULT,
-            },
+            config: Config::NEVER,
             writer: None,
             writers: 0,
             refusals: RateLimit::new(),

@@ -115,7 +115,7 @@ impl Port for &'static World {
         }
     }
 
-    fn with_slot_at<T>(&self, _address: u64, act: impl FnOnce(&TableSlot<Self>) -> T) -> T {
+    fn with_slot_at<T>(&self, _address: u64, mut act: impl FnMut(&TableSlot<Self>) -> T) -> T {
         act(&self.kernel)
     }
 }

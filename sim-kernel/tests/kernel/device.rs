@@ -153,6 +153,27 @@ fn a_loader_that_dies_half_way_leaves_all_as_it_was() {
 }
 
 #[test]
+fn a_loader_that_stops_loses_the_device_to_the_next() {
+    let blob = Image::read().blob(Encoding::Flat);
+    let mut kernel = Kernel::boot(&["lineinfo.timeout=1"]);
+    let mut stopped = kernel.loader();
+    stopped.write(&blob[..5000]).expect("a part");
+    let mut second = kernel.connect();
+    assert_eq!(second.open(OPEN_WRITE), errno(Errno::EBUSY));
+    // It tries again until the time has come.
+    let mut second = kernel.loader();
+    let line = kernel.wait_for("takes the device over");
+    assert!(line.ends_with("; 5000 bytes discarded"), "{line}");
+    assert_eq!(stopped.write(&blob[5000..6000]), errno(Errno::ETIMEDOUT));
+    assert_eq!(stopped.commit(), errno(Errno::ETIMEDOUT));
+    assert_eq!(stopped.unload(), errno(Errno::ETIMEDOUT));
+    second.write(&blob[..5000]).expect("a part");
+    drop(stopped);
+    second.write_all(&blob[5000..]).expect("the rest");
+    second.commit().expect("it is loaded");
+}
+
+#[test]
 fn every_refusal_has_its_errno_and_reason_and_leaves_the_old_table() {
     let image = Image::read();
     let good = image.blob(Encoding::Delta);
