@@ -10,7 +10,7 @@
 //!       │               │     allocate        │                                               │
 //!       │               └──────────┬──────────┘                                               │
 //!       │                 anything refused: Refused, until the file is closed                 │
-//!       │                                                                                     │
+//!       │                    (ABORT: from anywhere back to Header)                            │
 //!  boot: load_appended ── read into memory, check the footer ── publish ──> TableSlot <───────┘
 //!                                                                              ^
 //!                                          stack traces, any context: push_location
@@ -426,6 +426,7 @@ impl<P: Port> Device<P> {
             Ioctl::Unload => self.unload(file),
             Ioctl::Lookup => self.lookup(file, argument),
             Ioctl::Target => self.aim(file, argument),
+            Ioctl::Abort => self.abort(file),
         }
     }
 
@@ -461,6 +462,18 @@ impl<P: Port> Device<P> {
         writer.load = Load::Refused(error.into());
         file.begun = false;
         Err(self.refuse("load", &file.target, error.into()))
+    }
+
+    /// Discards what was written, and frees its memory; the file can begin again.
+    fn abort(&mut self, file: &mut File) -> Result<(), Refusal> {
+        let writer = current(&self.port, &self.config, &mut self.writer, file)?;
+        let caller = writer.caller;
+        let written = core::mem::replace(&mut writer.load, Load::new()).written();
+        file.begun = false;
+        if written > 0 {
+            log_discarded(&self.port, caller, "aborted", written);
+        }
+        Ok(())
     }
 
     fn unload(&mut self, file: &File) -> Result<(), Refusal> {
@@ -530,13 +543,7 @@ impl<P: Port> Device<P> {
         let written = load.written();
         drop(load);
         if written > 0 {
-            log(&self.port, Level::Warning, |text| {
-                text.push_str("load by ");
-                caller.push_to(text);
-                text.push_str(" closed after ");
-                text.push_u64(wide(written));
-                text.push_str(" bytes, before the end: discarded");
-            });
+            log_discarded(&self.port, caller, "closed", written);
         }
     }
 
@@ -670,6 +677,18 @@ impl<P: Port> Device<P> {
             text.push_str(refusal.errno().name());
         });
     }
+}
+
+fn log_discarded<P: Port>(port: &P, caller: Caller, how: &str, written: usize) {
+    log(port, Level::Warning, |text| {
+        text.push_str("load by ");
+        caller.push_to(text);
+        text.push_str(" ");
+        text.push_str(how);
+        text.push_str(" after ");
+        text.push_u64(wide(written));
+        text.push_str(" bytes, before the end: discarded");
+    });
 }
 
 /// The writer that a file is, as long as nobody has taken the device over.

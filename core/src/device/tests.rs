@@ -399,7 +399,7 @@ fn a_file_that_does_not_go_on_loses_the_device_to_the_next() {
         Err(Errno::ETIMEDOUT)
     );
     assert_eq!(f.write(&mut old, &blob[5000..]), Err(Errno::ETIMEDOUT));
-    for request in [Ioctl::Commit, Ioctl::Unload] {
+    for request in [Ioctl::Commit, Ioctl::Unload, Ioctl::Abort] {
         assert_eq!(f.ioctl(&mut old, request), Err(Errno::ETIMEDOUT));
     }
     f.ioctl(&mut old, Ioctl::Status).unwrap();
@@ -427,6 +427,42 @@ fn a_file_that_is_closed_half_way_discards_what_it_wrote() {
         "lineinfo: load by process 1 of user 0 closed after 150 bytes, before the end: discarded"
     );
     f.load(&table(10, 0)).unwrap();
+}
+
+#[test]
+fn a_load_that_is_aborted_can_begin_again() {
+    let mut f = Fixture::new(10);
+    let (first, second) = (table(10, 0), table(20, 0));
+    let mut file = f.device.open(ROOT, true).unwrap();
+    f.ioctl(&mut file, Ioctl::Abort).unwrap();
+    assert_eq!(f.log(), "", "there was nothing to discard");
+
+    // Half-way, and for another target from then on.
+    f.write(&mut file, &first[..200]).unwrap();
+    f.ioctl(&mut file, Ioctl::Abort).unwrap();
+    assert_eq!(f.free_pages(), 10);
+    f.device.flush(&file).unwrap();
+    assert!(
+        f.log()
+            .contains("process 1 of user 0 aborted after 200 bytes")
+    );
+    f.aim(&mut file, MODULE).unwrap();
+    f.aim(&mut file, "").unwrap();
+
+    // After a refusal.
+    assert_eq!(f.write(&mut file, &b"x".repeat(96)), Err(Errno::ENOEXEC));
+    f.ioctl(&mut file, Ioctl::Abort).unwrap();
+    f.write(&mut file, &first).unwrap();
+    assert_eq!(f.status().rows, 10);
+
+    // After the end: the table stays until the next one comes.
+    f.ioctl(&mut file, Ioctl::Abort).unwrap();
+    assert_eq!(f.status().rows, 10);
+    assert_eq!(f.ioctl(&mut file, Ioctl::Commit), Err(Errno::ENOEXEC));
+    f.ioctl(&mut file, Ioctl::Abort).unwrap();
+    f.write(&mut file, &second).unwrap();
+    f.ioctl(&mut file, Ioctl::Commit).unwrap();
+    assert_eq!(f.status().rows, 20);
 }
 
 #[test]
@@ -487,7 +523,7 @@ fn who_may_do_what() {
         let expected = match request {
             Ioctl::Status | Ioctl::Target => Ok(()),
             Ioctl::Lookup => Err(Errno::EPERM),
-            Ioctl::Commit | Ioctl::Unload => Err(Errno::EBADF),
+            Ioctl::Commit | Ioctl::Unload | Ioctl::Abort => Err(Errno::EBADF),
         };
         assert_eq!(f.ioctl(&mut reader, *request), expected, "{request}");
     }
