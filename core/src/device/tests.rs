@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::vec::Vec;
 use std::{format, vec};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::blob::{Encoding, Profile};
 use crate::footer;
@@ -698,6 +700,109 @@ fn the_table_of_a_boot_image_goes_the_same_way() {
     }
     let log = boot(&mut f, &image[..100], u64::MAX);
     assert!(log.contains("no table is appended to this image"), "{log}");
+}
+
+/// What somebody does with one of three files.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Open {
+        by: Caller,
+        writing: bool,
+    },
+    /// The next bytes of the table, of as many rows as the file's number says.
+    Write {
+        bytes: usize,
+    },
+    Garbage,
+    Ioctl(Ioctl),
+    Aim(&'static str),
+    Wait {
+        ms: u64,
+    },
+    Close,
+    FreeInit,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (prop::sample::select(&[ROOT, NOBODY][..]), any::<bool>())
+            .prop_map(|(by, writing)| Step::Open { by, writing }),
+        6 => prop::sample::select(&[1_usize, 100, 5000, 100_000][..])
+            .prop_map(|bytes| Step::Write { bytes }),
+        1 => Just(Step::Garbage),
+        4 => prop::sample::select(Ioctl::ALL).prop_map(Step::Ioctl),
+        1 => prop::sample::select(&["", MODULE, "none"][..]).prop_map(Step::Aim),
+        1 => prop::sample::select(&[1, 5000, IDLE_MS_DEFAULT][..])
+            .prop_map(|ms| Step::Wait { ms }),
+        1 => Just(Step::Close),
+        1 => Just(Step::FreeInit),
+    ]
+}
+
+proptest! {
+    /// Whatever anybody does, in whatever order: there is one writer, who is there by right; memory is
+    /// where a table or the one load is, and nowhere else; a table answers rightly.
+    #[test]
+    fn any_order_of_requests_keeps_the_books(steps in prop::collection::vec((0_usize..3, step()), 0..60)) {
+        const PAGES: usize = 30;
+        let blobs = [table(400, 100), table(1000, 0), table(1500, 1500)];
+        let mut f = Fixture::new(PAGES);
+        let mut files: [Option<(File, Vec<u8>)>; 3] = [None, None, None];
+        for (who, step) in steps {
+            let file = &mut files[who];
+            match (step, file) {
+                (Step::Open { by, writing }, file @ None) => {
+                    if let Ok(opened) = f.device.open(by, writing) {
+                        prop_assert!(by.may_load || !writing);
+                        *file = Some((opened, blobs[who].clone()));
+                    }
+                }
+                (Step::Write { bytes }, Some((file, rest))) => {
+                    let bytes = bytes.min(rest.len());
+                    let piece = rest.drain(..bytes).collect::<Vec<_>>();
+                    let _refused = f.device.write(file, &piece);
+                }
+                (Step::Garbage, Some((file, _))) => {
+                    let _refused = f.device.write(file, b"garbage");
+                }
+                (Step::Ioctl(request), Some((file, rest))) => {
+                    if f.ioctl(file, request).is_ok() && request == Ioctl::Abort {
+                        rest.clone_from(&blobs[who]);
+                    }
+                }
+                (Step::Aim(name), Some((file, _))) => {
+                    let _refused = f.aim(file, name);
+                }
+                (Step::Wait { ms }, _) => f.wait(ms),
+                (Step::Close, file @ Some(_)) => {
+                    if let Some((file, _)) = file.take() {
+                        f.device.close(&file);
+                    }
+                }
+                (Step::FreeInit, _) => f.device.free_init(""),
+                (Step::Open { .. }, Some(_)) | (_, None) => {}
+            }
+            let load = match f.device.writer.as_ref().map(|writer| &writer.load) {
+                Some(Load::Body { memory, .. }) => memory.bytes.len(),
+                Some(Load::Header { .. } | Load::Published | Load::Refused(_)) | None => 0,
+            };
+            let tables = f.world.kernel.memory_bytes() + f.world.module.memory_bytes();
+            prop_assert_eq!(f.free_pages(), PAGES - (load + tables as usize) / PAGE);
+            if f.status().state == State::Loaded.number() {
+                prop_assert_eq!(f.location(SLIDE + 0x100 + 800), " (a.rs:201)");
+            }
+            if let Some(writer) = &f.device.writer {
+                let mine = |(file, _): &&(File, Vec<u8>)| file.writer == Some(writer.number);
+                prop_assert_eq!(files.iter().flatten().filter(mine).count(), 1);
+                prop_assert_eq!(writer.caller, ROOT);
+            }
+        }
+        for (file, _) in files.into_iter().flatten() {
+            f.device.close(&file);
+        }
+        prop_assert!(f.device.writer.is_none());
+        prop_assert!(f.log().lines().all(|line| line.len() < LINE_BYTES));
+    }
 }
 
 #[test]
