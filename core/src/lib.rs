@@ -10,6 +10,8 @@
 //!            boot image ── footer::Ending::find ───────────┤
 //!            device file ── uapi ──────────────────────────┤
 //!                                                          v
+//!            device::Device: who may, size, memory; then what the image must be
+//!                                                          │
 //!                 Table::parse: checksum, bounds, directories, names
 //!                                                          │
 //!                                                  Slot::swap (a writer)
