@@ -1,4 +1,4 @@
-//! Reduces rows to what is exact where stack traces look (feature `alloc`).
+//! Reduces rows to what is exact where stack traces look (feature `write`).
 //!
 //! A trace looks up the last byte of calls and the first byte of traps, and nothing else. Between
 //! two such *points* with the same place no row is needed, and between two with different places

@@ -21,7 +21,9 @@ use core::ops::Range;
 use zerocopy::byteorder::{big_endian, little_endian};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::buffer::{self, StrBuffer};
 use crate::error::Error;
+use crate::uapi::Errno;
 use crate::{index, wide};
 
 /// The last bytes of an image with a blob, apart from padding and a signature.
@@ -155,21 +157,46 @@ pub enum FooterError {
     Blob(Error),
 }
 
+impl FooterError {
+    /// The errno with which a device refuses such an image.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::Size { .. } => Errno::ENOEXEC,
+            Self::Checksum { .. } => Errno::EBADMSG,
+            Self::Blob(error) => error.errno(),
+        }
+    }
+
+    /// Appends the error as text, without `core::fmt`.
+    pub fn push_to(self, text: &mut StrBuffer<'_>) {
+        match self {
+            Self::Size { size, room } => {
+                text.push_str("damaged footer: it names a table of ");
+                text.push_u32(size);
+                text.push_str(" bytes, the file has ");
+                text.push_u64(room);
+                text.push_str(" before it; copy the image again");
+            }
+            Self::Checksum { expected, found } => {
+                text.push_str("damaged table or footer: checksum ");
+                text.push_hex(&found.to_be_bytes());
+                text.push_str(" where the footer says ");
+                text.push_hex(&expected.to_be_bytes());
+                text.push_str("; copy the image again");
+            }
+            Self::Blob(error) => {
+                text.push_str("appended table: ");
+                error.push_to(text);
+            }
+        }
+    }
+}
+
 impl core::error::Error for FooterError {}
 
 impl fmt::Display for FooterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Size { size, room } => write!(
-                f,
-                "damaged footer: it names a table of {size} bytes, the file has {room} before it; copy the image again"
-            ),
-            Self::Checksum { expected, found } => write!(
-                f,
-                "damaged table or footer: checksum {found:08x} where the footer says {expected:08x}; copy the image again"
-            ),
-            Self::Blob(error) => write!(f, "appended table: {error}"),
-        }
+        buffer::display(f, |text| self.push_to(text))
     }
 }
 

@@ -71,7 +71,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// A blob from a file, as bytes that [`Table::parse`] accepts.
+/// A blob from a file, as bytes that [`Table::parse`] and [`Table::check_rows`] accept.
 #[derive(Debug)]
 pub struct BlobFile {
     bytes: Vec<u8>,
@@ -86,7 +86,8 @@ impl BlobFile {
     /// Those of [`read`], and [`Error::Blob`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let bytes = read(path)?;
-        let layout = *Table::parse(&bytes)
+        let table = Table::parse(&bytes).and_then(|table| table.check_rows().map(|()| table));
+        let layout = *table
             .map_err(|source| Error::Blob {
                 path: path.to_owned(),
                 source,

@@ -21,6 +21,7 @@ pub mod files;
 mod interrupt;
 pub mod output;
 pub mod points;
+pub mod progress;
 pub mod source;
 pub mod verify;
 

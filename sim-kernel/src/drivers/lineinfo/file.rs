@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use lineinfo_core::blob::{HEADER_SIZE, Header};
-use lineinfo_core::uapi::{Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Target};
+use lineinfo_core::uapi::{Ioctl, Lookup, Target};
 use nix::errno::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -67,21 +67,25 @@ impl FileOperations for LineinfoFile {
 
     #[inline(never)]
     fn ioctl(&mut self, request: u32, argument: &mut [u8]) -> Result<usize, Errno> {
+        let request = Ioctl::from_code(request).ok_or(Errno::ENOTTY)?;
+        if argument.len() != request.size() {
+            return Err(Errno::EINVAL);
+        }
         let writer = self.writer.as_mut().ok_or(Errno::EBADF);
-        match u8::try_from(request).map_err(|_| Errno::ENOTTY)? {
-            NR_STATUS => {
+        match request {
+            Ioctl::Status => {
                 let status = LINEINFO.status_of(&self.target)?;
                 let whole = status.write_to(argument);
                 whole.map_err(|_| Errno::EINVAL)?;
             }
-            NR_LOOKUP => answer(argument)?,
-            NR_COMMIT if argument.is_empty() => writer?.commit()?,
-            NR_UNLOAD if argument.is_empty() => {
+            Ioctl::Lookup => answer(argument)?,
+            Ioctl::Commit => writer?.commit()?,
+            Ioctl::Unload => {
                 writer?;
                 let unloaded = LINEINFO.with(&self.target, |slot, _| slot.unload());
                 unloaded.map_err(|refusal| LINEINFO.refuse("unload", refusal))?;
             }
-            NR_TARGET => {
+            Ioctl::Target => {
                 let target = Target::read_from_bytes(argument).map_err(|_| Errno::EINVAL)?;
                 // What was written is for another target.
                 if writer.is_ok_and(|writer| writer.has_begun()) {
@@ -90,8 +94,6 @@ impl FileOperations for LineinfoFile {
                 LINEINFO.with(&target, |_, _| Ok(()))?;
                 self.target = target;
             }
-            NR_COMMIT | NR_UNLOAD => return Err(Errno::EINVAL),
-            _ => return Err(Errno::ENOTTY),
         }
         keep_frame(Ok(0))
     }
