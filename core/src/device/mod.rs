@@ -38,7 +38,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::blob::{HEADER_SIZE, Header};
 use crate::buffer::StrBuffer;
 use crate::error::Error;
-use crate::footer::{ALIGN, Footer};
+use crate::footer::{ALIGN, Ending, Footer};
 use crate::slot::Owner;
 use crate::table::Layout;
 use crate::uapi::{Ioctl, Lookup, Status, Target, Who};
@@ -538,22 +538,33 @@ impl<P: Port> Device<P> {
     /// Fills the slot of the kernel from the end of its boot image, where the policy says so.
     /// Whatever is wrong there is logged, and the boot goes on.
     ///
-    /// `tail` is the end of the image, [`crate::footer::TAIL`] bytes or all of it; `read` reads the
-    /// image from a position into a buffer and gives the number of bytes.
+    /// `read` reads the image from a position into a buffer and gives the number of bytes. The end of
+    /// the image is searched in pieces of `buffer`, as [`Ending::find`] says.
     pub fn load_appended(
         &mut self,
-        tail: &[u8],
         image_size: u64,
-        read: impl FnOnce(u64, &mut [u8]) -> usize,
+        buffer: &mut [u8],
+        mut read: impl FnMut(u64, &mut [u8]) -> usize,
     ) {
         if self.config.policy != Policy::On {
             return;
         }
-        let found = Footer::find(tail, image_size).map_err(Refusal::Footer);
-        let loaded = found.and_then(|footer| {
-            let footer = footer.map(|footer| self.load_footer(&footer, read));
-            footer.transpose()
-        });
+        let mut read = |at, bytes: &mut [u8]| {
+            let (expected, found) = (wide(bytes.len()), wide(read(at, bytes)));
+            if found < expected {
+                return Err(Refusal::Blob(Error::Truncated { expected, found }));
+            }
+            Ok(())
+        };
+        let loaded = match Ending::find(image_size, buffer, &mut read) {
+            Ok(Ok(ending)) => {
+                let footer = ending.footer;
+                let footer = footer.map(|footer| self.load_footer(&footer, &mut read));
+                footer.transpose()
+            }
+            Ok(Err(footer)) => Err(Refusal::Footer(footer)),
+            Err(refusal) => Err(refusal),
+        };
         match loaded {
             Ok(Some(())) => {}
             Ok(None) => log(&self.port, Level::Warning, |text| {
@@ -568,7 +579,7 @@ impl<P: Port> Device<P> {
     fn load_footer(
         &self,
         footer: &Footer,
-        read: impl FnOnce(u64, &mut [u8]) -> usize,
+        read: impl FnOnce(u64, &mut [u8]) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let size = u64::from(footer.payload_size);
         let max = self.config.max_bytes;
@@ -580,13 +591,7 @@ impl<P: Port> Device<P> {
         let memory = self.port.allocate(bytes);
         let mut memory = memory.ok_or(Refusal::NoMemory { size })?;
         let payload = memory.bytes_mut().get_mut(..bytes).unwrap_or(&mut []);
-        let found = read(footer.payload().start, payload);
-        if found < bytes {
-            return Err(Refusal::Blob(Error::Truncated {
-                expected: size,
-                found: wide(found),
-            }));
-        }
+        read(footer.payload().start, payload)?;
         let blob = footer.blob(payload)?.len();
         // The blob comes first in its memory, and the pad before it goes.
         let pad = bytes.saturating_sub(blob);
