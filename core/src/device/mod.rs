@@ -147,6 +147,8 @@ pub struct Config {
 
 /// [`Config::idle_ms`] where nothing else is said.
 pub const IDLE_MS_DEFAULT: u64 = 30_000;
+/// In pieces of how many bytes the end of a boot image is searched for a footer.
+const ENDING_BUFFER: usize = 512;
 
 /// What a table of an image must be, and where the image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -538,32 +540,27 @@ impl<P: Port> Device<P> {
     /// Fills the slot of the kernel from the end of its boot image, where the policy says so.
     /// Whatever is wrong there is logged, and the boot goes on.
     ///
-    /// `read` reads the image from a position into a buffer and gives the number of bytes. The end of
-    /// the image is searched in pieces of `buffer`, as [`Ending::find`] says.
-    pub fn load_appended(
+    /// `read` fills a slice with the bytes of the image at a position, or fails.
+    pub fn load_appended<E>(
         &mut self,
         image_size: u64,
-        buffer: &mut [u8],
-        mut read: impl FnMut(u64, &mut [u8]) -> usize,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) {
         if self.config.policy != Policy::On {
             return;
         }
-        let mut read = |at, bytes: &mut [u8]| {
-            let (expected, found) = (wide(bytes.len()), wide(read(at, bytes)));
-            if found < expected {
-                return Err(Refusal::Blob(Error::Truncated { expected, found }));
-            }
-            Ok(())
-        };
-        let loaded = match Ending::find(image_size, buffer, &mut read) {
-            Ok(Ok(ending)) => {
-                let footer = ending.footer;
-                let footer = footer.map(|footer| self.load_footer(&footer, &mut read));
-                footer.transpose()
-            }
-            Ok(Err(footer)) => Err(Refusal::Footer(footer)),
-            Err(refusal) => Err(refusal),
+        let mut buffer = [0; ENDING_BUFFER];
+        let loaded = match Ending::find(image_size, &mut buffer, &mut read) {
+            Ok(Ok(Ending {
+                footer: Some(footer),
+                ..
+            })) => self.load_footer(&footer, read).map(Some),
+            Ok(Ok(Ending { footer: None, .. })) => Ok(None),
+            Ok(Err(error)) => Err(Refusal::Footer(error)),
+            Err(_unreadable) => Err(Refusal::Blob(Error::Truncated {
+                expected: image_size,
+                found: 0,
+            })),
         };
         match loaded {
             Ok(Some(())) => {}
@@ -576,10 +573,10 @@ impl<P: Port> Device<P> {
         }
     }
 
-    fn load_footer(
+    fn load_footer<E>(
         &self,
         footer: &Footer,
-        read: impl FnOnce(u64, &mut [u8]) -> Result<(), Refusal>,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) -> Result<(), Refusal> {
         let size = u64::from(footer.payload_size);
         let max = self.config.max_bytes;
@@ -591,7 +588,12 @@ impl<P: Port> Device<P> {
         let memory = self.port.allocate(bytes);
         let mut memory = memory.ok_or(Refusal::NoMemory { size })?;
         let payload = memory.bytes_mut().get_mut(..bytes).unwrap_or(&mut []);
-        read(footer.payload().start, payload)?;
+        read(footer.payload().start, payload).map_err(|_unreadable| {
+            Refusal::Blob(Error::Truncated {
+                expected: size,
+                found: 0,
+            })
+        })?;
         let blob = footer.blob(payload)?.len();
         // The blob comes first in its memory, and the pad before it goes.
         let pad = bytes.saturating_sub(blob);
