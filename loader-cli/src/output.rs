@@ -105,13 +105,17 @@ enum Destination {
     /// Written to as it is.
     Stream(File),
     /// Replaced, or made.
-    File {
-        /// Without symbolic links.
-        target: PathBuf,
-        directory: PathBuf,
-        /// What is there must still be this one.
-        expected: Option<Version>,
-    },
+    File(Replacement),
+}
+
+/// The name of a file that is going to be replaced or made.
+#[derive(Debug)]
+struct Replacement {
+    /// Without symbolic links.
+    target: PathBuf,
+    directory: PathBuf,
+    /// What is there must still be this one.
+    expected: Option<Version>,
 }
 
 /// A state of a file: every change of contents or attributes makes another one.
@@ -205,11 +209,11 @@ impl Output {
                     let names = metadata.nlink();
                     return Err(failed(OutputError::HardLinks { names }));
                 }
-                Destination::File {
+                Destination::File(Replacement {
                     target,
                     directory,
                     expected: None,
-                }
+                })
             }
         };
         Ok(Self {
@@ -229,8 +233,8 @@ impl Output {
         hard_links: HardLinks,
     ) -> Result<Self, Error> {
         let mut output = Self::at(path, hard_links)?;
-        if let Destination::File { expected, .. } = &mut output.destination {
-            *expected = Some(Version::of(opened));
+        if let Destination::File(replacement) = &mut output.destination {
+            replacement.expected = Some(Version::of(opened));
         }
         Ok(output)
     }
@@ -246,13 +250,15 @@ impl Output {
     ///
     /// [`Error::Output`] if `input` is the same file, by whatever name.
     pub fn differs_from(&self, input: &Path) -> Result<(), Error> {
-        let Destination::File { target, .. } = &self.destination else {
-            return Ok(());
-        };
-        if same_file(target, input) {
-            return Err(self.failed(OutputError::Input));
+        match &self.destination {
+            Destination::File(replacement) if same_file(&replacement.target, input) => {
+                Err(Error::Output {
+                    path: self.path.clone(),
+                    source: OutputError::Input,
+                })
+            }
+            Destination::File(_) | Destination::Stdout(_) | Destination::Stream(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Writes it, complete or not at all; a stream may be left with a part.
@@ -261,65 +267,62 @@ impl Output {
     ///
     /// [`Error::Output`], and a file is then as it was, except for [`OutputError::NotFlushed`].
     /// [`Error::Io`] or [`Error::Stdout`] for a stream.
-    pub fn write(mut self, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
-        match &mut self.destination {
-            Destination::Stdout(file) => write(file).map_err(Error::Stdout),
-            Destination::Stream(file) => write(file).map_err(Error::io(&self.path)),
-            Destination::File { .. } => self.replace(write),
+    pub fn write(self, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
+        match self.destination {
+            Destination::Stdout(mut file) => write(&mut file).map_err(Error::Stdout),
+            Destination::Stream(mut file) => write(&mut file).map_err(Error::io(self.path)),
+            Destination::File(replacement) => {
+                replacement.write(write).map_err(|source| Error::Output {
+                    path: self.path,
+                    source,
+                })
+            }
         }
     }
+}
 
-    fn failed(&self, source: OutputError) -> Error {
-        Error::Output {
-            path: self.path.clone(),
-            source,
-        }
-    }
-
-    fn replace(&self, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
-        let Destination::File {
-            target,
-            directory,
-            expected,
-        } = &self.destination
-        else {
-            return Ok(());
-        };
-        let failed = |source| self.failed(OutputError::Write { source });
+impl Replacement {
+    fn write(&self, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), OutputError> {
+        let failed = |source| OutputError::Write { source };
         // Opened first: what cannot be flushed later is not begun.
-        let directory_file = File::open(directory).map_err(failed)?;
-        remove_leftovers(directory);
+        let directory = File::open(&self.directory).map_err(failed)?;
+        remove_leftovers(&self.directory);
         let hold = Hold::new().map_err(failed)?;
-        let old = match fs::symlink_metadata(target) {
-            Ok(metadata) => Some(metadata),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(error)),
-        };
-        let unchanged = |now: Option<Version>| match expected {
-            Some(_) if now != *expected => Err(self.failed(OutputError::Changed)),
-            _ => Ok(()),
-        };
-        unchanged(old.as_ref().map(Version::of))?;
+        let old = self.check_target()?;
 
         // Nobody else may read what may be a copy of a file that they may not read. A new file
         // is as any other: the umask takes away from its mode.
         let mode = if old.is_some() { 0o600 } else { 0o666 };
-        let mut temporary = create_temporary(directory, mode).map_err(failed)?;
+        let mut temporary = create_temporary(&self.directory, mode).map_err(failed)?;
         write(temporary.as_file_mut()).map_err(failed)?;
         hold.check().map_err(failed)?;
         if let Some(old) = &old {
-            keep_attributes(target, old, temporary.as_file()).map_err(|(attribute, source)| {
-                self.failed(OutputError::Attribute { attribute, source })
-            })?;
+            keep_attributes(&self.target, old, temporary.as_file())
+                .map_err(|(attribute, source)| OutputError::Attribute { attribute, source })?;
         }
         temporary.as_file().sync_all().map_err(failed)?;
         hold.check().map_err(failed)?;
-        unchanged(fs::symlink_metadata(target).ok().as_ref().map(Version::of))?;
-        fs::rename(temporary.path(), target).map_err(failed)?;
+        self.check_target()?;
+        fs::rename(temporary.path(), &self.target).map_err(failed)?;
         temporary.disable_cleanup(true);
-        directory_file
+        directory
             .sync_all()
-            .map_err(|source| self.failed(OutputError::NotFlushed { source }))
+            .map_err(|source| OutputError::NotFlushed { source })
+    }
+
+    /// What is to be replaced, if anything; refuses what another program has put there.
+    fn check_target(&self) -> Result<Option<fs::Metadata>, OutputError> {
+        let found = match fs::symlink_metadata(&self.target) {
+            Ok(metadata) => Some(metadata),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(source) => return Err(OutputError::Write { source }),
+        };
+        let is_file = found.as_ref().is_none_or(fs::Metadata::is_file);
+        let version = found.as_ref().map(Version::of);
+        if !is_file || self.expected.is_some() && version != self.expected {
+            return Err(OutputError::Changed);
+        }
+        Ok(found)
     }
 }
 

@@ -117,8 +117,12 @@ impl Scene {
     fn run_with(&self, at: usize, fault: &str) -> (Output, Option<String>) {
         let outside = tempfile::tempdir().expect("a directory");
         let hit = outside.path().join("hit");
-        let output = self
-            .command(self.arguments)
+        // In the background of a script these tests are told to ignore SIGINT and SIGQUIT.
+        let output = Command::new("env")
+            .args(["--default-signal=HUP,INT,QUIT,TERM", LINEINFO])
+            .args(self.arguments)
+            .current_dir(self.directory.path())
+            .stdout(std::process::Stdio::null())
             .env("LD_PRELOAD", shim())
             .env("FAULT_AT", at.to_string())
             .env("FAULT", fault)

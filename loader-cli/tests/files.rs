@@ -769,6 +769,23 @@ fn a_file_that_another_program_changes_meanwhile_is_left_alone() {
 }
 
 #[test]
+fn what_becomes_a_device_or_directory_meanwhile_is_left_alone() {
+    let scene = Scene::new();
+    let path = scene.path("x");
+    let output = output::Output::at(&path, HardLinks::Refuse).expect("a new file");
+    let result = output.write(|to| {
+        scene.fifo("x");
+        to.write_all(b"a table")
+    });
+    assert!(result.is_err());
+    let kind = fs::symlink_metadata(&path)
+        .expect("it is there")
+        .file_type();
+    assert!(kind.is_fifo());
+    assert_eq!(scene.temporary_files(), 0);
+}
+
+#[test]
 fn nobody_else_reads_what_is_being_written() {
     let scene = Scene::new();
     let path = scene.path("image");

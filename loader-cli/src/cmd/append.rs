@@ -33,8 +33,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         check_build(args, &blob)?;
         Consent::None
     };
+    let is_known_kind = image.is_known_kind()?;
     image.append(&args.blob, blob.bytes(), consent)?;
-    if !image.is_known_kind()? {
+    if !is_known_kind {
         eprintln!(
             "lineinfo: warning: {}: is no ELF file, PE file or bzImage; whether it still boots with a table after it is not known",
             args.image.display()
