@@ -54,6 +54,7 @@ mod kernel;
 )]
 mod machine;
 mod mm;
+mod registry;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -123,7 +124,7 @@ fn prepare() -> anyhow::Result<Boot> {
     let mount = options.mount.as_deref().map(Mount::check).transpose()?;
     Ok(Boot {
         command_line,
-        identity: options.identity,
+        other_kernel: options.other_kernel,
         input,
         listener,
         mount,

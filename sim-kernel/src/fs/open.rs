@@ -2,8 +2,8 @@
 
 use nix::errno::Errno;
 
-use super::{File, Node, OpenMode, file, namei};
-use crate::kernel::task::{Credentials, Task};
+use super::cred::Credentials;
+use super::{File, Node, OpenMode, Task, file, namei};
 use crate::machine::frames::keep_frame;
 
 /// Opens a file for a task; gives the lowest free descriptor.

@@ -2,8 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::{File, file};
-use crate::kernel::task::Task;
+use super::{File, Task, file};
 use crate::machine::frames::keep_frame;
 
 /// Reads from where the last read ended.

@@ -37,9 +37,10 @@ use nix::unistd::{Gid, Uid};
 use super::loader::{self, Opener};
 use crate::drivers::lineinfo;
 use crate::entry::{Syscall, do_syscall_64};
-use crate::fs::OpenMode;
-use crate::fs::namei::{self, Entry};
-use crate::kernel::task::{self, Credentials, Identity, Task};
+use crate::fs::cred::Credentials;
+use crate::fs::namei::{self, DirectoryEntry};
+use crate::fs::{OpenMode, Task};
+use crate::kernel::task::{self, Current};
 use crate::kernel::{cpu, reboot};
 use crate::machine::frames::{keep_frame, stack_starts_here};
 use crate::machine::trap::TrapStack;
@@ -202,7 +203,7 @@ impl OpenFile {
         };
         let pid = task::next_pid();
         let cpu = pid as usize % cpu::online().max(1);
-        let identity = Identity::new(cpu, pid, comm.trim_end());
+        let current = Current::new(cpu, pid, comm.trim_end());
         let opener = Arc::<Closing>::default();
         let (calls, queue) = mpsc::channel();
         let (opened, outcome) = mpsc::channel();
@@ -224,7 +225,7 @@ impl OpenFile {
                     let _heard = opened.send(result);
                     task
                 };
-                live(identity, open, &queue);
+                live(current, open, &queue);
                 let opener: Arc<dyn Opener> = opener;
                 loader::closed(&opener);
             })
@@ -262,15 +263,15 @@ impl OpenFile {
 
 /// The life of one task; its file is closed with it.
 #[inline(never)]
-fn live(identity: Identity, open: impl FnOnce() -> Option<(Task, usize)>, queue: &Receiver<Call>) {
+fn live(current: Current, open: impl FnOnce() -> Option<(Task, usize)>, queue: &Receiver<Call>) {
     stack_starts_here();
-    identity.make_current();
+    current.make_current();
     // Where there is no room for one, a trap here ends the process.
     let _trap_stack = TrapStack::install();
     if let Some((mut task, fd)) = open() {
         for call in queue {
             // Interrupts of the CPU reach the task while it is in the kernel.
-            let _visit = cpu::visit(identity.cpu);
+            let _on_cpu = cpu::run_on(current.cpu);
             call(&mut task, fd);
         }
     }
@@ -342,12 +343,12 @@ impl Tree {
 
     fn attributes(&self, path: &str) -> Result<FileAttr, Errno> {
         let entry = match path.rsplit_once('/') {
-            None => Entry::Directory,
+            None => DirectoryEntry::Directory,
             Some((parent, name)) => *namei::directory(parent).get(name).ok_or(Errno::ENOENT)?,
         };
         let (kind, perm, nlink) = match entry {
-            Entry::Directory => (FileType::Directory, 0o555, 2),
-            Entry::File(node) => (FileType::RegularFile, node.permissions, 1),
+            DirectoryEntry::Directory => (FileType::Directory, 0o555, 2),
+            DirectoryEntry::File(node) => (FileType::RegularFile, node.permissions, 1),
         };
         Ok(FileAttr {
             ino: self.inode(path),
@@ -399,8 +400,8 @@ impl Tree {
         ];
         for (name, entry) in namei::directory(&path) {
             let kind = match entry {
-                Entry::Directory => FileType::Directory,
-                Entry::File(_) => FileType::RegularFile,
+                DirectoryEntry::Directory => FileType::Directory,
+                DirectoryEntry::File(_) => FileType::RegularFile,
             };
             entries.push((self.inode(&format!("{path}/{name}")), kind, name));
         }

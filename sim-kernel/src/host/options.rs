@@ -47,7 +47,7 @@ pub(crate) struct Options {
     /// Be another kernel in all that tables are about: a vmlinux, whose tables are taken and whose
     /// addresses are looked up
     #[arg(long = "as", value_name = "VMLINUX")]
-    pub(crate) identity: Option<PathBuf>,
+    pub(crate) other_kernel: Option<PathBuf>,
     /// File with commands for init, instead of standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) script: Option<PathBuf>,

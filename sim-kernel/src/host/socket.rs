@@ -28,8 +28,9 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::loader::{self, Opener};
 use crate::entry::{Syscall, do_syscall_64};
-use crate::fs::OpenMode;
-use crate::kernel::task::{self, Credentials, Identity, Task};
+use crate::fs::cred::Credentials;
+use crate::fs::{OpenMode, Task};
+use crate::kernel::task::{self, Current};
 use crate::kernel::{cpu, reboot};
 use crate::machine::frames::{keep_frame, stack_starts_here};
 use crate::machine::trap::TrapStack;
@@ -188,7 +189,7 @@ fn visit(stream: Arc<UnixStream>, credentials: Credentials) {
     stack_starts_here();
     let pid = task::next_pid();
     let cpu = pid as usize % cpu::online().max(1);
-    Identity::new(cpu, pid, "syscall").make_current();
+    Current::new(cpu, pid, "syscall").make_current();
     // Where there is no room for one, a trap here ends the process.
     let _trap_stack = TrapStack::install();
     let mut connection = Connection {
@@ -246,7 +247,7 @@ impl Connection {
     fn answer(&mut self, request: &Request) -> Result<usize, Errno> {
         let op = Op::from_number(request.op).ok_or(Errno::EINVAL)?;
         // Interrupts of the CPU come here while the system call lasts.
-        let _visit = cpu::visit(task::current().cpu);
+        let _on_cpu = cpu::run_on(task::current().cpu);
         if op == Op::Open {
             return self.open(request.arg);
         }

@@ -4,7 +4,7 @@ use super::params::{Parameter, integer, memparse, next_arg, same_name};
 use crate::drivers::lineinfo::Policy;
 use crate::kernel::cpu::CPUS_MAX;
 use crate::kernel::printk::CONSOLE_LOGLEVEL_DEFAULT;
-use crate::mm::page_alloc::PAGE_SIZE;
+use crate::machine::page_alloc::PAGE_SIZE;
 
 /// The values of all parameters of this kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

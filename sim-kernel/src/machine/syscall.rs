@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc;
 
+use super::frames::keep_frame;
+
 /// The console: standard output of the process.
 pub(crate) const CONSOLE: i32 = libc::STDOUT_FILENO;
 
@@ -49,6 +51,30 @@ pub(crate) fn read(fd: i32, buffer: &mut [u8]) -> Result<usize, Errno> {
     let address = buffer.as_mut_ptr().expose_provenance();
     // SAFETY: the host writes at most `buffer.len()` bytes into `buffer`.
     unsafe { syscall(libc::SYS_read, [fd as usize, address, buffer.len(), 0]) }
+}
+
+/// Reads one line from a descriptor of the host, without its end; `None` at the end of the input.
+///
+/// A line that is too long is returned in pieces. Nothing is read ahead: the next line may be for
+/// another reader of the descriptor.
+#[inline(never)]
+pub(crate) fn read_line(fd: i32, buffer: &mut [u8]) -> Result<Option<&[u8]>, Errno> {
+    let mut len = 0;
+    let mut ended = false;
+    while let Some(free) = buffer.get_mut(len..len + 1) {
+        match read(fd, free) {
+            Ok(0) if len == 0 => return keep_frame(Ok(None)),
+            Ok(_) if free[0] == b'\n' => ended = true,
+            Ok(0) => ended = true,
+            Ok(_) => len += 1,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return keep_frame(Err(errno)),
+        }
+        if ended {
+            break;
+        }
+    }
+    keep_frame(Ok(Some(&buffer[..len])))
 }
 
 /// Writes all bytes to a descriptor of the host.

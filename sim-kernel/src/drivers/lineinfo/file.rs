@@ -8,9 +8,9 @@ use nix::errno::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{LINEINFO, LoadedTable, Policy, Refusal};
+use crate::fs::cred::Credentials;
 use crate::fs::snapshot::Snapshot;
 use crate::fs::{FileOperations, Node, OpenMode};
-use crate::kernel::task::Credentials;
 use crate::machine::frames::keep_frame;
 use crate::machine::memory::Pages;
 use crate::mm::vmalloc::vmalloc;

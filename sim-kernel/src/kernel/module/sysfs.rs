@@ -3,18 +3,21 @@
 use lineinfo_core::uapi::Target;
 use nix::errno::Errno;
 
-use super::proc::text_file;
-use super::snapshot::Snapshot;
-use super::{FileOperations, Node};
+use super::{Module, for_each, named};
 use crate::drivers::lineinfo::LINEINFO;
-use crate::kernel::module::{self, Module};
+use crate::fs::namei::{self, Directory};
+use crate::fs::proc::text_file;
+use crate::fs::snapshot::Snapshot;
+use crate::fs::{FileOperations, Node};
 use crate::machine::frames::keep_frame;
 
-/// Where they are.
-pub(super) const DIRECTORY: &str = "/sys/module";
+static DIRECTORY: Directory = Directory {
+    path: "/sys/module",
+    names,
+    files: FILES,
+};
 
-/// The files of each module.
-static NODES: &[Node] = &[
+const FILES: &[Node] = &[
     text_file("/sys/module/*/coresize", |path, _, _| {
         open_of_module(path, coresize_show)
     }),
@@ -26,43 +29,27 @@ static NODES: &[Node] = &[
     }),
 ];
 
-/// Finds the file of a module.
-pub(super) fn lookup(path: &str) -> Option<&'static Node> {
-    let name = name_of(path)?;
-    module::named(name, |_| ())?;
-    let file = path.strip_prefix(DIRECTORY)?.strip_prefix('/')?;
-    let (_, file) = file.split_once('/')?;
-    let is = |node: &&Node| node.path.strip_prefix("/sys/module/*/") == Some(file);
-    NODES.iter().find(is)
+/// Registers the directory.
+pub(crate) fn init() {
+    namei::register_directory(&DIRECTORY);
 }
 
-/// All files of all modules that are loaded, by their paths.
-pub(super) fn files() -> impl Iterator<Item = (String, &'static Node)> {
+fn names() -> Vec<String> {
     let mut names = Vec::new();
-    module::for_each(|module| names.push(module.name().to_owned()));
-    names.into_iter().flat_map(|name| {
-        NODES
-            .iter()
-            .map(move |node| (node.path.replace('*', &name), node))
-    })
-}
-
-/// The module that a path is about.
-fn name_of(path: &str) -> Option<&str> {
-    let rest = path.strip_prefix(DIRECTORY)?.strip_prefix('/')?;
-    rest.split('/').next()
+    for_each(|module| names.push(module.name().to_owned()));
+    names
 }
 
 fn open_of_module(
     path: &str,
     show: fn(&Module) -> String,
 ) -> Result<Box<dyn FileOperations>, Errno> {
-    let name = name_of(path).ok_or(Errno::ENOENT)?.to_owned();
+    let name = DIRECTORY.name_in(path).ok_or(Errno::ENOENT)?.to_owned();
     let text = Snapshot::default();
     Ok(Box::new(ModuleFile { name, show, text }))
 }
 
-/// A file about a module, which may be gone when it is read.
+/// A file of a module, which may be unloaded when it is read.
 struct ModuleFile {
     name: String,
     show: fn(&Module) -> String,
@@ -72,7 +59,7 @@ struct ModuleFile {
 impl FileOperations for ModuleFile {
     #[inline(never)]
     fn read(&mut self, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
-        let text = || module::named(&self.name, self.show).unwrap_or_default();
+        let text = || named(&self.name, self.show).unwrap_or_default();
         keep_frame(Ok(self.text.read(text, buffer, at)))
     }
 }
@@ -81,7 +68,7 @@ fn coresize_show(module: &Module) -> String {
     format!("{}\n", module.image.text.end - module.image.text.start)
 }
 
-/// What the device says of its table.
+/// The status of its table, as the device prints it.
 fn lineinfo_show(module: &Module) -> String {
     let status = Target::module(module.name()).map(|target| LINEINFO.status_of(&target));
     status
