@@ -208,11 +208,7 @@ fn an_appended_table_is_used_if_the_command_line_says_so() {
         let directory = open_directory();
         let path = append(&directory, &image.blob(*encoding), |_| {});
         let mut kernel = Kernel::boot_image(&path, &["lineinfo=on"]);
-        assert!(
-            has(&kernel.console, "lineinfo: loaded "),
-            "{:#?}",
-            kernel.console
-        );
+        assert!(has(&kernel.log, "lineinfo: loaded "), "{:#?}", kernel.log);
         kernel.command("sysrq c");
         let (_, console) = kernel.finish();
         let trace = trace(&console);
@@ -280,11 +276,11 @@ fn a_bad_footer_or_table_never_stops_a_boot() {
         let path = append(&directory, blob, spoil);
         let mut kernel = Kernel::boot_image(&path, &["lineinfo=on"]);
         let refused: Vec<_> = kernel
-            .console
+            .log
             .iter()
             .filter(|line| line.contains("lineinfo: appended table refused"))
             .collect();
-        assert_eq!(refused.len(), 1, "{reason}: {:#?}", kernel.console);
+        assert_eq!(refused.len(), 1, "{reason}: {:#?}", kernel.log);
         assert!(
             refused[0].contains(reason) && refused[0].ends_with(errno),
             "{refused:?}"
@@ -305,12 +301,12 @@ fn a_bad_footer_or_table_never_stops_a_boot() {
     let path = append(&directory, &blob, |_| {});
     let kernel = Kernel::boot_image(&path, &["lineinfo=on", "lineinfo.max=64"]);
     assert!(
-        has(&kernel.console, "lineinfo.max=64 allows less"),
+        has(&kernel.log, "lineinfo.max=64 allows less"),
         "{:#?}",
-        kernel.console
+        kernel.log
     );
     let kernel = Kernel::boot(&["lineinfo=on"]);
-    assert!(has(&kernel.console, "no table is appended"));
+    assert!(has(&kernel.log, "no table is appended"));
 }
 
 /// Damages the blob: its last byte stands before the footer.

@@ -13,7 +13,7 @@ use crate::support::{Client, Image, Kernel, append, open_directory};
 /// Where the arena is, as the boot log says.
 fn arena(kernel: &Kernel) -> Range<u64> {
     let line = kernel
-        .console
+        .log
         .iter()
         .find_map(|line| line.split_once("mm: arena "));
     let addresses = line
@@ -178,9 +178,9 @@ fn what_a_table_says_of_init_text_is_given_back_after_boot() {
     let image = append(&directory, &blob, |_| ());
     let mut kernel = Kernel::boot_image(&image, &["lineinfo=on", "nokaslr"]);
     let freed = "Freeing unused lineinfo of init text: ";
-    assert!(kernel.console.iter().any(|line| line.contains(freed)));
+    assert!(kernel.log.iter().any(|line| line.contains(freed)));
     let slide = kernel
-        .console
+        .log
         .iter()
         .find_map(|line| line.split_once("slid by "))
         .map(|(_, slide)| hex(slide))
