@@ -1,4 +1,4 @@
-//! `/dev/kmsg`: the log, to be read and to be added to.
+//! `/dev/kmsg`: reads give the log, and writes add to it.
 
 use nix::errno::Errno;
 

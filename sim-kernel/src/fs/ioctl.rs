@@ -1,4 +1,4 @@
-//! What is neither reading nor writing.
+//! Requests that are neither reading nor writing.
 
 use nix::errno::Errno;
 

@@ -13,7 +13,7 @@ const DIRECTORIES_MAX: usize = 4;
 
 static TREE: Tree = Tree::new();
 
-/// A directory with subdirectories that come and go, each with the same files.
+/// A directory whose subdirectories change, each with the same files.
 pub(crate) struct Directory {
     /// Its absolute path.
     pub(crate) path: &'static str,
@@ -37,7 +37,7 @@ pub(crate) fn register(files: &'static [Node]) {
     TREE.files.register(files);
 }
 
-/// Adds a directory with subdirectories that come and go.
+/// Adds a directory whose subdirectories change.
 pub(crate) fn register_directory(directory: &'static Directory) {
     TREE.directories.register(directory);
 }

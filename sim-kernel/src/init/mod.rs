@@ -243,7 +243,7 @@ fn check_image(image: &Image) {
     if !stacktrace::frame_pointers_work() {
         printk!(
             Warning,
-            "stacktrace: built without frame pointers, traces are not complete; build with -C force-frame-pointers=yes (RUSTFLAGS replaces what .cargo/config.toml says)"
+            "stacktrace: built without frame pointers, so traces are not complete; build with -C force-frame-pointers=yes (RUSTFLAGS replaces the flags of .cargo/config.toml)"
         );
     }
 }

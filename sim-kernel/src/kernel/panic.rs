@@ -15,7 +15,7 @@ use crate::machine::{self, atomic, syscall};
 use crate::printk;
 use crate::registry::Registry;
 
-/// What happens to the kernel, for whoever wants to stop there.
+/// What a die notifier is called for.
 pub(crate) enum Death<'a> {
     /// A panic.
     Panic,

@@ -16,7 +16,7 @@ use crate::printk;
 const X86_PF_PROT: u64 = 1;
 const X86_PF_WRITE: u64 = 2;
 
-/// An address below this comes from a null pointer.
+/// A smaller address is that of a null pointer.
 const PAGE_SIZE: u64 = 4096;
 
 /// How far below its stack a task that overflows it can reach at once, in bytes.

@@ -1,4 +1,4 @@
-//! The memory of the machine: a range of addresses, and pages that come and go in it.
+//! The memory of the machine: a range of addresses, and pages that are mapped in it while they are allocated.
 //!
 //! A page that is not allocated is not mapped (`PROT_NONE`, never touched), so what the host
 //! counts as resident in the range is what the allocator counts as used.
@@ -160,7 +160,7 @@ impl Pages {
             )
         };
         match populated {
-            // Before Linux 5.14 a page comes when it is touched.
+            // Before Linux 5.14 a page is mapped when it is touched.
             Err(Errno::EINVAL) => {
                 for page in 0..self.pages.len() {
                     // SAFETY: the first byte of a page that is ours and mapped.

@@ -131,7 +131,7 @@ impl Object {
 impl Drop for Object {
     fn drop(&mut self) {
         // What the host does not unload stays, and is not called any more.
-        // SAFETY: the handle is open, and whoever could call its code has no `Object`.
+        // SAFETY: the handle is open, and code that could call into it has no `Object`.
         let _stays = unsafe { libc::dlclose(self.handle.as_ptr()) };
     }
 }
@@ -140,7 +140,7 @@ fn last_error() -> String {
     // SAFETY: gives a string of this thread, valid until the next such call.
     let error = unsafe { libc::dlerror() };
     if error.is_null() {
-        return "the host does not say why".to_owned();
+        return "the host gives no reason".to_owned();
     }
     // SAFETY: not null, so it is a string that ends with a zero byte, as above.
     unsafe { CStr::from_ptr(error) }

@@ -23,8 +23,9 @@ pub(crate) const CONSOLE: i32 = libc::STDOUT_FILENO;
 #[inline(always)]
 unsafe fn syscall(number: i64, arguments: [usize; 4]) -> Result<usize, Errno> {
     let result: i64;
-    // Who is interrupted in there is found behind the instruction: the second one sees to it that
-    // this place has the line of this call, and not that of whatever the compiler puts next.
+    // The address of a thread that is interrupted in the call is that after the instruction: with
+    // the second instruction that address has the line of this call, and not that of the code after
+    // it.
     // SAFETY: the instructions change rax, rcx and r11 only; what the host does is the caller's
     // promise.
     unsafe {
@@ -124,7 +125,7 @@ pub(crate) fn safe_halt(timeout: Duration) {
     let _interrupted = unsafe { syscall(libc::SYS_nanosleep, [address, 0, 0, 0]) };
 }
 
-/// Waits until `duration` has passed, whatever comes in between.
+/// Waits until `duration` has passed, interrupts or not.
 #[inline(never)]
 pub(crate) fn sleep(duration: Duration) {
     let start = Instant::now();
@@ -144,7 +145,7 @@ pub(crate) fn exit(status: i32) -> ! {
     }
 }
 
-/// Ends this thread at once; nothing that it owns is given back.
+/// Ends this thread at once; nothing that it owns is freed.
 pub(crate) fn exit_thread() -> ! {
     loop {
         // SAFETY: this does not return, and the memory of the thread, its stack included, stays.

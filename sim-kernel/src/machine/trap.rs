@@ -1,5 +1,5 @@
 //! Traps: what a CPU does when an instruction cannot be executed. They are signals of the host,
-//! taken on a stack of their own, for the stack itself may be what is wrong.
+//! taken on a stack of their own, for the stack of the thread may have overflowed.
 
 use std::arch::asm;
 use std::cell::Cell;
@@ -57,7 +57,7 @@ extern "C" fn entry(_signal: i32, _info: *const libc::siginfo_t, context: *const
     syscall::exit_thread();
 }
 
-/// A stack on which traps of this thread are taken; dropping it gives it back.
+/// A stack on which traps of this thread are taken; dropping it frees it.
 #[derive(Debug)]
 pub(crate) struct TrapStack {
     start: NonNull<c_void>,
@@ -82,7 +82,7 @@ impl TrapStack {
             ss_flags: flags,
             ss_size: STACK_BYTES,
         };
-        // SAFETY: the memory is mapped and nobody else's, until `drop` has taken it from the host.
+        // SAFETY: the memory is mapped and has no other owner, until `drop` has taken it from the host.
         let result = unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) };
         Errno::result(result).map(drop)
     }
@@ -90,7 +90,7 @@ impl TrapStack {
 
 impl Drop for TrapStack {
     fn drop(&mut self) {
-        // Where the host keeps it, it stays mapped.
+        // If the host keeps using it, it stays mapped.
         if self.set(libc::SS_DISABLE).is_ok() {
             // SAFETY: the mapping of `install`, which the host uses no more.
             let _still_there = unsafe { munmap(self.start, STACK_BYTES) };

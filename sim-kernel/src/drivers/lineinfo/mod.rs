@@ -14,7 +14,7 @@ pub(crate) mod sysfs;
 mod table;
 mod table_slot;
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -27,7 +27,7 @@ pub(crate) use refusal::{BuildId, Refusal};
 pub(crate) use table::LoadedTable;
 pub(crate) use table_slot::{TableSlot, wait_for_readers};
 
-use crate::kernel::{image, module};
+use crate::kernel::image;
 use crate::printk;
 
 /// When a table may come, as `lineinfo=` says.
@@ -66,12 +66,25 @@ pub(crate) struct Identity {
     pub(crate) slide: u64,
 }
 
+/// The tables of modules: the part of the kernel that has them registers itself.
+pub(crate) trait Modules: fmt::Debug + Sync {
+    /// Calls `act` with the slot of the module of a name, if there is one.
+    fn named(&self, name: &str, act: &mut dyn FnMut(&TableSlot, &Identity));
+
+    /// Calls `act` with the slot of the module that an address is in, if it is in one.
+    fn at(&self, address: u64, act: &mut dyn FnMut(&TableSlot));
+
+    /// The memory of all their tables, in bytes.
+    fn memory_bytes(&self) -> u64;
+}
+
 /// The state of the driver.
 #[derive(Debug)]
 pub(crate) struct Lineinfo {
     /// The table of the kernel; those of modules are theirs.
     kernel: TableSlot,
     config: OnceLock<Config>,
+    modules: OnceLock<&'static dyn Modules>,
     /// Somebody has the device open for writing.
     writing: AtomicBool,
     /// Boot is over, and its text gone.
@@ -88,6 +101,7 @@ impl Lineinfo {
         Self {
             kernel: TableSlot::new(),
             config: OnceLock::new(),
+            modules: OnceLock::new(),
             writing: AtomicBool::new(false),
             init_freed: AtomicBool::new(false),
             last_refusal: Mutex::new(None),
@@ -97,6 +111,11 @@ impl Lineinfo {
     /// Tells the driver what it is to do; the first call counts.
     pub(crate) fn init(&self, config: Config) {
         self.config.get_or_init(|| config);
+    }
+
+    /// Adds the tables of modules; the first call counts.
+    pub(crate) fn register_modules(&self, modules: &'static dyn Modules) {
+        self.modules.get_or_init(|| modules);
     }
 
     /// What it was told, or why nothing can be loaded yet.
@@ -117,22 +136,32 @@ impl Lineinfo {
     ) -> Result<T, Refusal> {
         match target.name() {
             "" => act(&self.kernel, &self.config()?.kernel),
-            name => module::named(name, |module| act(&module.table, &module.identity))
-                .ok_or(Refusal::NoModule)?,
+            name => {
+                let modules = self.modules.get().ok_or(Refusal::NoModule)?;
+                let (mut act, mut result) = (Some(act), None);
+                modules.named(name, &mut |slot, identity| {
+                    result = act.take().map(|act| act(slot, identity));
+                });
+                result.ok_or(Refusal::NoModule)?
+            }
         }
     }
 
     /// Answers a question, from the table of the module that the address is in, or the kernel's.
     fn answer(&self, question: &mut Lookup, address: Address<u64>) -> Result<(), Refusal> {
-        module::at(address.byte().unwrap_or(0), |module| {
-            module.table.answer(question, address)
-        })
-        .unwrap_or_else(|| self.kernel.answer(question, address))
+        let mut answered = None;
+        if let Some(modules) = self.modules.get() {
+            modules.at(address.byte().unwrap_or(0), &mut |slot| {
+                answered = Some(slot.answer(question, address));
+            });
+        }
+        answered.unwrap_or_else(|| self.kernel.answer(question, address))
     }
 
     /// Memory of all tables, in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.kernel.memory_bytes() + module::table_bytes()
+        let modules = self.modules.get();
+        self.kernel.memory_bytes() + modules.map_or(0, |modules| modules.memory_bytes())
     }
 
     /// What the slot of the kernel holds, and why the last load was refused.

@@ -24,7 +24,7 @@ use super::image::{Image, MACHINE};
 use super::kdb::command::{self, Command};
 use super::smp;
 use super::sysrq::{self, Key};
-use crate::drivers::lineinfo::{Identity, TableSlot, wait_for_readers};
+use crate::drivers::lineinfo::{Identity, LINEINFO, Modules, TableSlot, wait_for_readers};
 use crate::machine::frames::keep_frame;
 use crate::machine::module::Object;
 use crate::printk;
@@ -88,8 +88,29 @@ static LSMOD: Command = Command {
     run: kdb_lsmod,
 };
 
-/// Registers the key, the command and the work of modules.
+/// All modules that are loaded, as the lineinfo driver knows them.
+#[derive(Debug)]
+struct Loaded;
+
+impl Modules for Loaded {
+    fn named(&self, name: &str, act: &mut dyn FnMut(&TableSlot, &Identity)) {
+        named(name, |module| act(&module.table, &module.identity));
+    }
+
+    fn at(&self, address: u64, act: &mut dyn FnMut(&TableSlot)) {
+        at(address, |module| act(&module.table));
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        let mut bytes = 0;
+        for_each(|module| bytes += module.table.memory_bytes());
+        bytes
+    }
+}
+
+/// Registers the key, the command, the tables and the work of modules.
 pub(crate) fn init() {
+    LINEINFO.register_modules(&Loaded);
     sysrq::register_key(&TRACE_MODULES);
     command::register(&LSMOD);
     smp::register_work(|_cpu| reclaim());
@@ -132,13 +153,6 @@ fn entry_of(name: &str) -> Option<&'static ModuleSlot> {
             .is_some_and(|found| found.name == name)
     };
     MODULES.iter().find(is)
-}
-
-/// Memory of all their tables, in bytes.
-pub(crate) fn table_bytes() -> u64 {
-    let mut bytes = 0;
-    for_each(|module| bytes += module.table.memory_bytes());
-    bytes
 }
 
 /// Loads a module from a file of the host, and runs its `init_module`.
@@ -248,7 +262,7 @@ fn finish(module: Option<Box<Module>>) {
             let name = module.name();
             printk!(
                 Info,
-                "lineinfo: freed the table of {name} with it, {} kB",
+                "lineinfo: {name} goes with its table, {} kB freed",
                 bytes / 1024
             );
         }
