@@ -52,9 +52,9 @@ fn a_crash_shows_every_call_that_led_to_it_and_halts() {
     let trace = trace(&console);
     assert_eq!(trace.len(), CRASH.len(), "{trace:#?}");
     for (frame, function) in trace.iter().zip(CRASH) {
-        let (name, place) = frame.trim().rsplit_once('+').expect("an offset");
+        let (name, extent) = frame.trim().rsplit_once('+').expect("an offset");
         assert!(name.ends_with(function), "{frame} is not {function}");
-        let (offset, size) = place.split_once('/').expect("a size");
+        let (offset, size) = extent.split_once('/').expect("a size");
         let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
         assert!(
             hex(offset).expect("hex") <= hex(size).expect("hex"),
@@ -309,7 +309,7 @@ fn a_bad_footer_or_table_never_stops_a_boot() {
     assert!(has(&kernel.log, "no table is appended"));
 }
 
-/// Damages the blob: its last byte stands before the footer.
+/// Damages the blob, whose last byte is the one before the footer.
 trait Damage {
     fn reverse_last_byte_of_blob(&mut self);
 }
@@ -359,7 +359,7 @@ fn a_dead_socket_is_replaced() {
     kernel.status();
 }
 
-/// Starts a kernel that must not start; gives its exit status and what it says.
+/// Starts a kernel that must not start; returns its exit status and its message.
 fn refused(arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(KERNEL)
         .args(arguments)

@@ -1,4 +1,4 @@
-//! Who may load: the peer's credentials decide. Only root can be somebody else for a moment.
+//! Who may load: the credentials of the client decide. Only root can run a client as another user.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
