@@ -50,8 +50,13 @@ impl<'a> StrBuffer<'a> {
     }
 
     /// Appends a number in decimal.
-    pub fn push_u32(&mut self, mut value: u32) {
-        let mut digits = [0; 10];
+    pub fn push_u32(&mut self, value: u32) {
+        self.push_u64(value.into());
+    }
+
+    /// Appends a number in decimal.
+    pub fn push_u64(&mut self, mut value: u64) {
+        let mut digits = [0; 20];
         let mut used = 0_usize;
         for digit in digits.iter_mut().rev() {
             *digit = b'0'.saturating_add(u8::try_from(value % 10).unwrap_or(0));
@@ -64,6 +69,16 @@ impl<'a> StrBuffer<'a> {
         let start = digits.len().saturating_sub(used);
         let number = digits.get(start..).unwrap_or(&[]);
         self.push_str(core::str::from_utf8(number).unwrap_or(""));
+    }
+
+    /// Appends bytes in hexadecimal, two digits each.
+    pub fn push_hex(&mut self, bytes: &[u8]) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        for byte in bytes {
+            let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or(b'?');
+            let pair = [digit(byte >> 4), digit(byte & 0xf)];
+            self.push_str(core::str::from_utf8(&pair).unwrap_or(""));
+        }
     }
 
     /// The text so far.
@@ -84,6 +99,20 @@ impl fmt::Write for StrBuffer<'_> {
         self.push_str(text);
         Ok(())
     }
+}
+
+/// Most bytes of a text that [`display`] shows.
+const DISPLAY_BYTES: usize = 512;
+
+/// `Display` of something that can append itself to a [`StrBuffer`].
+pub(crate) fn display(
+    f: &mut fmt::Formatter<'_>,
+    push: impl FnOnce(&mut StrBuffer<'_>),
+) -> fmt::Result {
+    let mut buffer = [0; DISPLAY_BYTES];
+    let mut text = StrBuffer::new(&mut buffer);
+    push(&mut text);
+    f.write_str(text.as_str())
 }
 
 /// The longest prefix of `text` of at most `limit` bytes that ends between characters.
@@ -109,6 +138,18 @@ mod tests {
             text.push_u32(value);
             assert_eq!(text.into_str(), std::format!("{value}"));
         }
+        let mut buffer = [0; 20];
+        let mut text = StrBuffer::new(&mut buffer);
+        text.push_u64(u64::MAX);
+        assert_eq!(text.into_str(), std::format!("{}", u64::MAX));
+    }
+
+    #[test]
+    fn bytes_have_two_digits_each() {
+        let mut buffer = [0; 8];
+        let mut text = StrBuffer::new(&mut buffer);
+        text.push_hex(&[0, 0x0a, 0xff]);
+        assert_eq!(text.into_str(), "000aff");
     }
 
     #[test]

@@ -12,7 +12,9 @@ use core::ops::Range;
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::buffer::{self, StrBuffer};
 use crate::error::Error;
+use crate::uapi::Errno;
 use crate::{index, wide};
 
 /// The last bytes of an image with a blob, apart from padding.
@@ -78,21 +80,46 @@ pub enum FooterError {
     Blob(Error),
 }
 
+impl FooterError {
+    /// The errno with which a device refuses such an image.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::Size { .. } => Errno::ENOEXEC,
+            Self::Checksum { .. } => Errno::EBADMSG,
+            Self::Blob(error) => error.errno(),
+        }
+    }
+
+    /// Appends the error as text, without `core::fmt`.
+    pub fn push_to(self, text: &mut StrBuffer<'_>) {
+        match self {
+            Self::Size { size, room } => {
+                text.push_str("footer names a blob of ");
+                text.push_u32(size);
+                text.push_str(" bytes, the file has ");
+                text.push_u64(room);
+                text.push_str(" before it; append it again");
+            }
+            Self::Checksum { expected, found } => {
+                text.push_str("checksum ");
+                text.push_hex(&found.to_be_bytes());
+                text.push_str(" of the appended blob where the footer says ");
+                text.push_hex(&expected.to_be_bytes());
+                text.push_str("; append it again");
+            }
+            Self::Blob(error) => {
+                text.push_str("appended blob: ");
+                error.push_to(text);
+            }
+        }
+    }
+}
+
 impl core::error::Error for FooterError {}
 
 impl fmt::Display for FooterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Size { size, room } => write!(
-                f,
-                "footer names a blob of {size} bytes, the file has {room} before it; append it again"
-            ),
-            Self::Checksum { expected, found } => write!(
-                f,
-                "checksum {found:08x} of the appended blob where the footer says {expected:08x}; append it again"
-            ),
-            Self::Blob(error) => write!(f, "appended blob: {error}"),
-        }
+        buffer::display(f, |text| self.push_to(text))
     }
 }
 

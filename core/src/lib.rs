@@ -142,6 +142,7 @@ pub mod blob;
 pub mod buffer;
 #[cfg(feature = "alloc")]
 pub mod calls;
+pub mod device;
 pub mod encoding;
 mod error;
 mod files;

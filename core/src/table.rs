@@ -29,10 +29,10 @@ pub struct Table<'a> {
 /// [`Table::from_layout`].
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
-    header: Header,
+    pub(crate) header: Header,
     encoding: Encoding,
     profile: Profile,
-    regions: Span,
+    pub(crate) regions: Span,
     region_names: Span,
     files: Span,
     rows: Span,
@@ -40,9 +40,9 @@ pub struct Layout {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    start: u32,
-    end: u32,
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
 }
 
 impl Span {
@@ -208,6 +208,7 @@ impl<'a> Table<'a> {
     /// A table of [`Profile::Calls`] is exact at calls and traps only, so its answer for an
     /// [`Address::Exact`] is approximate. So is one for a return address that no call precedes:
     /// compilers make none, and where the code was assembly the table says where the calls are.
+    #[inline(always)] // A frame less on the stack of an interrupt, which is short.
     pub fn lookup(&self, address: Address) -> Option<Location<'a>> {
         let row = self.row_at(address.byte()?)?;
         let exact = match (self.layout.profile, address) {
@@ -269,6 +270,7 @@ impl<'a> Table<'a> {
     }
 
     /// The row that says something of `offset`.
+    #[inline(always)] // As above.
     fn row_at(&self, offset: Offset) -> Option<Row> {
         let regions = self.region_entries();
         let after = regions.partition_point(|region| region.start.get() <= offset.0);
@@ -525,6 +527,17 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Where a section is.
+    pub(crate) const fn section(&mut self, kind: SectionKind) -> &mut Span {
+        match kind {
+            SectionKind::Regions => &mut self.regions,
+            SectionKind::RegionNames => &mut self.region_names,
+            SectionKind::Files => &mut self.files,
+            SectionKind::Rows => &mut self.rows,
+            SectionKind::Model => &mut self.model,
+        }
+    }
+
     fn read_directory(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let malformed = |entry: usize, expected, found| Error::Malformed {
             part: "section directory",
@@ -579,13 +592,7 @@ impl Layout {
                     entry.kind.get().into(),
                 ));
             }
-            *match kind {
-                SectionKind::Regions => &mut self.regions,
-                SectionKind::RegionNames => &mut self.region_names,
-                SectionKind::Files => &mut self.files,
-                SectionKind::Rows => &mut self.rows,
-                SectionKind::Model => &mut self.model,
-            } = Span {
+            *self.section(kind) = Span {
                 start: entry.offset.get(),
                 end: entry.offset.get().saturating_add(entry.size.get()),
             };

@@ -12,12 +12,12 @@
 //!     entry.rs   do_syscall_64 ── fs/ ksys_write ── vfs_write ── FileOperations
 //!                      ┌─────────────────┬───────────────────────────┤
 //!                      v                 v                           v
-//!              kernel/sysrq.rs    drivers/console.rs     drivers/lineinfo/file.rs
+//!              kernel/sysrq.rs    drivers/console.rs     kernel/lineinfo/file.rs
 //!           /proc/sysrq-trigger                           pages of mm/ ── Table::parse
 //!                      v                                             v
-//!               panic, traces ── look-up ──────────────> the slot (drivers/lineinfo)
+//!               panic, traces ── look-up ──────────────> the slot (kernel/lineinfo)
 //!                      v                                             ^
-//!     machine/   frames, NMI (a signal), pages, system calls      footer.rs: boot image
+//!     machine/   frames, NMI (a signal), pages, system calls      load_from_image: boot image
 //! ```
 //!
 //! # Layers
@@ -41,11 +41,11 @@
 //! [`fs::read_write`] and [`fs::proc`] to [`kernel::sysrq`], which calls the handler that
 //! [`kernel::panic`] registered. That stops the other CPUs, walks the frames of all those calls
 //! ([`machine::frames`]), looks up the function of each in [`kernel::kallsyms`] and its file and line
-//! in the slot ([`drivers::lineinfo`]), writes them to standard output, and ends the process with the
+//! in the slot ([`kernel::lineinfo`]), writes them to standard output, and ends the process with the
 //! exit status for `panic=` ([`kernel::reboot`]).
 //!
 //! A table is loaded from the end of the image at boot (`lineinfo=on`,
-//! [`drivers::lineinfo::footer`]), or through `/dev/lineinfo` later ([`drivers::lineinfo::file`]).
+//! [`kernel::lineinfo`]), or through `/dev/lineinfo` later ([`kernel::lineinfo::file`]).
 //! It has pages of its own ([`mm`]), which are mapped when it is loaded and unmapped when it is
 //! freed, so `/proc/meminfo` here and the resident set on the host agree to the page.
 //!

@@ -55,6 +55,10 @@ fn it_links_without_std_allocator_and_panics_and_answers() {
         .arg(source)
         .arg(&library));
 
+    let symbols = run(Command::new("nm").arg(&program));
+    let formats = symbols.lines().find(|line| line.contains("4core3fmt"));
+    assert_eq!(formats, None, "core::fmt is linked");
+
     // What it looks into is the table of this test, which is large enough to be like a kernel's.
     let this = std::env::current_exe().expect("this test has a file");
     let file = ElfFile::open(&this).expect("this test is a file");

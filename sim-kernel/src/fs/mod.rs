@@ -29,7 +29,7 @@ pub(crate) trait FileOperations: Send {
         Err(Errno::EINVAL)
     }
 
-    /// Any other request; the argument has the size that belongs to the request.
+    /// Makes any other request; the argument has the size that is in the number of the request.
     fn ioctl(&mut self, _request: u32, _argument: &mut [u8]) -> Result<usize, Errno> {
         Err(Errno::ENOTTY)
     }

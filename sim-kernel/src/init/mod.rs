@@ -12,15 +12,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cmdline::{CommandLine, Parameters};
+use lineinfo_core::device::{BuildId, Config, Policy};
 
 use crate::block;
-use crate::drivers::lineinfo::{self, BuildId, LINEINFO, Policy};
 use crate::drivers::{console, kmsg};
 use crate::fs::{Node, namei};
 use crate::host::mount::Mount;
 use crate::host::socket::Listener;
 use crate::kernel::image::{self, Image};
 use crate::kernel::kdb::command::{self, Command};
+use crate::kernel::lineinfo::{self, LINEINFO, expected_of};
 use crate::kernel::meminfo::{self, MemInfo};
 use crate::kernel::task::Current;
 use crate::kernel::{
@@ -113,7 +114,7 @@ const LINEINFO_DEVICE: &[Node] = &[lineinfo::file::NODE];
 static KDB_LINEINFO: Command = Command {
     name: "lineinfo",
     help: "the slot",
-    run: |output| write!(output, "{}", LINEINFO.status_now()),
+    run: |output| write!(output, "{}", LINEINFO.status()),
 };
 
 machine::init_text! {
@@ -281,24 +282,14 @@ fn smp_init(parameters: Parameters) {
 
 machine::init_text! {
 fn lineinfo_init(parameters: Parameters, image: Option<&File>) {
-    LINEINFO.init(lineinfo::Config {
+    let config = Config {
         policy: parameters.lineinfo,
         max_bytes: parameters.lineinfo_max_bytes,
-        kernel: image::of_tables().map_or_else(
-            || lineinfo::Identity {
-                build_id: Vec::new(),
-                machine: image::MACHINE,
-                slide: 0,
-            },
-            |image| lineinfo::Identity {
-                build_id: image.build_id.clone(),
-                machine: image.machine,
-                slide: image.slide,
-            },
-        ),
-    });
+        idle_ms: parameters.lineinfo_idle_s.saturating_mul(1000),
+    };
+    LINEINFO.init(config, expected_of(image::of_tables()));
     match (parameters.lineinfo, image) {
-        (Policy::On, Some(image)) => lineinfo::footer::load_from_image(image),
+        (Policy::On, Some(image)) => LINEINFO.load_from_image(image),
         (Policy::On, None) => {}
         (Policy::Off, _) => printk!(
             Info,

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::cpu;
+use super::lineinfo::LINEINFO;
 use super::sysrq::{self, Key};
-use crate::drivers::lineinfo::LINEINFO;
 use crate::fs::proc::{open_text, text_file};
 use crate::fs::{Node, namei};
 use crate::mm::vmalloc;

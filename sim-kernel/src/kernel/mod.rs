@@ -25,6 +25,7 @@ pub(crate) mod image;
 pub(crate) mod kallsyms;
 pub(crate) mod kdb;
 pub(crate) mod kmsg;
+pub(crate) mod lineinfo;
 pub(crate) mod lkdtm;
 pub(crate) mod meminfo;
 pub(crate) mod module;

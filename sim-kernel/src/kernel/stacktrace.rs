@@ -8,11 +8,11 @@ use lineinfo_core::Address;
 use lineinfo_core::buffer::StrBuffer;
 
 use super::image::{Image, image};
+use super::lineinfo::LINEINFO;
 use super::module::{self, Module};
 use super::printk::{self, Level};
 use super::taint;
 use super::task::{self, Current};
-use crate::drivers::lineinfo::LINEINFO;
 use crate::machine::atomic;
 use crate::machine::frames::{Frames, keep_frame};
 use crate::machine::signal::Registers;

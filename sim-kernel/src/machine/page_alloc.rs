@@ -44,9 +44,24 @@ impl PageAllocator {
         Some(start..end)
     }
 
-    /// Frees a run that [`PageAllocator::allocate`] returned; any other run changes nothing.
+    /// Frees a run that [`PageAllocator::allocate`] or [`PageAllocator::split`] made; any other run
+    /// changes nothing.
     pub(crate) fn free(&mut self, run: &Range<usize>) {
         self.used.retain(|used| used != run);
+    }
+
+    /// Makes two runs of one, the second from page `at` on; returns whether there was room for that.
+    pub(crate) fn split(&mut self, run: &Range<usize>, at: usize) -> bool {
+        let position = self.used.iter().position(|used| used == run);
+        let Some(position) = position.filter(|_| run.start < at && at < run.end) else {
+            return false;
+        };
+        if self.used.try_reserve(1).is_err() {
+            return false;
+        }
+        self.used[position].end = at;
+        self.used.insert(position + 1, at..run.end);
+        true
     }
 
     /// Number of pages in use.
@@ -99,7 +114,15 @@ mod tests {
             for (count, free, which) in steps {
                 if free && !mine.is_empty() {
                     let run = mine.swap_remove(which.index(mine.len()));
-                    allocator.free(&run);
+                    // Sometimes only its end, sometimes all of it.
+                    let at = run.start + count;
+                    if allocator.split(&run, at) {
+                        mine.push(run.start..at);
+                        allocator.free(&(at..run.end));
+                    } else {
+                        prop_assert!(at >= run.end);
+                        allocator.free(&run);
+                    }
                 } else if let Some(run) = allocator.allocate(pages(count)) {
                     prop_assert_eq!(run.len(), count);
                     prop_assert!(run.end <= 32);

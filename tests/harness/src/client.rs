@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use lineinfo_core::Address;
 use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op, Reply, Request};
-use lineinfo_core::uapi::{Errno, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD, Status};
+use lineinfo_core::uapi::{Errno, Ioctl, Lookup, Status};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::{PAUSE, TIMEOUT};
@@ -110,13 +110,13 @@ impl Client {
             .try_for_each(|piece| self.write(piece))
     }
 
-    /// Makes a request by its number; returns what came back of the argument.
+    /// Makes a request of the device; returns what came back of the argument.
     ///
     /// # Errors
     ///
     /// The errno of the reply.
-    pub fn ioctl(&mut self, number: u8, argument: &[u8]) -> Result<Vec<u8>, u32> {
-        let (_, payload) = self.request(Op::Ioctl.number(), number.into(), argument)?;
+    pub fn ioctl(&mut self, request: Ioctl, argument: &[u8]) -> Result<Vec<u8>, u32> {
+        let (_, payload) = self.request(Op::Ioctl.number(), request.code(), argument)?;
         Ok(payload)
     }
 
@@ -126,7 +126,7 @@ impl Client {
     ///
     /// The errno of the reply.
     pub fn commit(&mut self) -> Result<(), u32> {
-        self.ioctl(NR_COMMIT, &[]).map(drop)
+        self.ioctl(Ioctl::Commit, &[]).map(drop)
     }
 
     /// Empties the slot.
@@ -135,12 +135,12 @@ impl Client {
     ///
     /// The errno of the reply.
     pub fn unload(&mut self) -> Result<(), u32> {
-        self.ioctl(NR_UNLOAD, &[]).map(drop)
+        self.ioctl(Ioctl::Unload, &[]).map(drop)
     }
 
     /// The status.
     pub fn status(&mut self) -> Status {
-        let bytes = self.ioctl(NR_STATUS, &[]).expect("the status");
+        let bytes = self.ioctl(Ioctl::Status, &[]).expect("the status");
         Status::read_from_bytes(&bytes).expect("a status")
     }
 
@@ -148,7 +148,7 @@ impl Client {
     pub fn lookup_return_address(&mut self, address: u64) -> Lookup {
         let question = Lookup::new(Address::Return(address));
         let bytes = self
-            .ioctl(NR_LOOKUP, question.as_bytes())
+            .ioctl(Ioctl::Lookup, question.as_bytes())
             .expect("an answer");
         Lookup::read_from_bytes(&bytes).expect("an answer")
     }

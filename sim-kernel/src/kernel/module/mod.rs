@@ -17,14 +17,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use lineinfo_core::device::{Expected, TableSlot};
 use lineinfo_core::slot::{Slot, SwapError};
 use nix::errno::Errno;
 
-use super::image::{Image, MACHINE};
+use super::image::Image;
 use super::kdb::command::{self, Command};
+use super::lineinfo::{LINEINFO, Modules, Sim, expected_of, wait_for_readers};
 use super::smp;
 use super::sysrq::{self, Key};
-use crate::drivers::lineinfo::{Identity, LINEINFO, Modules, TableSlot, wait_for_readers};
 use crate::machine::frames::keep_frame;
 use crate::machine::module::Object;
 use crate::printk;
@@ -43,9 +44,9 @@ pub(crate) struct Module {
     /// What its file states about it.
     pub(crate) image: Image,
     /// The image that its table must be made from.
-    pub(crate) identity: Identity,
+    expected: Expected,
     /// Its own table, which is freed with it.
-    pub(crate) table: TableSlot,
+    pub(crate) table: TableSlot<Sim>,
 }
 
 impl Module {
@@ -88,16 +89,16 @@ static LSMOD: Command = Command {
     run: kdb_lsmod,
 };
 
-/// All modules that are loaded, as the lineinfo driver knows them.
+/// All modules that are loaded, as lineinfo knows them.
 #[derive(Debug)]
 struct Loaded;
 
 impl Modules for Loaded {
-    fn named(&self, name: &str, act: &mut dyn FnMut(&TableSlot, &Identity)) {
-        named(name, |module| act(&module.table, &module.identity));
+    fn named(&self, name: &str, act: &mut dyn FnMut(&TableSlot<Sim>, &Expected)) {
+        named(name, |module| act(&module.table, &module.expected));
     }
 
-    fn at(&self, address: u64, act: &mut dyn FnMut(&TableSlot)) {
+    fn at(&self, address: u64, act: &mut dyn FnMut(&TableSlot<Sim>)) {
         at(address, |module| act(&module.table));
     }
 
@@ -190,16 +191,12 @@ fn load_module(path: &Path) -> Result<(), (String, Errno)> {
     let image =
         Image::read(file, object.base()).map_err(|error| (error.to_string(), Errno::ENOEXEC))?;
     let text = image.text.clone();
-    let identity = Identity {
-        build_id: image.build_id.clone(),
-        machine: MACHINE,
-        slide: image.slide,
-    };
+    let expected = expected_of(Some(&image));
     let module = Module {
         name: name.clone(),
         object,
         image,
-        identity,
+        expected,
         table: TableSlot::new(),
     };
     match entry.slot.swap(Some(Box::new(module)), wait_for_readers()) {
@@ -273,7 +270,7 @@ fn finish(module: Option<Box<Module>>) {
 fn reclaim() {
     for entry in &MODULES {
         if let Some(module) = entry.slot.read().get() {
-            module.table.reclaim();
+            LINEINFO.reclaim_in(&module.table);
         }
     }
     if let Ok(_changing) = CHANGING.try_lock() {

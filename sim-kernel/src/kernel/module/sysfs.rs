@@ -1,14 +1,13 @@
 //! `/sys/module`: a directory for each loaded module.
 
-use lineinfo_core::uapi::Target;
 use nix::errno::Errno;
 
 use super::{Module, for_each, named};
-use crate::drivers::lineinfo::LINEINFO;
 use crate::fs::namei::{self, Directory};
 use crate::fs::proc::text_file;
 use crate::fs::snapshot::Snapshot;
 use crate::fs::{FileOperations, Node};
+use crate::kernel::lineinfo::LINEINFO;
 use crate::machine::frames::keep_frame;
 
 static DIRECTORY: Directory = Directory {
@@ -70,8 +69,7 @@ fn coresize_show(module: &Module) -> String {
 
 /// The status of its table, as the device prints it.
 fn lineinfo_show(module: &Module) -> String {
-    let status = Target::module(module.name()).map(|target| LINEINFO.status_of(&target));
-    status
-        .and_then(Result::ok)
-        .map_or_else(String::new, |status| status.to_string())
+    LINEINFO
+        .status_of(&module.table, &module.expected)
+        .to_string()
 }
