@@ -80,7 +80,7 @@ pub struct Header {
     pub encoding: u8,
     /// Offset 23: a [`Profile`].
     pub profile: u8,
-    /// Offset 24: link-time address of `_text`; 0 for a relocatable module.
+    /// Offset 24: link-time address of `_text`; 0 for a relocatable module ([`crate::ModuleAreas`]).
     pub text_start: U64,
     /// Offset 32: bytes from `_text` to the end of the last region.
     pub text_len: U64,

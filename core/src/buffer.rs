@@ -39,7 +39,7 @@ impl<'a> StrBuffer<'a> {
             return;
         }
         let room = self.buffer.len().saturating_sub(self.len);
-        let fits = text.get(..floor_char_boundary(text, room)).unwrap_or("");
+        let fits = text.get(..text.floor_char_boundary(room)).unwrap_or("");
         let free = self.buffer.iter_mut().skip(self.len);
         // `copy_from_slice` would leave a branch that panics.
         for (to, from) in free.zip(fits.bytes()) {
@@ -69,6 +69,11 @@ impl<'a> StrBuffer<'a> {
         let start = digits.len().saturating_sub(used);
         let number = digits.get(start..).unwrap_or(&[]);
         self.push_str(core::str::from_utf8(number).unwrap_or(""));
+    }
+
+    /// Whether something was left out.
+    pub const fn is_truncated(&self) -> bool {
+        self.truncated
     }
 
     /// Appends bytes in hexadecimal, two digits each.
@@ -113,17 +118,6 @@ pub(crate) fn display(
     let mut text = StrBuffer::new(&mut buffer);
     push(&mut text);
     f.write_str(text.as_str())
-}
-
-/// The longest prefix of `text` of at most `limit` bytes that ends between characters.
-fn floor_char_boundary(text: &str, limit: usize) -> usize {
-    if limit >= text.len() {
-        return text.len();
-    }
-    (0..=limit)
-        .rev()
-        .find(|&at| text.is_char_boundary(at))
-        .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Reduces rows to what is exact where stack traces look (feature `alloc`).
+//! Reduces rows to what is exact where stack traces look (feature `write`).
 //!
 //! A trace looks up the last byte of calls and the first byte of traps, and nothing else. Between
 //! two such *points* with the same place no row is needed, and between two with different places
@@ -49,9 +49,10 @@ pub struct Code<'a> {
 ///
 /// A compiler makes a return address by a call, so all that a trace of compiled code looks up are
 /// points. Assembly also pushes addresses that no call precedes. So in assembly a row of an exact
-/// file covers a point and at most 3 bytes on either side, and all other rows have the index of
-/// their file plus `files`, the number of files. The caller appends the names of the files once
-/// more, as those of rows that are exact nowhere ([`crate::blob::Header::exact_files`]).
+/// file covers the row that `rows` have for the call, at most 3 bytes before the point, and at most
+/// 3 bytes of the row after it. All other rows have the index of their file plus `files`, the number
+/// of files. The caller appends the names of the files once more, as those of rows that are exact
+/// nowhere ([`crate::blob::Header::exact_files`]).
 pub fn reduce(rows: &[Row], code: &Code<'_>, files: u32) -> Vec<Row> {
     let len = code.len;
     let spans = spans(rows, code, files);
@@ -87,6 +88,15 @@ fn spans(rows: &[Row], code: &Code<'_>, files: u32) -> Vec<Span> {
         while let Some(row) = rows.next_if(|row| row.start <= stop.at) {
             here = *row;
         }
+        // In assembly nearly every instruction has a row: that of a call begins within it, and that
+        // of a stretch before the end of its first instruction.
+        let begins = here.start.checked_sub(1).filter(|_| stop.assembly);
+        let ends = rows.peek().map_or(code.len, |next| next.start);
+        let until = if stop.assembly {
+            stop.until.min(ends - 1)
+        } else {
+            stop.until
+        };
         let mut row = here;
         if !stop.exact && !row.is_gap() {
             row.file += files;
@@ -97,11 +107,11 @@ fn spans(rows: &[Row], code: &Code<'_>, files: u32) -> Vec<Span> {
         if !same {
             spans.push(Span {
                 row,
-                after: taken.max(stop.after),
-                until: stop.until,
+                after: taken.max(stop.after).max(begins),
+                until,
             });
         }
-        taken = Some(stop.until);
+        taken = Some(until);
     }
     spans
 }
@@ -112,6 +122,8 @@ struct Stop {
     at: u32,
     /// It is a point, and not the start of a stretch of assembly without points.
     exact: bool,
+    /// It is in assembly.
+    assembly: bool,
     /// Its row begins behind this,
     after: Option<u32>,
     /// and up to this.
@@ -120,17 +132,19 @@ struct Stop {
 
 /// The points, and in assembly the stretches before, between and behind them.
 fn stops(code: &Code<'_>) -> Vec<Stop> {
-    let exact = |at: u32, after: Option<u32>| Stop {
+    let compiled = |at: u32, after: Option<u32>| Stop {
         at,
         exact: true,
+        assembly: false,
         after,
         until: at,
     };
-    let stretch = |at: u32| Stop {
+    let stretch = |at: u32, end: u32| Stop {
         at,
         exact: false,
+        assembly: true,
         after: at.checked_sub(1),
-        until: at + (UNIT - 1),
+        until: end.min(at + UNIT) - 1,
     };
     let mut stops = Vec::new();
     let points = code.points.iter();
@@ -139,25 +153,26 @@ fn stops(code: &Code<'_>) -> Vec<Stop> {
     let mut assembly = None;
     for range in code.assembly {
         while let Some(point) = points.next_if(|point| **point < range.start) {
-            stops.push(exact(*point, assembly));
+            stops.push(compiled(*point, assembly));
         }
         // From where on there is no point.
         let mut bare = range.start;
         while let Some(point) = points.next_if(|point| **point < range.end) {
-            let before = stretch(bare);
-            if before.until < *point {
-                stops.push(before);
+            if bare < *point {
+                stops.push(stretch(bare, *point));
             }
-            stops.push(exact(*point, point.checked_sub(UNIT)));
+            stops.push(Stop {
+                assembly: true,
+                ..compiled(*point, point.checked_sub(UNIT))
+            });
             bare = point + 1;
         }
-        let behind = stretch(bare);
-        if behind.until < range.end {
-            stops.push(behind);
+        if bare < range.end {
+            stops.push(stretch(bare, range.end));
         }
         assembly = range.end.checked_sub(1);
     }
-    stops.extend(points.map(|point| exact(*point, assembly)));
+    stops.extend(points.map(|point| compiled(*point, assembly)));
     stops
 }
 

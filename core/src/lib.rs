@@ -7,7 +7,7 @@
 //! ```text
 //!  vmlinux ──(lineinfo build)──> rows ──writer::encode──> blob
 //!                                                          │
-//!            boot image ── footer::Footer::find ───────────┤
+//!            boot image ── footer::Ending::find ───────────┤
 //!            device file ── uapi ──────────────────────────┤
 //!                                                          v
 //!                 Table::parse: checksum, bounds, every row proved
@@ -64,8 +64,8 @@
 //! A worked example: one region of 16 bytes of text at `_text`, one file, and three rows
 //! (`a.c:7` from 0, `a.c:9` from 4, a gap from 12).
 //!
-#![cfg_attr(not(feature = "alloc"), doc = "```ignore")]
-#![cfg_attr(feature = "alloc", doc = "```")]
+#![cfg_attr(not(feature = "write"), doc = "```ignore")]
+#![cfg_attr(feature = "write", doc = "```")]
 //! use lineinfo_core::{Address, Offset, Row, Table, blob::{Encoding, Profile}, writer::{Image, Region, encode}};
 //!
 //! let rows = [
@@ -134,13 +134,14 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "steps"))]
 extern crate std;
 
 mod address;
+mod areas;
 pub mod blob;
 pub mod buffer;
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub mod calls;
 pub mod device;
 pub mod encoding;
@@ -148,14 +149,20 @@ mod error;
 mod files;
 pub mod footer;
 mod location;
+mod name;
 pub mod slot;
+#[cfg(not(any(test, feature = "steps")))]
+mod steps;
+#[cfg(any(test, feature = "steps"))]
+pub mod steps;
 mod table;
 pub mod uapi;
 mod without_init;
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub mod writer;
 
 pub use address::{Address, Offset};
+pub use areas::ModuleAreas;
 pub use encoding::Row;
 pub use error::Error;
 pub use files::FileName;

@@ -1,4 +1,4 @@
-//! Writes blobs (feature `alloc`).
+//! Writes blobs (feature `write`).
 
 use alloc::vec::Vec;
 
@@ -9,8 +9,9 @@ use crate::blob::{
     RegionEntry, SectionEntry, SectionKind,
 };
 use crate::encoding::packed::write as packed;
-use crate::encoding::{Row, delta, flat};
+use crate::encoding::{Row, RowOrder, delta, flat};
 use crate::files;
+use crate::name;
 use crate::{index, wide};
 
 /// What a blob is made from.
@@ -101,6 +102,15 @@ pub enum EncodeError {
         /// Its size.
         size: u64,
     },
+    /// The name of a file or a region breaks a rule for names.
+    Name {
+        /// Whose name it is.
+        what: &'static str,
+        /// Its index among all of them.
+        position: usize,
+        /// What was expected.
+        expected: &'static str,
+    },
     /// The result does not pass [`crate::Table::parse`]: the input breaks a rule of the format.
     Invalid(crate::Error),
 }
@@ -117,12 +127,18 @@ impl core::fmt::Display for EncodeError {
             Self::TooLarge { what, size } => {
                 write!(f, "{what} is {size}, more than the format holds")
             }
+            Self::Name {
+                what,
+                position,
+                expected,
+            } => write!(f, "the name of {what} {position}: expected {expected}"),
             Self::Invalid(error) => write!(f, "the rows do not make a table: {error}"),
         }
     }
 }
 
-/// Writes a blob, and reads it back with [`crate::Table::parse`] before it is given out.
+/// Writes a blob, and checks it with [`crate::Table::parse`] and [`crate::Table::check_rows`] before
+/// it returns it.
 ///
 /// # Errors
 ///
@@ -140,6 +156,7 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         .ok_or(EncodeError::BuildId { len: build_id_len })?
         .copy_from_slice(image.build_id);
     let files = narrow("the number of files", image.files.len())?;
+    check_names("region", image.regions.iter().map(|region| region.name))?;
 
     let numbering = match encoding {
         Encoding::Flat | Encoding::Delta => None,
@@ -233,7 +250,8 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         blob.append(&mut bytes);
     }
     seal(&mut blob);
-    crate::Table::parse(&blob).map_err(EncodeError::Invalid)?;
+    let table = crate::Table::parse(&blob).map_err(EncodeError::Invalid)?;
+    table.check_rows().map_err(EncodeError::Invalid)?;
     Ok(blob)
 }
 
@@ -294,33 +312,25 @@ struct Numbering<'a> {
 
 impl<'a> Numbering<'a> {
     fn new(image: &Image<'a>) -> Result<Self, EncodeError> {
+        let files = narrow("the number of files", image.files.len())?;
         let mut first = alloc::vec![u64::MAX; image.files.len()];
         for region in image.regions {
-            let mut end = None;
+            let mut order = RowOrder::new(region.len, files);
             for row in region.rows {
-                let invalid = |expected, found: u32| {
+                order.check(row).map_err(|fault| {
                     EncodeError::Invalid(crate::Error::Malformed {
                         part: "rows",
                         offset: 0,
-                        expected,
-                        found: found.into(),
+                        expected: fault.expected,
+                        found: fault.found,
                     })
-                };
-                if end.is_some_and(|end| row.start <= end) {
-                    return Err(invalid("rows with ascending starts", row.start));
-                }
-                if row.start >= region.len {
-                    let expected = "a row that starts inside its region";
-                    return Err(invalid(expected, row.start));
-                }
-                end = Some(row.start);
+                })?;
                 if row.is_gap() {
                     continue;
                 }
-                let Some(first) = first.get_mut(index(row.file)) else {
-                    return Err(invalid("the index of a file", row.file));
-                };
-                *first = (*first).min(region.start.saturating_add(row.start.into()));
+                if let Some(first) = first.get_mut(index(row.file)) {
+                    *first = (*first).min(region.start.saturating_add(row.start.into()));
+                }
             }
         }
         let is_header = |name: &str| name.ends_with(".h");
@@ -385,20 +395,27 @@ impl<'a> Numbering<'a> {
 }
 
 fn file_section(names: &[&str]) -> Result<Vec<u8>, EncodeError> {
-    for name in names {
-        if let Some(control) = name.chars().find(|c| c.is_control()) {
-            return Err(EncodeError::Invalid(crate::Error::Malformed {
-                part: "files",
-                offset: 0,
-                expected: "a name without control characters",
-                found: u64::from(u32::from(control)),
-            }));
-        }
-    }
+    check_names("file", names.iter().copied())?;
     files::write::encode(names).ok_or(EncodeError::TooLarge {
         what: "the size of the file names",
         size: 1 << 32,
     })
+}
+
+fn check_names<'a>(
+    what: &'static str,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<(), EncodeError> {
+    for (position, name) in names.enumerate() {
+        if let Some(expected) = name::fault(name.as_bytes()) {
+            return Err(EncodeError::Name {
+                what,
+                position,
+                expected,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn narrow(what: &'static str, size: usize) -> Result<u32, EncodeError> {

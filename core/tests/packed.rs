@@ -280,6 +280,9 @@ fn what_is_accepted_is_consistent() {
         let Ok(table) = Table::parse(&blob) else {
             continue;
         };
+        if table.check_rows().is_err() {
+            continue;
+        }
         for (number, region) in table.regions().enumerate() {
             let rows: Vec<Row> = table.region_rows(number).collect();
             assert_eq!(rows.len(), region.rows as usize);

@@ -18,7 +18,10 @@ pub mod device;
 pub mod error;
 pub mod extract;
 pub mod files;
+mod interrupt;
+pub mod output;
 pub mod points;
+pub mod progress;
 pub mod source;
 pub mod verify;
 

@@ -38,7 +38,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::blob::{HEADER_SIZE, Header};
 use crate::buffer::StrBuffer;
 use crate::error::Error;
-use crate::footer::{ALIGN, Footer};
+use crate::footer::{ALIGN, Ending, Footer};
 use crate::slot::Owner;
 use crate::table::Layout;
 use crate::uapi::{Ioctl, Lookup, Status, Target, Who};
@@ -147,6 +147,8 @@ pub struct Config {
 
 /// [`Config::idle_ms`] where nothing else is said.
 pub const IDLE_MS_DEFAULT: u64 = 30_000;
+/// In pieces of how many bytes the end of a boot image is searched for a footer.
+const ENDING_BUFFER: usize = 512;
 
 impl Config {
     /// Nothing is taken.
@@ -550,22 +552,28 @@ impl<P: Port> Device<P> {
     /// Fills the slot of the kernel from the end of its boot image, where the policy says so.
     /// Whatever is wrong there is logged, and the boot goes on.
     ///
-    /// `tail` is the end of the image, [`crate::footer::TAIL`] bytes or all of it; `read` reads the
-    /// image from a position into a buffer and gives the number of bytes.
-    pub fn load_appended(
+    /// `read` fills a slice with the bytes of the image at a position, or fails.
+    pub fn load_appended<E>(
         &mut self,
-        tail: &[u8],
         image_size: u64,
-        read: impl FnOnce(u64, &mut [u8]) -> usize,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) {
         if self.config.policy != Policy::On {
             return;
         }
-        let found = Footer::find(tail, image_size).map_err(Refusal::Footer);
-        let loaded = found.and_then(|footer| {
-            let footer = footer.map(|footer| self.load_footer(&footer, read));
-            footer.transpose()
-        });
+        let mut buffer = [0; ENDING_BUFFER];
+        let loaded = match Ending::find(image_size, &mut buffer, &mut read) {
+            Ok(Ok(Ending {
+                footer: Some(footer),
+                ..
+            })) => self.load_footer(&footer, read).map(Some),
+            Ok(Ok(Ending { footer: None, .. })) => Ok(None),
+            Ok(Err(error)) => Err(Refusal::Footer(error)),
+            Err(_unreadable) => Err(Refusal::Blob(Error::Truncated {
+                expected: image_size,
+                found: 0,
+            })),
+        };
         match loaded {
             Ok(Some(())) => {}
             Ok(None) => log(&self.port, Level::Warning, |text| {
@@ -577,10 +585,10 @@ impl<P: Port> Device<P> {
         }
     }
 
-    fn load_footer(
+    fn load_footer<E>(
         &self,
         footer: &Footer,
-        read: impl FnOnce(u64, &mut [u8]) -> usize,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) -> Result<(), Refusal> {
         let size = u64::from(footer.payload_size);
         let max = self.config.max_bytes;
@@ -592,13 +600,12 @@ impl<P: Port> Device<P> {
         let memory = self.port.allocate(bytes);
         let mut memory = memory.ok_or(Refusal::NoMemory { size })?;
         let payload = memory.bytes_mut().get_mut(..bytes).unwrap_or(&mut []);
-        let found = read(footer.payload().start, payload);
-        if found < bytes {
-            return Err(Refusal::Blob(Error::Truncated {
+        read(footer.payload().start, payload).map_err(|_unreadable| {
+            Refusal::Blob(Error::Truncated {
                 expected: size,
-                found: wide(found),
-            }));
-        }
+                found: 0,
+            })
+        })?;
         let blob = footer.blob(payload)?.len();
         // The blob comes first in its memory, and the pad before it goes.
         let pad = bytes.saturating_sub(blob);

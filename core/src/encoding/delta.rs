@@ -18,10 +18,14 @@ use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Fault, RegionTable, Row};
+use crate::steps::step;
 use crate::{index, wide};
 
 /// Rows in a block; the last one may have fewer.
-pub const BLOCK_ROWS: u32 = 64;
+const BLOCK_ROWS: u32 = 64;
+
+/// Most steps through one block.
+pub(super) const STEPS_MAX: usize = index(BLOCK_ROWS);
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -34,6 +38,41 @@ struct BlockEntry {
 fn split<'a>(table: &RegionTable<'a>) -> Option<(&'a [BlockEntry], &'a [u8])> {
     let blocks = table.rows.div_ceil(BLOCK_ROWS);
     <[BlockEntry]>::ref_from_prefix_with_elems(table.bytes, index(blocks)).ok()
+}
+
+/// The light check: the directory ascends, and there are bytes for every row.
+pub(super) fn check(table: &RegionTable<'_>) -> Result<(), Fault> {
+    let (blocks, stream) =
+        split(table).ok_or_else(|| table.fault("a directory entry for every block"))?;
+    // The first row of a block has two numbers, every other row three.
+    let numbers = u64::from(table.rows)
+        .saturating_mul(3)
+        .saturating_sub(wide(blocks.len()));
+    if wide(stream.len()) < numbers || (blocks.is_empty() && !stream.is_empty()) {
+        return Err(table.fault("bytes for every row, and no others"));
+    }
+    let mut previous: Option<&BlockEntry> = None;
+    for (position, block) in blocks.iter().enumerate() {
+        step();
+        let fault = |expected, found: &U32| Fault {
+            at: position.saturating_mul(size_of::<BlockEntry>()),
+            expected,
+            found: found.get().into(),
+        };
+        let (start, begin) = (&block.start, &block.stream);
+        if start.get() >= table.len || previous.is_some_and(|previous| *start <= previous.start) {
+            return Err(fault("blocks that ascend inside the region", start));
+        }
+        let ascends = match previous {
+            Some(previous) => *begin > previous.stream,
+            None => begin.get() == 0,
+        };
+        if !ascends || index(begin.get()) >= stream.len() {
+            return Err(fault("a block behind the one before", begin));
+        }
+        previous = Some(block);
+    }
+    Ok(())
 }
 
 /// Reads one block row by row.
@@ -69,8 +108,8 @@ impl<'a> Block<'a> {
         } else {
             self.row.start = self.row.start.checked_add(self.uleb()?)?;
             (
-                step(self.base.0, self.sleb()?)?,
-                step(self.base.1, self.sleb()?)?,
+                moved(self.base.0, self.sleb()?)?,
+                moved(self.base.1, self.sleb()?)?,
             )
         };
         if line != 0 {
@@ -132,21 +171,27 @@ impl<'a> Block<'a> {
 #[inline(never)]
 pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
     let (blocks, stream) = split(table)?;
-    let after = blocks.partition_point(|block| block.start.get() <= target);
+    let after = blocks.partition_point(|block| {
+        step();
+        block.start.get() <= target
+    });
     let mut block = Block::new(blocks.get(after.checked_sub(1)?)?, stream);
     let mut found = None;
     // A block does not say where it ends: the next one begins beyond the target, so the rows of
     // this block are over when the count is, or when one starts beyond the target.
     for _ in 0..rows_of_block(table.rows, after.checked_sub(1)?) {
-        match block.next() {
-            Some(row) if row.start <= target => found = Some(row),
-            _ => break,
+        step();
+        // A block that ends too early says nothing, rather than something wrong.
+        let row = block.next()?;
+        if row.start > target {
+            break;
         }
+        found = Some(row);
     }
     found
 }
 
-fn step(base: u32, difference: i64) -> Option<u32> {
+fn moved(base: u32, difference: i64) -> Option<u32> {
     u32::try_from(i64::from(base).checked_add(difference)?).ok()
 }
 
@@ -235,7 +280,7 @@ impl Iterator for Rows<'_> {
     }
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub(crate) fn encode(rows: &[Row]) -> alloc::vec::Vec<u8> {
     use alloc::vec::Vec;
 
@@ -275,12 +320,12 @@ pub(crate) fn encode(rows: &[Row]) -> alloc::vec::Vec<u8> {
     directory
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 fn difference(value: u32, base: u32) -> i64 {
     i64::from(value).saturating_sub(i64::from(base))
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 fn push_uleb(stream: &mut alloc::vec::Vec<u8>, mut value: u32) {
     loop {
         let [low, ..] = value.to_le_bytes();
@@ -293,7 +338,7 @@ fn push_uleb(stream: &mut alloc::vec::Vec<u8>, mut value: u32) {
     }
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 fn push_sleb(stream: &mut alloc::vec::Vec<u8>, mut value: i64) {
     loop {
         let [low, ..] = value.to_le_bytes();

@@ -143,7 +143,7 @@ pub(super) fn field(bytes: &[u8], at: u64, width: u32) -> Option<u64> {
 }
 
 /// Collects the bits of a stream.
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 #[derive(Clone, Debug, Default)]
 pub(super) struct BitVec<const BACKWARD: bool> {
     /// In stream order, the bits as in a forward stream.
@@ -151,7 +151,7 @@ pub(super) struct BitVec<const BACKWARD: bool> {
     bits: usize,
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 impl<const BACKWARD: bool> BitVec<BACKWARD> {
     /// Appends the low `bits` of `value`.
     pub(super) fn push(&mut self, value: u64, bits: u32) {
@@ -178,7 +178,7 @@ impl<const BACKWARD: bool> BitVec<BACKWARD> {
     }
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 impl BitVec<false> {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -199,7 +199,7 @@ impl BitVec<false> {
     }
 }
 
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(all(test, feature = "write"))]
 mod tests {
     use super::*;
 

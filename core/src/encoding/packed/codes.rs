@@ -19,6 +19,7 @@ use zerocopy::byteorder::little_endian::U16;
 
 use super::bits::Bits;
 use crate::index;
+use crate::steps::step;
 
 /// Longest code of a number, in bits.
 pub(super) const NUMBER_BITS: u32 = 10;
@@ -29,8 +30,8 @@ pub(super) const ROOT_BITS: u32 = 7;
 /// Entries of a root table.
 pub(super) const ROOT_SIZE: usize = 1 << ROOT_BITS;
 /// Longest code of a token, in bits.
-#[cfg(feature = "alloc")]
-pub(super) const TOKEN_BITS: u32 = 14;
+#[cfg(feature = "write")]
+pub(super) const TOKEN_BITS: u32 = 2 * ROOT_BITS;
 /// Entries in the unit in which sub-tables are placed.
 pub(super) const POOL_UNIT: usize = 8;
 /// Marks a link from a root table to a sub-table.
@@ -81,6 +82,14 @@ impl<'a> NumberCode<'a> {
     }
 }
 
+/// Whether the entries of a number code take at most `bits` bits before their raw ones.
+pub(super) fn is_number_code(table: &[U16], bits: u32) -> bool {
+    table.iter().all(|entry| {
+        step();
+        u32::from(entry.get() & 15) <= bits
+    })
+}
+
 /// The codes of tokens, one for each cluster of contexts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TokenCodes<'a> {
@@ -89,6 +98,27 @@ pub(super) struct TokenCodes<'a> {
 }
 
 impl TokenCodes<'_> {
+    /// Whether every sub-table is in the pool, and no code takes more bits than [`Self::read`]
+    /// says.
+    pub(super) fn are_sound(&self) -> bool {
+        let is_short = |entry: u16| u32::from(entry & 15) <= ROOT_BITS;
+        let is_link_sound = |entry: u16| {
+            let begin = usize::from(entry >> 4 & 0x7ff).wrapping_mul(POOL_UNIT);
+            let size = 1_usize.wrapping_shl((entry & 15).into());
+            begin.wrapping_add(size) <= self.pool.len()
+        };
+        let is_root_sound = |entry: &U16| {
+            step();
+            let entry = entry.get();
+            is_short(entry) && (entry & LINK == 0 || is_link_sound(entry))
+        };
+        let is_pool_sound = |entry: &U16| {
+            step();
+            is_short(entry.get()) && entry.get() & LINK == 0
+        };
+        self.roots.iter().flatten().all(is_root_sound) && self.pool.iter().all(is_pool_sound)
+    }
+
     /// Reads a symbol from a stream that has been filled; takes at most 14 bits.
     #[inline(always)]
     pub(super) fn read(&self, cluster: u8, bits: &mut Bits<'_, true>) -> Option<u16> {
@@ -110,7 +140,7 @@ impl TokenCodes<'_> {
 }
 
 /// The codes as the writer wants them: which symbol has which length.
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 mod listing {
     use alloc::vec::Vec;
 

@@ -25,6 +25,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::bits::{field, low};
 use super::recent::{Place, SUCCESSORS};
+use crate::wide;
 
 /// The widths of the fields, in bits.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -38,7 +39,8 @@ pub(super) struct Widths {
 }
 
 impl Widths {
-    /// Bits of a record; at most 57, which is what one load gives.
+    /// Bits of a record: at least 1, so that no count is without bytes, and at most 57, which is
+    /// what one load gives.
     fn record(self) -> Option<u32> {
         let bits = u32::from(self.file)
             .wrapping_add(u32::from(self.line))
@@ -47,8 +49,8 @@ impl Widths {
         let fits = [self.file, self.line, self.begin, self.index]
             .iter()
             .all(|bits| *bits <= 31);
-        let fits = fits && self.class <= 7;
-        (fits && bits <= 57).then_some(bits)
+        let fits = fits && self.class <= 7 && self.index > 0;
+        (fits && (1..=57).contains(&bits)).then_some(bits)
     }
 }
 
@@ -133,11 +135,20 @@ impl<'a> Hot<'a> {
         Some(low(field(self.lists, bit, width)?))
     }
 
-    /// Whether every list is inside the section, and every successor a pair.
+    /// Whether the last list ends where the section does.
+    pub(super) fn has_all_lists(&self) -> bool {
+        let end = match self.pairs {
+            0 => Some(0),
+            pairs => self.begin(pairs),
+        };
+        end.is_some_and(|end| {
+            let bits = u64::from(end).wrapping_mul(self.widths.index.into());
+            wide(self.lists.len()) == bits.div_ceil(8)
+        })
+    }
+
+    /// Whether every list is behind the one before, and every successor a pair.
     pub(super) fn is_sound(&self) -> bool {
-        if self.pairs == 0 {
-            return self.lists.is_empty();
-        }
         let mut end = 0;
         for index in 0..self.pairs {
             let (Some(begin), Some(next)) = (self.begin(index), self.begin(index.wrapping_add(1)))
@@ -148,16 +159,13 @@ impl<'a> Hot<'a> {
                 return false;
             }
             for rank in 0..next.wrapping_sub(begin) {
-                if self
-                    .successor(index, rank)
-                    .is_none_or(|successor| successor >= self.pairs)
-                {
+                let successor = self.successor(index, rank);
+                if successor.is_none_or(|successor| successor >= self.pairs) {
                     return false;
                 }
             }
             end = next;
         }
-        let bits = u64::from(end).wrapping_mul(self.widths.index.into());
-        crate::wide(self.lists.len()) == bits.div_ceil(8)
+        true
     }
 }

@@ -157,8 +157,8 @@
 //! expect), code `0`; first line 7, code `10111110`; not below, `0`; a token of rank 0 and 2 lines on,
 //! in context 0, 1, 3, code `001`; a gap, in context 7, 1, 2, code `11011100`.
 //!
-#![cfg_attr(not(feature = "alloc"), doc = "```ignore")]
-#![cfg_attr(feature = "alloc", doc = "```")]
+#![cfg_attr(not(feature = "write"), doc = "```ignore")]
+#![cfg_attr(feature = "write", doc = "```")]
 //! # use lineinfo_core::blob::{Encoding, Profile};
 //! # use lineinfo_core::writer::{Image, Region, encode};
 //! # use lineinfo_core::{Row, Table};
@@ -200,19 +200,23 @@ mod directory;
 mod hot;
 mod model;
 mod recent;
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub(crate) mod write;
 
 use self::bits::Bits;
-use self::directory::{Block, Directory};
+use self::directory::{Block, Blocks, Extent};
 pub(crate) use self::model::Model;
 use self::model::{FAR, FILE, FIRST_FILE, FIRST_LINE, HOT, LENGTH, LINE};
 use self::recent::{DELTA_MIN, Place, Recent, length_class};
 use super::{Fault, RegionTable, Row};
-use crate::{index, wide};
+use crate::index;
+use crate::steps::step;
 
 /// Most entries of a block.
 pub(super) const ENTRIES_MAX: usize = 160;
+
+/// Most steps of a look-up: records of a page, and entries of a block.
+pub(super) const STEPS_MAX: usize = index(directory::PAGE_BLOCKS_MAX) + ENTRIES_MAX;
 
 /// No hot pair.
 const COLD: u32 = u32::MAX;
@@ -245,7 +249,7 @@ impl<'a> Tokens<'a> {
                 let file = block.guess.file.wrapping_add_signed(unfold(code));
                 bits.fill();
                 let distance = model.codes.number(FIRST_LINE).read(&mut bits)?;
-                let line = step(block.guess.line, distance, bits.number(1))?;
+                let line = moved(block.guess.line, distance, bits.number(1))?;
                 let place = Place { file, line };
                 (place, place)
             }
@@ -292,7 +296,7 @@ impl<'a> Tokens<'a> {
             recent::FAR..recent::NEW => {
                 let from = self.recent.get(symbol);
                 let distance = number(FAR)?;
-                let line = step(from.line, distance, self.bits.number(1))?;
+                let line = moved(from.line, distance, self.bits.number(1))?;
                 (Place { line, ..from }, 0)
             }
             recent::NEW => {
@@ -319,7 +323,7 @@ impl<'a> Tokens<'a> {
 
 /// A line at a distance from another: up if `sign` is 0, down if it is 1.
 #[inline(always)]
-fn step(line: u32, distance: u32, sign: u32) -> Option<u32> {
+fn moved(line: u32, distance: u32, sign: u32) -> Option<u32> {
     if sign == 0 {
         line.checked_add(distance)
     } else {
@@ -357,6 +361,7 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
     let length_code = model.codes.number(LENGTH);
     let mut start = block.start;
     for entry in 0..ENTRIES_MAX {
+        step();
         bits.fill();
         let (number, shift) = length_code.read_length(&mut bits, model.unit_bits)?;
         let length = number.wrapping_shl(shift);
@@ -374,21 +379,21 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
     None
 }
 
-/// Decodes a table block by block, and proves on the way what [`find`] relies on.
+/// The light check of a table: its directory, and no row.
+pub(super) fn check(table: &RegionTable<'_>) -> Result<(), Fault> {
+    let model = Model::new(table.model).ok_or_else(|| table.fault("a model"))?;
+    Blocks::new(table, &model)?.check()
+}
+
+/// Decodes a table block by block, and proves on the way that every row is there.
 #[derive(Clone, Debug)]
 pub(crate) struct Rows<'a> {
     table: RegionTable<'a>,
     model: Model<'a>,
-    directory: Directory<'a>,
+    /// The blocks that follow.
+    blocks: Blocks<'a>,
     /// The block at hand, if one is.
     current: Option<Current<'a>>,
-    /// Index of the block that follows.
-    next_block: u32,
-    /// Where it starts, and the position of its data in the stream.
-    next_start: u32,
-    next_begin: u32,
-    /// The page it starts in.
-    next_page: u32,
     /// The row given out last.
     last: Option<Row>,
     done: bool,
@@ -410,157 +415,35 @@ struct Current<'a> {
 
 impl<'a> Rows<'a> {
     pub(super) fn new(table: &RegionTable<'a>) -> Result<Self, Fault> {
-        let fault = |expected| Fault {
-            at: 0,
-            expected,
-            found: wide(table.bytes.len()),
-        };
-        let model = Model::new(table.model).ok_or_else(|| fault("a model"))?;
-        let empty = table.bytes.is_empty();
-        if !empty && (table.rows == 0 || table.len == 0) {
-            return Err(fault("no table for a region without rows"));
-        }
-        let directory = if empty {
-            Directory::EMPTY
-        } else {
-            Directory::new(table, model.page_bits)
-                .filter(|directory| directory.blocks > 0)
-                .ok_or_else(|| fault("a directory of pages and blocks"))?
-        };
+        let model = Model::new(table.model).ok_or_else(|| table.fault("a model"))?;
         Ok(Self {
             table: *table,
             model,
-            directory,
+            blocks: Blocks::new(table, &model)?,
             current: None,
-            next_block: 0,
-            next_start: 0,
-            next_begin: 0,
-            next_page: 0,
             last: None,
-            done: empty,
+            done: false,
         })
-    }
-
-    fn fault(&self, at: usize, expected: &'static str, found: u32) -> Fault {
-        Fault {
-            at,
-            expected,
-            found: found.into(),
-        }
-    }
-
-    /// Checks that pages `from..=to` name the block that follows, `from - 1` being the page in
-    /// which the block before it starts (`home`).
-    fn check_pages(&self, from: u32, to: u32, home: u32) -> Result<(), Fault> {
-        for number in from..=to {
-            let at = index(number).wrapping_mul(size_of::<directory::Page>());
-            let Some(page) = self.directory.pages.get(index(number)) else {
-                return Err(self.fault(at, "a page of the region", number));
-            };
-            if page.block() != self.next_block {
-                return Err(self.fault(at, "the first block of the page", page.block()));
-            }
-            if page.data.get() != self.next_begin {
-                return Err(self.fault(at, "where that block begins", page.data.get()));
-            }
-            if page.back() != number.wrapping_sub(home) {
-                return Err(self.fault(at, "the page of the block before", page.back()));
-            }
-        }
-        Ok(())
-    }
-
-    /// The page in which the block that follows starts: the first whose successor begins with a
-    /// later block.
-    fn page_of_next(&self) -> Option<u32> {
-        let mut page = self.next_page;
-        loop {
-            match self.directory.pages.get(index(page.wrapping_add(1))) {
-                Some(next) if next.block() <= self.next_block => page = page.wrapping_add(1),
-                _ => return self.directory.pages.get(index(page)).map(|_| page),
-            }
-        }
-    }
-
-    fn text_end(&self) -> Option<u32> {
-        let unit = 1_u32.wrapping_shl(self.model.unit_bits);
-        self.table.len.checked_next_multiple_of(unit)
     }
 
     /// Goes to the next block.
     fn advance(&mut self) -> Result<bool, Fault> {
-        let stream_len = self.table.bytes.len().saturating_sub(self.directory.stream);
-        if self.next_block == self.directory.blocks {
-            if index(self.next_begin) != stream_len {
-                return Err(self.fault(
-                    self.directory.stream,
-                    "blocks up to the end of the table",
-                    self.next_begin,
-                ));
-            }
+        let Some(Extent { block, text_end }) = self.blocks.next()? else {
             return Ok(false);
-        }
-        let directory = self.directory;
-        let (start, begin, home) = (self.next_start, self.next_begin, self.next_page);
-        let too_long = |this: &Self| this.fault(0, "a block inside the region", start);
-        self.next_block = self.next_block.wrapping_add(1);
-        let block = if directory.pages.is_empty() {
-            self.next_begin = u32::try_from(stream_len).map_err(|_| too_long(self))?;
-            self.next_start = self.text_end().ok_or_else(|| too_long(self))?;
-            directory.only_block(&self.table)
-        } else {
-            if self.next_block == 1 {
-                // Block 0 starts at 0, in page 0, and nothing is before it.
-                let first = directory.pages.first();
-                let right = directory.record(0).is_some_and(|(start, _)| start == 0)
-                    && first.is_some_and(|page| {
-                        page.block() == 0 && page.data.get() == 0 && page.back() == 0
-                    });
-                if !right {
-                    return Err(self.fault(0, "a first block at the start of the region", 0));
-                }
-            }
-            let (next_in_page, size) = directory
-                .record(self.next_block)
-                .ok_or_else(|| too_long(self))?;
-            self.next_begin = begin.checked_add(size).ok_or_else(|| too_long(self))?;
-            if index(self.next_begin) > stream_len {
-                return Err(too_long(self));
-            }
-            if self.next_block == directory.blocks {
-                self.next_start = self.text_end().ok_or_else(|| too_long(self))?;
-                let last = u32::try_from(directory.pages.len()).unwrap_or(u32::MAX);
-                self.check_pages(home.wrapping_add(1), last.wrapping_sub(1), home)?;
-            } else {
-                let page = self.page_of_next().ok_or_else(|| too_long(self))?;
-                self.next_page = page;
-                self.next_start = page
-                    .wrapping_shl(self.model.page_bits)
-                    .wrapping_add(next_in_page);
-                self.check_pages(home.wrapping_add(1), page, home)?;
-            }
-            if self.next_start <= start {
-                return Err(self.fault(0, "blocks that ascend", self.next_start));
-            }
-            Block {
-                start,
-                begin: directory.stream.wrapping_add(index(begin)),
-                end: directory.stream.wrapping_add(index(self.next_begin)),
-                guess: directory
-                    .pages
-                    .get(index(home))
-                    .map_or(Place::default(), directory::Page::guess),
-            }
         };
         let Some((tokens, first)) = Tokens::begin(&self.model, self.table.bytes, &block) else {
-            return Err(self.fault(block.end, "the first place of a block", start));
+            return Err(Fault {
+                at: block.end,
+                expected: "the first place of a block",
+                found: block.start.into(),
+            });
         };
         self.current = Some(Current {
             lengths: Bits::new(self.table.bytes, block.begin),
             tokens,
             first: Some(first),
-            start,
-            end: self.next_start,
+            start: block.start,
+            end: text_end,
             entries: 0,
             block,
         });
@@ -593,6 +476,7 @@ impl Current<'_> {
             expected,
             found: start.into(),
         };
+        step();
         self.entries = self.entries.wrapping_add(1);
         if self.entries > ENTRIES_MAX {
             return Err(fault("a block of at most 160 entries"));

@@ -30,7 +30,7 @@ pub(super) const SUCCESSOR: u16 = 1034;
 pub(super) const GAP: u16 = 1042;
 /// Most successors of a hot pair.
 pub(super) const SUCCESSORS: u32 = 8;
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub(super) const SYMBOLS: usize = 1043;
 
 /// Classes of tokens, but for those that name a hot pair.

@@ -1,4 +1,4 @@
-//! The writer of the packed encoding (feature `alloc`).
+//! The writer of the packed encoding (feature `write`).
 //!
 //! What can be chosen is chosen by what it costs: first with a guess of the costs, and then in
 //! rounds with the codes that the round before gave.
@@ -26,10 +26,13 @@ use self::coder::{COLD, Coder, Costs, Dictionary, Entry, Sink};
 use self::coder::{ESCAPE, NUMBER_SYMBOLS, escape, number_head, number_symbol};
 use super::bits::BitVec;
 use super::codes::{NUMBER_BITS, POOL_UNIT, ROOT_SIZE, TOKEN_BITS};
-use super::directory::{ALIGN_BITS, DirectoryHeader, MANY_BLOCKS, ONE_BLOCK, Page, record_bits};
+use super::directory::{
+    ALIGN_BITS, DirectoryHeader, MANY_BLOCKS, ONE_BLOCK, PAGE_BLOCKS_MAX, Page, record_bits,
+};
 use super::hot::Widths;
 use super::model::{
-    BUILT_IN, CODES_BUILT_IN, CODES_OWN, CodesHeader, LENGTH, ModelHeader, NUMBERS,
+    BUILT_IN, CODES_BUILT_IN, CODES_OWN, CodesHeader, LENGTH, ModelHeader, NUMBERS, PAGE_BITS_MAX,
+    PAGE_BITS_MIN,
 };
 use super::recent::{self, Place, SUCCESSORS, SYMBOLS};
 use crate::encoding::Row;
@@ -154,6 +157,13 @@ struct Region {
 }
 
 impl Region {
+    /// Whether no page has more blocks than the format allows.
+    fn fits_its_pages(&self) -> bool {
+        let page = |cut: &Cut| cut.start >> self.page_bits;
+        let mut pages = self.cuts.chunk_by(|a, b| page(a) == page(b));
+        pages.all(|cuts| cuts.len() <= index(PAGE_BLOCKS_MAX))
+    }
+
     fn guess(&self, cut: &Cut) -> Place {
         let page = index(cut.start >> self.page_bits);
         self.guesses.get(page).copied().unwrap_or_default()
@@ -203,7 +213,7 @@ impl Job {
             headers,
             block,
             unit_bits,
-            page_bits: page.max(1).ilog2().clamp(8, 24),
+            page_bits: page.max(1).ilog2().clamp(PAGE_BITS_MIN, PAGE_BITS_MAX),
         })
     }
 
@@ -236,7 +246,24 @@ impl Job {
         self.regions.iter().map(region).collect()
     }
 
+    /// Cuts regions into blocks, in pages of at most `page_bits` that have room for them.
     fn cut(&self, regions: &[Vec<Entry>], costs: &[Vec<f32>]) -> Option<Vec<Region>> {
+        let mut page_bits = self.page_bits;
+        loop {
+            let cut = self.cut_in_pages(regions, costs, page_bits)?;
+            if page_bits == PAGE_BITS_MIN || cut.iter().all(Region::fits_its_pages) {
+                return Some(cut);
+            }
+            page_bits -= 1;
+        }
+    }
+
+    fn cut_in_pages(
+        &self,
+        regions: &[Vec<Entry>],
+        costs: &[Vec<f32>],
+        page_bits: u32,
+    ) -> Option<Vec<Region>> {
         let cut = |(entries, costs): (&Vec<Entry>, &Vec<f32>)| {
             let score = |(entry, cost): (&Entry, &f32)| {
                 if entry.place.line == 0 || entry.place.file < self.headers {
@@ -246,13 +273,13 @@ impl Job {
                 }
             };
             let scores: Vec<f32> = entries.iter().zip(costs).map(score).collect();
-            let (entries, cuts) = blocks::cut(entries, &scores, self.block, self.page_bits)?;
-            let guesses = guesses(&entries, &cuts, self.page_bits);
+            let (entries, cuts) = blocks::cut(entries, &scores, self.block, page_bits)?;
+            let guesses = guesses(&entries, &cuts, page_bits);
             Some(Region {
                 entries,
                 cuts,
                 guesses,
-                page_bits: self.page_bits,
+                page_bits,
             })
         };
         regions.iter().zip(costs).map(cut).collect()
@@ -401,9 +428,12 @@ impl Job {
         written: &[u8],
     ) -> Option<Packed> {
         let hot = write_dictionary(dictionary)?;
+        let page_bits = regions
+            .first()
+            .map_or(self.page_bits, |region| region.page_bits);
         let header = ModelHeader {
             codes: which,
-            page_bits: u8::try_from(self.page_bits).ok()?,
+            page_bits: u8::try_from(page_bits).ok()?,
             unit_bits: u8::try_from(self.unit_bits).ok()?,
             reserved: 0,
             headers: self.headers.into(),

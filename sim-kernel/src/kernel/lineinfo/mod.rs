@@ -11,7 +11,6 @@ pub(crate) mod file;
 pub(crate) mod sysfs;
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +20,6 @@ use lineinfo_core::buffer::StrBuffer;
 use lineinfo_core::device::{
     BuildId, Config, Device, Expected, Level, LoadedTable, Memory, Port, Sealed, TableSlot,
 };
-use lineinfo_core::footer::TAIL;
 use lineinfo_core::uapi::Status;
 
 use super::image::{self, Image};
@@ -182,18 +180,10 @@ impl Lineinfo {
     /// Fills the slot from the end of the boot image. Whatever is wrong there is logged, and the
     /// boot goes on.
     pub(crate) fn load_from_image(&self, image: &File) {
-        let read_tail = || -> io::Result<_> {
-            let size = image.metadata()?.len();
-            let start = size.saturating_sub(TAIL as u64);
-            let mut tail = vec![0; (size - start) as usize];
-            image.read_exact_at(&mut tail, start)?;
-            Ok((tail, size))
-        };
-        match read_tail() {
-            Ok((tail, size)) => self.device().load_appended(&tail, size, |at, buffer| {
-                let read = image.read_exact_at(buffer, at);
-                read.map_or(0, |()| buffer.len())
-            }),
+        match image.metadata() {
+            Ok(metadata) => self
+                .device()
+                .load_appended(metadata.len(), |at, buffer| image.read_exact_at(buffer, at)),
             Err(error) => printk!(Err, "lineinfo: cannot read the image: {error}"),
         }
     }
