@@ -1,11 +1,11 @@
-//! What the kernel command line says to this kernel, and what it leaves to init.
+//! The kernel command line: the parameters of this kernel, and those that are for init.
 
 use lineinfo_core::device::{IDLE_MS_DEFAULT, Policy};
 
 use super::params::{Parameter, integer, memparse, next_arg, same_name};
 use crate::kernel::cpu::CPUS_MAX;
 use crate::kernel::printk::CONSOLE_LOGLEVEL_DEFAULT;
-use crate::mm::page_alloc::PAGE_SIZE;
+use crate::machine::page_alloc::PAGE_SIZE;
 
 /// The values of all parameters of this kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +30,14 @@ pub(crate) struct Parameters {
     pub(crate) panic_on_oops: bool,
     /// `load=`.
     pub(crate) load: bool,
-    /// `watchdog_thresh=`, in seconds; 0 for none, as `nowatchdog` says.
+    /// `watchdog_thresh=`, in seconds; 0 for no watchdog, as with `nowatchdog`.
     pub(crate) watchdog_s: u64,
     /// `nmi_watchdog=panic`.
     pub(crate) watchdog_panic: bool,
 }
 
 impl Parameters {
-    /// The values where nothing is said.
+    /// The default values.
     pub(crate) const DEFAULT: Self = Self {
         lineinfo: Policy::Off,
         lineinfo_max_bytes: 16 << 20,
@@ -53,7 +53,8 @@ impl Parameters {
         watchdog_panic: false,
     };
 
-    /// Takes a parameter; `None` if it is not one of this kernel, and otherwise what is wrong.
+    /// Sets a parameter; `None` if this kernel has none of that name, and an error if the value is
+    /// bad: what was expected.
     fn set(&mut self, parameter: Parameter<'_>) -> Option<Result<(), &'static str>> {
         let is = |name| same_name(parameter.name, name);
         let value = parameter.value.unwrap_or("");
@@ -122,19 +123,19 @@ fn switch(value: &str, on: &str, off: &str) -> Option<bool> {
     (value == on || value == off).then_some(value == on)
 }
 
-fn store<T>(place: &mut T, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
-    *place = value.ok_or(expected)?;
+fn store<T>(target: &mut T, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
+    *target = value.ok_or(expected)?;
     Ok(())
 }
 
-/// A command line that was read.
+/// A parsed command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommandLine {
     /// All of it.
     pub(crate) text: String,
-    /// What it says to the kernel.
+    /// The parameters of the kernel.
     pub(crate) parameters: Parameters,
-    /// What is wrong with it, for the log.
+    /// Its errors, for the log.
     pub(crate) complaints: Vec<String>,
     /// Parameters that the kernel does not know, for the log: they go to init.
     pub(crate) unknown: Vec<String>,
@@ -145,7 +146,7 @@ pub(crate) struct CommandLine {
 }
 
 impl CommandLine {
-    /// From the arguments of the process; one with white space is quoted, as boot loaders do.
+    /// Parses the arguments of the process; one with white space is quoted, as boot loaders do.
     pub(crate) fn from_arguments(arguments: &[String]) -> Self {
         let quoted = arguments.iter().map(|argument| {
             if argument.contains(char::is_whitespace) && !argument.contains('"') {
@@ -167,8 +168,8 @@ impl CommandLine {
             init_environment: Vec::new(),
         };
         let mut rest = text.as_str();
-        while let Some((parameter, behind)) = next_arg(rest) {
-            rest = behind;
+        while let Some((parameter, after)) = next_arg(rest) {
+            rest = after;
             if parameter.text == "--" {
                 break;
             }
@@ -176,9 +177,9 @@ impl CommandLine {
         }
         line.unknown.extend_from_slice(&line.init_arguments);
         line.unknown.extend_from_slice(&line.init_environment);
-        // Behind `--` all is init's, and nobody wonders about it.
-        while let Some((parameter, behind)) = next_arg(rest) {
-            rest = behind;
+        // All after `--` is for init, and is not reported as unknown.
+        while let Some((parameter, after)) = next_arg(rest) {
+            rest = after;
             line.init_arguments.push(parameter.text.to_owned());
         }
         line.text = text;
@@ -201,7 +202,7 @@ impl CommandLine {
                     "lineinfo: unknown parameter '{name}' ignored; there are lineinfo.max and lineinfo.timeout"
                 ));
             }
-            // What has a dot is meant for a module that is not there (`unknown_bootoption`).
+            // A name with a dot is for a module that is not loaded (`unknown_bootoption`).
             None if name.contains('.') => {}
             None if parameter.value.is_some() => {
                 // The last one wins in an environment as well.

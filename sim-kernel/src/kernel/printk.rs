@@ -16,19 +16,19 @@ use crate::machine::syscall;
 pub(crate) enum Level {
     /// The system is going down.
     Emerg = 0,
-    /// Something failed that was asked for.
+    /// A request failed.
     Err = 3,
-    /// Something is not as it should be.
+    /// Something is wrong, and the kernel goes on.
     Warning = 4,
-    /// Something worth to be seen.
+    /// Normal, but significant.
     Notice = 5,
-    /// What goes on.
+    /// Informational.
     Info = 6,
-    /// What else goes on.
+    /// For debugging.
     Debug = 7,
 }
 
-/// Lines of this level and above are not shown: what `loglevel=` sets.
+/// Lines of this level and above are not shown (`loglevel=`).
 pub(crate) const CONSOLE_LOGLEVEL_DEFAULT: u8 = 7;
 /// Shows everything.
 const CONSOLE_LOGLEVEL_VERBOSE: u8 = 15;
@@ -50,7 +50,7 @@ macro_rules! printk {
     };
 }
 
-/// Time begins; the first call counts.
+/// Starts the clock of the log; the first call counts.
 pub(crate) fn start_clock() {
     BOOT.get_or_init(Instant::now);
 }
@@ -60,7 +60,7 @@ pub(crate) fn uptime() -> Duration {
     BOOT.get().map_or(Duration::ZERO, Instant::elapsed)
 }
 
-/// Sets what is shown: lines of a level below this number.
+/// Shows lines of a level below this number.
 pub(crate) fn set_console_loglevel(level: u8) {
     CONSOLE_LOGLEVEL.store(level, Ordering::Relaxed);
 }
@@ -70,7 +70,7 @@ pub(crate) fn console_verbose() {
     set_console_loglevel(CONSOLE_LOGLEVEL_VERBOSE);
 }
 
-/// Shows a line whatever the console's level is, as the headers of sysrq are.
+/// Logs one line, and shows it at any level of the console, as the headers of sysrq are.
 pub(crate) fn emit_always(message: fmt::Arguments<'_>) {
     log(message, true);
 }
@@ -94,20 +94,20 @@ fn log(message: fmt::Arguments<'_>, shown: bool) {
         time.subsec_micros()
     );
     let len = text.into_str().len();
-    // Whatever the message quotes, it is one line, and it does not steer a terminal.
+    // The message may quote anything; it stays one line, and does not control a terminal.
     for byte in &mut room[..len] {
         if byte.is_ascii_control() {
             *byte = b'?';
         }
     }
     match room.get_mut(len) {
-        Some(behind) => *behind = b'\n',
+        Some(after) => *after = b'\n',
         None => *end = b'\n',
     }
     let line = &buffer[..=len];
     kmsg::push(line);
     if shown {
-        // A console that is gone cannot be told about.
+        // There is nowhere to report that the console is gone.
         let _gone = syscall::write_all(syscall::CONSOLE, line);
     }
 }

@@ -1,4 +1,4 @@
-//! Who may load: the peer's credentials decide. Only root can be somebody else for a moment.
+//! Who may load: the credentials of the client decide. Only root can run a client as another user.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -51,7 +51,7 @@ fn others_may_look_and_not_load() {
     kernel.output_of("meminfo");
     let lines = |what: &str| {
         let has = |line: &&String| line.contains(what);
-        kernel.console.iter().filter(has).count()
+        kernel.log.iter().filter(has).count()
     };
     let logged = lines("lineinfo: open refused");
     let suppressed = lines("refusals suppressed");

@@ -446,7 +446,7 @@ fn tables_come_and_go_while_traces_are_printed() {
     });
     assert!(
         !kernel
-            .console
+            .log
             .iter()
             .any(|line| line.contains("does not answer"))
     );

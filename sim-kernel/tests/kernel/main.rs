@@ -1,4 +1,4 @@
-//! The binary, from outside: booted, spoken to through its socket, looked at from the host.
+//! The binary from outside: its console, its socket, and its memory as the host counts it.
 
 mod boot;
 mod credentials;

@@ -13,7 +13,7 @@ use crate::support::{Client, Image, Kernel, append, open_directory};
 /// Where the arena is, as the boot log says.
 fn arena(kernel: &Kernel) -> Range<u64> {
     let line = kernel
-        .console
+        .log
         .iter()
         .find_map(|line| line.split_once("mm: arena "));
     let addresses = line
@@ -178,9 +178,9 @@ fn what_a_table_says_of_init_text_is_given_back_after_boot() {
     let image = append(&directory, &blob, |_| ());
     let mut kernel = Kernel::boot_image(&image, &["lineinfo=on", "nokaslr"]);
     let freed = "kB of the table: init text is gone";
-    assert!(kernel.console.iter().any(|line| line.contains(freed)));
+    assert!(kernel.log.iter().any(|line| line.contains(freed)));
     let slide = kernel
-        .console
+        .log
         .iter()
         .find_map(|line| line.split_once("slid by "))
         .map(|(_, slide)| hex(slide))
@@ -229,7 +229,7 @@ fn what_a_table_says_of_init_text_takes_no_memory_to_free() {
     assert_eq!((status.rows, status.last_errno), (8000, 0));
     assert_eq!(used_kb(&mut kernel), pages_kb);
     let warns = |line: &&String| line.contains("lineinfo: ") && line.contains("memory");
-    assert_eq!(kernel.console.iter().find(warns), None);
+    assert_eq!(kernel.log.iter().find(warns), None);
 }
 
 /// As the kernel's own table is: little of it is about init text, and there is no room for two.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::{KERNEL, Kernel, open_directory};
 
-/// Boots with a crash record, gives init a command, and gives what is printed.
+/// Boots with a crash record, gives init a command, and returns what is printed.
 fn boot(file: &Path, command: &str, command_line: &[&str]) -> Vec<String> {
     let mut kernel = Command::new(KERNEL);
     kernel

@@ -4,9 +4,9 @@ use lineinfo_core::device::{Caller, File, Refusal};
 use nix::errno::Errno;
 
 use super::LINEINFO;
+use crate::fs::cred::Credentials;
 use crate::fs::snapshot::Snapshot;
 use crate::fs::{FileOperations, Node, OpenMode};
-use crate::kernel::task::Credentials;
 use crate::machine::frames::keep_frame;
 
 /// The device. It has a reason for everybody it turns away, so it decides who may write.

@@ -1,4 +1,4 @@
-//! The books of a page allocator: first fit over runs of pages.
+//! A page allocator: first fit over runs of pages.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -8,15 +8,15 @@ pub(crate) const PAGE_SIZE: usize = 4096;
 
 /// Which pages of `0..total` are in use.
 ///
-/// A page is in at most one run that was given out and not freed (the test below).
+/// A page is in at most one run that was allocated and not freed (the test below).
 #[derive(Debug)]
-pub(crate) struct PageBooks {
+pub(crate) struct PageAllocator {
     total: usize,
     /// Runs in use, by ascending start, none touching another's pages.
     used: Vec<Range<usize>>,
 }
 
-impl PageBooks {
+impl PageAllocator {
     /// All pages free.
     pub(crate) const fn new(total: usize) -> Self {
         Self {
@@ -44,13 +44,13 @@ impl PageBooks {
         Some(start..end)
     }
 
-    /// Frees a run that [`PageBooks::allocate`] or [`PageBooks::split`] made; any other is not
-    /// touched.
+    /// Frees a run that [`PageAllocator::allocate`] or [`PageAllocator::split`] made; any other run
+    /// changes nothing.
     pub(crate) fn free(&mut self, run: &Range<usize>) {
         self.used.retain(|used| used != run);
     }
 
-    /// Makes two runs of one, the second from page `at` on; says whether there was room for that.
+    /// Makes two runs of one, the second from page `at` on; returns whether there was room for that.
     pub(crate) fn split(&mut self, run: &Range<usize>, at: usize) -> bool {
         let position = self.used.iter().position(|used| used == run);
         let Some(position) = position.filter(|_| run.start < at && at < run.end) else {
@@ -87,43 +87,43 @@ mod tests {
 
     #[test]
     fn the_first_gap_that_fits_is_taken() {
-        let mut books = PageBooks::new(10);
+        let mut allocator = PageAllocator::new(10);
         let runs: Vec<_> = [3, 2, 3]
             .into_iter()
-            .filter_map(|count| books.allocate(pages(count)))
+            .filter_map(|count| allocator.allocate(pages(count)))
             .collect();
         assert_eq!(runs, [0..3, 3..5, 5..8]);
-        books.free(&runs[1]);
-        assert_eq!(books.allocate(pages(3)), None, "2 free here, 2 there");
-        assert_eq!(books.allocate(pages(1)), Some(3..4));
-        assert_eq!(books.allocate(pages(2)), Some(8..10));
+        allocator.free(&runs[1]);
+        assert_eq!(allocator.allocate(pages(3)), None, "2 free here, 2 there");
+        assert_eq!(allocator.allocate(pages(1)), Some(3..4));
+        assert_eq!(allocator.allocate(pages(2)), Some(8..10));
     }
 
     #[test]
     fn a_run_of_any_length_is_refused_without_overflow() {
-        let mut books = PageBooks::new(10);
-        assert_eq!(books.allocate(pages(1)), Some(0..1));
-        assert_eq!(books.allocate(pages(usize::MAX)), None);
+        let mut allocator = PageAllocator::new(10);
+        assert_eq!(allocator.allocate(pages(1)), Some(0..1));
+        assert_eq!(allocator.allocate(pages(usize::MAX)), None);
     }
 
     proptest! {
         #[test]
-        fn no_page_is_given_out_twice(steps in prop::collection::vec((1_usize..9, any::<bool>(), any::<prop::sample::Index>()), 0..64)) {
-            let mut books = PageBooks::new(32);
+        fn no_page_is_allocated_twice(steps in prop::collection::vec((1_usize..9, any::<bool>(), any::<prop::sample::Index>()), 0..64)) {
+            let mut allocator = PageAllocator::new(32);
             let mut mine: Vec<Range<usize>> = Vec::new();
-            for (count, give_back, which) in steps {
-                if give_back && !mine.is_empty() {
+            for (count, free, which) in steps {
+                if free && !mine.is_empty() {
                     let run = mine.swap_remove(which.index(mine.len()));
                     // Sometimes only its end, sometimes all of it.
                     let at = run.start + count;
-                    if books.split(&run, at) {
+                    if allocator.split(&run, at) {
                         mine.push(run.start..at);
-                        books.free(&(at..run.end));
+                        allocator.free(&(at..run.end));
                     } else {
                         prop_assert!(at >= run.end);
-                        books.free(&run);
+                        allocator.free(&run);
                     }
-                } else if let Some(run) = books.allocate(pages(count)) {
+                } else if let Some(run) = allocator.allocate(pages(count)) {
                     prop_assert_eq!(run.len(), count);
                     prop_assert!(run.end <= 32);
                     prop_assert!(mine.iter().all(|other| run.end <= other.start || other.end <= run.start));
@@ -135,7 +135,7 @@ mod tests {
                     }
                     prop_assert!(free.windows(count).all(|window| window.contains(&false)), "there was room");
                 }
-                prop_assert_eq!(books.used(), mine.iter().map(Range::len).sum::<usize>());
+                prop_assert_eq!(allocator.used(), mine.iter().map(Range::len).sum::<usize>());
             }
         }
     }

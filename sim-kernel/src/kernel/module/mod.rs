@@ -1,14 +1,17 @@
-//! Modules: code that comes and goes while the kernel runs, each with a table of its own.
+//! Modules: code that is loaded and unloaded while the kernel runs, each with a table of its own.
 //!
 //! ```text
-//!   insmod ─ read symbols, dlopen ─> Entry { text, slot } <── which module is this address in?
-//!   rmmod  ─ empty the slot, wait for who is inside ─> cleanup_module, dlclose, its table with it
+//!   insmod ─ read symbols, dlopen ─> ModuleSlot { text, slot } <── which module is this address in?
+//!   rmmod  ─ empty the slot, wait for its readers ─> cleanup_module, dlclose, free its table
 //! ```
 //!
-//! Whoever calls into a module or looks something up in it holds a reader of the slot, so that its
-//! memory goes when nobody is inside any more.
+//! A caller of a module's code and a look-up in its table hold a reader of the slot, so that its
+//! memory is freed when there are none any more.
 
-use std::fmt::{self, Write};
+pub(crate) mod procfs;
+pub(crate) mod sysfs;
+
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +22,10 @@ use lineinfo_core::slot::{Slot, SwapError};
 use nix::errno::Errno;
 
 use super::image::Image;
-use super::lineinfo::{LINEINFO, Sim, expected_of, wait_for_readers};
+use super::kdb::command::{self, Command};
+use super::lineinfo::{LINEINFO, Modules, Sim, expected_of, wait_for_readers};
+use super::smp;
+use super::sysrq::{self, Key};
 use crate::machine::frames::keep_frame;
 use crate::machine::module::Object;
 use crate::printk;
@@ -35,11 +41,11 @@ const NAME_BYTES_MAX: usize = lineinfo_core::uapi::MODULE_NAME_MAX;
 pub(crate) struct Module {
     name: String,
     object: Object,
-    /// What its file says about it.
+    /// What its file states about it.
     pub(crate) image: Image,
-    /// What a table of it must be.
-    pub(crate) expected: Expected,
-    /// Its own table, which goes when it goes.
+    /// The image that its table must be made from.
+    expected: Expected,
+    /// Its own table, which is freed with it.
     pub(crate) table: TableSlot<Sim>,
 }
 
@@ -50,27 +56,68 @@ impl Module {
     }
 }
 
-/// A place for a module.
+/// Room for a module.
 #[derive(Debug)]
-struct Entry {
-    /// Run-time addresses of its text; nothing is in an empty range.
+struct ModuleSlot {
+    /// Run-time addresses of its text; the range of an empty slot is empty.
     start: AtomicU64,
     end: AtomicU64,
     slot: Slot<Module, Box<Module>>,
 }
 
-static MODULES: [Entry; MODULES_MAX] = [const {
-    Entry {
+static MODULES: [ModuleSlot; MODULES_MAX] = [const {
+    ModuleSlot {
         start: AtomicU64::new(0),
         end: AtomicU64::new(0),
         slot: Slot::empty(),
     }
 }; MODULES_MAX];
 
-/// Held by whoever loads or unloads a module. Readers do not know it.
+/// Held while a module is loaded or unloaded. Readers do not take it.
 static CHANGING: Mutex<()> = Mutex::new(());
 
-/// Asks the module that an address is in, if there is one; for any context.
+static TRACE_MODULES: Key = Key {
+    key: b'x',
+    help: "trace-modules(x)",
+    action: "Show where modules are",
+    handler: sysrq_handle_modules,
+};
+
+static LSMOD: Command = Command {
+    name: "lsmod",
+    help: "loaded modules",
+    run: kdb_lsmod,
+};
+
+/// All modules that are loaded, as lineinfo knows them.
+#[derive(Debug)]
+struct Loaded;
+
+impl Modules for Loaded {
+    fn named(&self, name: &str, act: &mut dyn FnMut(&TableSlot<Sim>, &Expected)) {
+        named(name, |module| act(&module.table, &module.expected));
+    }
+
+    fn at(&self, address: u64, act: &mut dyn FnMut(&TableSlot<Sim>)) {
+        at(address, |module| act(&module.table));
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        let mut bytes = 0;
+        for_each(|module| bytes += module.table.memory_bytes());
+        bytes
+    }
+}
+
+/// Registers the key, the command, the tables and the work of modules.
+pub(crate) fn init() {
+    LINEINFO.register_modules(&Loaded);
+    sysrq::register_key(&TRACE_MODULES);
+    command::register(&LSMOD);
+    smp::register_work(|_cpu| reclaim());
+}
+
+/// Calls `ask` with the module that an address is in, if there is one; for any context.
 pub(crate) fn at<T>(address: u64, ask: impl FnOnce(&Module) -> T) -> Option<T> {
     let entry = MODULES.iter().find(|entry| {
         let start = entry.start.load(Ordering::Acquire);
@@ -78,18 +125,18 @@ pub(crate) fn at<T>(address: u64, ask: impl FnOnce(&Module) -> T) -> Option<T> {
     })?;
     let reader = entry.slot.read();
     let module = reader.get()?;
-    // Another one may have taken the place since.
+    // Another module may be in the slot by now.
     module.image.text.contains(&address).then(|| ask(module))
 }
 
-/// Asks the module of a name, if there is one.
+/// Calls `ask` with the module of a name, if there is one.
 pub(crate) fn named<T>(name: &str, ask: impl FnOnce(&Module) -> T) -> Option<T> {
     let entry = entry_of(name)?;
     let reader = entry.slot.read();
     reader.get().filter(|module| module.name == name).map(ask)
 }
 
-/// Asks all modules, one after the other.
+/// Calls `ask` with each module.
 pub(crate) fn for_each(mut ask: impl FnMut(&Module)) {
     for entry in &MODULES {
         if let Some(module) = entry.slot.read().get() {
@@ -98,8 +145,8 @@ pub(crate) fn for_each(mut ask: impl FnMut(&Module)) {
     }
 }
 
-fn entry_of(name: &str) -> Option<&'static Entry> {
-    let is = |entry: &&Entry| {
+fn entry_of(name: &str) -> Option<&'static ModuleSlot> {
+    let is = |entry: &&ModuleSlot| {
         entry
             .slot
             .read()
@@ -107,13 +154,6 @@ fn entry_of(name: &str) -> Option<&'static Entry> {
             .is_some_and(|found| found.name == name)
     };
     MODULES.iter().find(is)
-}
-
-/// Memory of all their tables, in bytes.
-pub(crate) fn table_bytes() -> u64 {
-    let mut bytes = 0;
-    for_each(|module| bytes += module.table.memory_bytes());
-    bytes
 }
 
 /// Loads a module from a file of the host, and runs its `init_module`.
@@ -136,7 +176,7 @@ fn load_module(path: &Path) -> Result<(), (String, Errno)> {
     if entry_of(&name).is_some() {
         return Err((format!("{name} is loaded already"), Errno::EEXIST));
     }
-    let free = |entry: &&Entry| {
+    let free = |entry: &&ModuleSlot| {
         let empty = entry.slot.read().get().is_none();
         empty && entry.slot.reclaim(|| false).map(finish).is_ok()
     };
@@ -161,8 +201,10 @@ fn load_module(path: &Path) -> Result<(), (String, Errno)> {
     };
     match entry.slot.swap(Some(Box::new(module)), wait_for_readers()) {
         Ok(old) => drop(old),
-        // There was nothing to wait for, and nobody else changes it.
-        Err(_) => return Err(("its place is taken".to_owned(), Errno::EBUSY)),
+        // The slot is empty, and the lock keeps others from filling it.
+        Err(SwapError::Busy(_) | SwapError::Pending) => {
+            return Err(("its slot is in use".to_owned(), Errno::EBUSY));
+        }
     }
     entry.start.store(text.start, Ordering::Release);
     entry.end.store(text.end, Ordering::Release);
@@ -187,7 +229,7 @@ fn do_init_module(object: &Object) -> i32 {
 
 /// Unloads a module.
 ///
-/// Where somebody is inside of it for long, its memory comes back with [`reclaim`].
+/// If its readers do not leave in time, [`reclaim`] frees its memory later.
 #[inline(never)]
 pub(crate) fn delete_module(name: &str) -> Result<usize, Errno> {
     let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,19 +238,19 @@ pub(crate) fn delete_module(name: &str) -> Result<usize, Errno> {
     keep_frame(Ok(0))
 }
 
-fn take_out(entry: &Entry, initialized: bool) {
+fn take_out(entry: &ModuleSlot, initialized: bool) {
     entry.end.store(0, Ordering::Release);
     match entry.slot.swap(None, wait_for_readers()) {
         Ok(module) if initialized => finish(module),
         Ok(module) => drop(module),
         Err(SwapError::Busy(_) | SwapError::Pending) => printk!(
             Warning,
-            "module: it is still in use; its memory comes back later"
+            "module: it is still in use; its memory is freed later"
         ),
     }
 }
 
-/// The end of a module that nobody is inside of any more.
+/// Frees a module that has no readers any more.
 fn finish(module: Option<Box<Module>>) {
     if let Some(module) = module {
         module.object.cleanup();
@@ -224,8 +266,8 @@ fn finish(module: Option<Box<Module>>) {
     }
 }
 
-/// Gives back modules that were still in use when they were unloaded, and tables likewise.
-pub(crate) fn reclaim() {
+/// Frees modules that were still in use when they were unloaded, and such tables of modules.
+fn reclaim() {
     for entry in &MODULES {
         if let Some(module) = entry.slot.read().get() {
             LINEINFO.reclaim_in(&module.table);
@@ -240,7 +282,7 @@ pub(crate) fn reclaim() {
     }
 }
 
-/// Lets all modules do what they do; with `trace` they show where they are.
+/// Calls the work of all modules; with `trace` they log where they are.
 #[inline(never)]
 pub(crate) fn run_work(trace: bool) {
     for_each(|module| module.object.work(trace));
@@ -257,14 +299,25 @@ impl fmt::Display for Module {
     }
 }
 
-/// `/proc/modules`.
-pub(crate) fn modules_show() -> String {
-    let mut text = String::new();
-    for_each(|module| writeln!(text, "{module}").expect("a string takes everything"));
-    text
+#[inline(never)]
+fn sysrq_handle_modules() {
+    run_work(true);
+    keep_frame(());
 }
 
-/// The name of the module in a file: that of the file, by the rules of Linux.
+fn kdb_lsmod(output: &mut dyn fmt::Write) -> fmt::Result {
+    let (mut count, mut written) = (0, Ok(()));
+    for_each(|module| {
+        count += 1;
+        written = written.and_then(|()| writeln!(output, "{module}"));
+    });
+    if count == 0 {
+        written = writeln!(output, "no modules are loaded");
+    }
+    written
+}
+
+/// The name of the module in a file, made from the name of the file by the rules of Linux.
 fn name_of(path: &Path) -> Option<String> {
     let name = path.file_stem()?.to_str()?.replace('-', "_");
     let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
