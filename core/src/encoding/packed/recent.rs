@@ -6,6 +6,7 @@
 //! from which of them to continue and by how many lines.
 
 /// Locations that are remembered.
+#[cfg(feature = "write")]
 pub(super) const LOCATIONS: u16 = 8;
 /// The delta that a token of value 0 in its low seven bits has.
 pub(super) const DELTA_MIN: i32 = -64;
