@@ -1,11 +1,11 @@
-//! Text in a buffer of fixed size: what does not fit is left out, never written beyond.
+//! A string in a buffer of fixed size. What does not fit is left out.
 
 use core::fmt;
 
-/// A text that grows in a borrowed buffer and stops at its end.
+/// A string that grows in a borrowed buffer up to the buffer's end.
 ///
-/// The trap it avoids: `snprintf` returns the length that would have been, and the caller goes on
-/// from there. Here the length is what was written.
+/// `snprintf` returns the length that would have been written, and callers continue from there.
+/// Here the length is what was written. Nothing here needs `core::fmt` or has a branch that panics.
 ///
 /// ```
 /// use lineinfo_core::buffer::StrBuffer;
@@ -24,7 +24,7 @@ pub struct StrBuffer<'a> {
 }
 
 impl<'a> StrBuffer<'a> {
-    /// An empty text in `buffer`.
+    /// An empty string in `buffer`.
     pub const fn new(buffer: &'a mut [u8]) -> Self {
         Self {
             buffer,
@@ -33,7 +33,7 @@ impl<'a> StrBuffer<'a> {
         }
     }
 
-    /// Appends as many whole characters as fit; once something was left out, nothing more.
+    /// Appends as many whole characters as fit. After something was left out, appends nothing.
     pub fn push_str(&mut self, text: &str) {
         if self.truncated {
             return;
@@ -71,28 +71,28 @@ impl<'a> StrBuffer<'a> {
         self.push_str(core::str::from_utf8(number).unwrap_or(""));
     }
 
+    /// Appends bytes in hexadecimal, two digits each.
+    pub fn push_hex(&mut self, bytes: &[u8]) {
+        const DIGITS: &str = "0123456789abcdef";
+        for byte in bytes {
+            for digit in [byte >> 4, byte & 15].map(usize::from) {
+                self.push_str(DIGITS.get(digit..=digit).unwrap_or(""));
+            }
+        }
+    }
+
     /// Whether something was left out.
     pub const fn is_truncated(&self) -> bool {
         self.truncated
     }
 
-    /// Appends bytes in hexadecimal, two digits each.
-    pub fn push_hex(&mut self, bytes: &[u8]) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        for byte in bytes {
-            let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or(b'?');
-            let pair = [digit(byte >> 4), digit(byte & 0xf)];
-            self.push_str(core::str::from_utf8(&pair).unwrap_or(""));
-        }
-    }
-
-    /// The text so far.
+    /// The string so far.
     pub fn as_str(&self) -> &str {
         let written = self.buffer.get(..self.len).unwrap_or(&[]);
         core::str::from_utf8(written).unwrap_or("")
     }
 
-    /// The text, for as long as the buffer lives.
+    /// The string, for as long as the buffer lives.
     pub fn into_str(self) -> &'a str {
         let written = self.buffer.get(..self.len).unwrap_or(&[]);
         core::str::from_utf8(written).unwrap_or("")
@@ -147,7 +147,19 @@ mod tests {
     }
 
     #[test]
-    fn a_text_ends_where_something_was_left_out() {
+    fn numbers_and_bytes_are_written_as_fmt_writes_them() {
+        for value in [0, 9, 1 << 32, u64::MAX] {
+            let mut buffer = [0; 64];
+            let mut text = StrBuffer::new(&mut buffer);
+            text.push_u64(value);
+            text.push_str(" ");
+            text.push_hex(&value.to_be_bytes());
+            assert_eq!(text.into_str(), std::format!("{value} {value:016x}"));
+        }
+    }
+
+    #[test]
+    fn a_string_ends_where_something_was_left_out() {
         let mut buffer = [0; 4];
         let mut text = StrBuffer::new(&mut buffer);
         text.push_str("abcä");

@@ -1,8 +1,8 @@
 //! Reduces rows to what is exact where stack traces look (feature `write`).
 //!
 //! A trace looks up the last byte of calls and the first byte of traps, and nothing else. Between
-//! two such *points* with the same place no row is needed, and between two with different places
-//! one row may begin anywhere behind the first and up to the second. That freedom is used to make
+//! two such *points* with the same location no row is needed, and between two with different locations
+//! one row may begin anywhere after the first and up to the second. That freedom is used to make
 //! lengths that a packed table stores in few bits: rows begin at multiples of 4, and among those a
 //! Viterbi pass finds the starts whose lengths are the most frequent ones.
 
@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::encoding::Row;
-use crate::encoding::packed::write::log2;
+use crate::encoding::packed::write::{as_f32, log2};
 use crate::index;
 
 /// Rows begin at multiples of this, in bytes, wherever one is free.
@@ -44,8 +44,8 @@ pub struct Code<'a> {
 
 /// Keeps what is needed for an exact answer at every point.
 ///
-/// `rows` are those of a region, in order. The result says at every point what `rows` say. Elsewhere
-/// it says something near; in front of the first point it says what it says there.
+/// `rows` are those of a region, in order. The result is equal to `rows` at every point. Elsewhere
+/// it has a row near the address; before the first point it has the row of that point.
 ///
 /// A compiler makes a return address by a call, so all that a trace of compiled code looks up are
 /// points. Assembly also pushes addresses that no call precedes. So in assembly a row of an exact
@@ -66,7 +66,7 @@ pub fn reduce(rows: &[Row], code: &Code<'_>, files: u32) -> Vec<Row> {
     spans.iter().zip(starts).map(row).collect()
 }
 
-/// A row to be, and where it may start: behind `after` and up to `until`.
+/// A future row, and where it may start: after `after` and up to `until`.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     row: Row,
@@ -116,7 +116,7 @@ fn spans(rows: &[Row], code: &Code<'_>, files: u32) -> Vec<Span> {
     spans
 }
 
-/// An address at which a row says what is true there.
+/// An address at which a row is exact.
 #[derive(Clone, Copy, Debug)]
 struct Stop {
     at: u32,
@@ -124,13 +124,13 @@ struct Stop {
     exact: bool,
     /// It is in assembly.
     assembly: bool,
-    /// Its row begins behind this,
+    /// Its row begins after this,
     after: Option<u32>,
     /// and up to this.
     until: u32,
 }
 
-/// The points, and in assembly the stretches before, between and behind them.
+/// The points, and in assembly the stretches before, between and after them.
 fn stops(code: &Code<'_>) -> Vec<Stop> {
     let compiled = |at: u32, after: Option<u32>| Stop {
         at,
@@ -199,11 +199,8 @@ struct Costs(Vec<f32>);
 
 impl Costs {
     fn guess() -> Self {
-        let class = |class: usize| {
-            let class = u16::try_from(class).unwrap_or(u16::MAX);
-            3.0 + f32::from(class) * 0.1
-        };
-        Self((0..OWN_COSTS + 32).map(class).collect())
+        let class = |class: u16| 3.0 + f32::from(class) * 0.1;
+        Self((0..).map(class).take(OWN_COSTS + 32).collect())
     }
 
     fn count(starts: &[u32], len: u32) -> Self {
@@ -233,10 +230,9 @@ fn class(length: u32) -> Option<(usize, f32)> {
         return None;
     }
     let units = length / UNIT;
-    let raw = |power: u32| f32::from(u16::try_from(power).unwrap_or(0));
     match index(units) {
         own @ 0..OWN_COSTS => Some((own, 0.0)),
-        _ => Some((OWN_COSTS + index(units.ilog2()), raw(units.ilog2()))),
+        _ => Some((OWN_COSTS + index(units.ilog2()), as_f32(units.ilog2()))),
     }
 }
 

@@ -127,7 +127,7 @@ struct Checked {
 }
 
 impl Checked {
-    /// What stands before the first name of a group.
+    /// Before the first name of a group.
     const NONE: Self = Self { len: 0, ends: 1 };
 }
 
@@ -170,7 +170,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Proves that every name is there, and that it can be printed in a kernel log.
+    /// Checks that every name is there, and that it can be printed in a kernel log.
     ///
     /// Expands every group once, and not more than [`EXPANSION_MAX`] allows.
     pub(crate) fn check(&self) -> Result<(), Fault> {
@@ -335,7 +335,7 @@ fn prefix_length(byte: u8) -> Option<usize> {
     (length <= PREFIX_MAX).then_some(length)
 }
 
-/// The bytes that symbols stand for.
+/// The bytes of expanded symbols.
 #[derive(Clone, Debug)]
 struct Expansion<'a> {
     files: Files<'a>,
@@ -499,10 +499,12 @@ pub(crate) mod write {
         DEPTH_MAX, EXPANSION_MAX, FilesHeader, GROUP, PREFIX_BASE, PREFIX_MAX, SYMBOLS_MAX,
     };
     use crate::index;
+    use crate::writer::{EncodeError, narrow};
 
-    /// Encodes names; none of them may have a zero byte. `None` if they are too long together.
-    pub(crate) fn encode(names: &[&str]) -> Option<Vec<u8>> {
-        let groups: Vec<Vec<u8>> = names.chunks(GROUP).map(front_code).collect();
+    /// Encodes names that keep the rules for names.
+    pub(crate) fn encode(names: &[&str]) -> Result<Vec<u8>, EncodeError> {
+        let groups = names.chunks(GROUP).map(front_code);
+        let groups: Vec<Vec<u8>> = groups.collect::<Result<_, _>>()?;
         let mut used = [false; SYMBOLS_MAX];
         groups
             .iter()
@@ -515,25 +517,25 @@ pub(crate) mod write {
         for (symbol, &byte) in (0..).zip(&terminals) {
             symbol_of[usize::from(byte)] = symbol;
         }
-        // A stream of the groups, with a mark behind each that is no symbol.
+        // A stream of the groups, each followed by a mark that is no symbol.
         let mut stream: Vec<u16> = Vec::new();
         for group in &groups {
             stream.extend(group.iter().map(|&byte| symbol_of[usize::from(byte)]));
             stream.push(MARK);
         }
         let fixed = size_of::<FilesHeader>() + terminals.len() + groups.len() * size_of::<U32>();
-        let rules = grammar(&mut stream, terminals.len(), fixed);
+        let rules = grammar(&mut stream, terminals.len(), fixed)?;
 
         let mut begins: Vec<U32> = Vec::new();
         let mut symbols: Vec<u8> = Vec::new();
         for group in stream.split_inclusive(|&symbol| symbol == MARK) {
-            begins.push(u32::try_from(symbols.len()).ok()?.into());
+            begins.push(narrow::<u32>("the size of the file names", symbols.len())?.into());
             // All but the mark are below 256.
             symbols.extend(group.iter().filter_map(|&symbol| u8::try_from(symbol).ok()));
         }
         let header = FilesHeader {
-            terminals: u16::try_from(terminals.len()).ok()?.into(),
-            rules: u16::try_from(rules.len()).ok()?.into(),
+            terminals: narrow::<u16>("the number of terminals", terminals.len())?.into(),
+            rules: narrow::<u16>("the number of rules", rules.len())?.into(),
         };
         let parts: [&[u8]; 5] = [
             header.as_bytes(),
@@ -542,12 +544,12 @@ pub(crate) mod write {
             begins.as_bytes(),
             &symbols,
         ];
-        Some(parts.concat())
+        Ok(parts.concat())
     }
 
     const MARK: u16 = u16::MAX;
 
-    fn front_code(names: &[&str]) -> Vec<u8> {
+    fn front_code(names: &[&str]) -> Result<Vec<u8>, EncodeError> {
         let mut out = Vec::new();
         let mut last = "";
         for name in names {
@@ -556,17 +558,21 @@ pub(crate) mod write {
             while !name.is_char_boundary(prefix) {
                 prefix -= 1;
             }
-            out.push(PREFIX_BASE + u8::try_from(prefix).unwrap_or(0));
+            out.push(PREFIX_BASE + narrow::<u8>("a prefix", prefix)?);
             out.extend_from_slice(&name.as_bytes()[prefix..]);
             out.push(0);
             last = name;
         }
-        out
+        Ok(out)
     }
 
     /// Replaces the most frequent pair by a new symbol for as long as that pays, and the names do
     /// not expand too much. `fixed` is the size in bytes of what is neither a rule nor a symbol.
-    fn grammar(stream: &mut Vec<u16>, terminals: usize, fixed: usize) -> Vec<[u8; 2]> {
+    fn grammar(
+        stream: &mut Vec<u16>,
+        terminals: usize,
+        fixed: usize,
+    ) -> Result<Vec<[u8; 2]>, EncodeError> {
         let marks = stream.iter().filter(|&&symbol| symbol == MARK).count();
         let expanded = stream.len() - marks;
         let mut rules = Vec::new();
@@ -598,9 +604,10 @@ pub(crate) mod write {
                 break;
             }
             let depth = depths[usize::from(first)].max(depths[usize::from(second)]) + 1;
-            let symbol = u16::try_from(depths.len()).unwrap_or(MARK);
+            let symbol: u16 = narrow("the number of symbols", depths.len())?;
             depths.push(depth);
-            rules.push([first, second].map(|part| u8::try_from(part).unwrap_or(0)));
+            let part = |symbol: u16| narrow::<u8>("a symbol", symbol.into());
+            rules.push([part(first)?, part(second)?]);
             let mut kept = 0;
             let mut read = 0;
             while read < stream.len() {
@@ -611,7 +618,7 @@ pub(crate) mod write {
             }
             stream.truncate(kept);
         }
-        rules
+        Ok(rules)
     }
 }
 
@@ -653,6 +660,55 @@ mod tests {
         let every: Vec<String> = every.chain(other).collect();
         let every: Vec<&str> = every.iter().map(String::as_str).collect();
         round_trip(&every);
+    }
+
+    /// A section of one group, in which every byte is its own symbol.
+    fn section(names: &[&[u8]]) -> Vec<u8> {
+        let mut section = vec![0, 1, 0, 0];
+        section.extend(0..=u8::MAX);
+        section.extend([0; 4]);
+        section.extend(names.concat());
+        section
+    }
+
+    fn refusal(names: &[&[u8]]) -> Option<&'static str> {
+        let section = section(names);
+        let files = Files::new(&section, u32::try_from(names.len()).unwrap()).unwrap();
+        files.check().err().map(|fault| fault.expected)
+    }
+
+    #[test]
+    fn names_that_break_a_rule_are_refused() {
+        // '-' is a prefix of no bytes, '.' one of 1 byte, '/' one of 2.
+        assert_eq!(refusal(&[b"-a.c\0", b"/h\0"]), None);
+        assert_eq!(refusal(&["-é\0".as_bytes(), b"/\0"]), None);
+        for name in [
+            "-\u{1b}[2J\0",
+            "-a\u{7f}\0",
+            "-\u{85}\0",
+            "-a\u{202e}c.b\0",
+            "-\u{2067}\0",
+            "-\u{61c}\0",
+            "-\u{2028}\0",
+        ] {
+            assert_eq!(
+                refusal(&[name.as_bytes()]),
+                Some(name::CHARACTERS),
+                "{name:?}"
+            );
+        }
+        assert_eq!(refusal(&[b"-\xc3\0"]), Some(name::CHARACTERS));
+        let prefix = "a prefix of the name before that ends between characters";
+        assert_eq!(refusal(&["-é\0".as_bytes(), b".\xa9\0"]), Some(prefix));
+        assert_eq!(refusal(&[b".a\0"]), Some(prefix));
+        assert_eq!(refusal(&[b"-a\0", b"/b\0"]), Some(prefix));
+        assert_eq!(refusal(&[b"-\0"]), Some(name::LENGTH));
+        let long = [b"-", &[b'a'; NAME_MAX][..], b"\0"].concat();
+        assert_eq!(refusal(&[&long]), None);
+        assert_eq!(refusal(&[&long, b"}abc\0"]), None);
+        let longer = [b"-", &[b'a'; NAME_MAX + 1][..], b"\0"].concat();
+        assert_eq!(refusal(&[&longer]), Some(name::LENGTH));
+        assert_eq!(refusal(&[b"-a"]), Some("the end of every name"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Table<'a> {
     layout: Layout,
 }
 
-/// What [`Table::parse`] found: where things stand in the blob, without the blob.
+/// What [`Table::parse`] found: the positions of the parts of a blob, without the blob.
 ///
 /// Whoever owns the bytes keeps this beside them and makes a [`Table`] again at no cost with
 /// [`Table::from_layout`].
@@ -124,7 +124,7 @@ pub struct RegionView<'a> {
     pub rows: u32,
     /// It is init text, freed after boot.
     pub init: bool,
-    /// Where its table stands in the blob, in bytes.
+    /// The position of its table in the blob, in bytes.
     pub table: Range<u64>,
 }
 
@@ -206,7 +206,7 @@ impl<'a> Table<'a> {
         Ok(table)
     }
 
-    /// Decodes every row and proves that each can be looked up and printed.
+    /// Decodes every row and checks that each can be looked up and printed.
     ///
     /// For whoever makes, stores or transfers tables. A kernel does not need it: it is safe after
     /// [`Table::parse`], which takes a hundredth of the time.
@@ -245,12 +245,12 @@ impl<'a> Table<'a> {
         self.bytes
     }
 
-    /// Where things stand in the blob, and the facts of its header.
+    /// The positions of the parts of the blob, and the fields of its header.
     pub const fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The location of the instruction that an address stands for; `None` in a gap and outside the
+    /// The location of the instruction that an address refers to; `None` in a gap and outside the
     /// text.
     ///
     /// A table of [`Profile::Calls`] is exact at calls and traps only, so its answer for an
@@ -317,7 +317,7 @@ impl<'a> Table<'a> {
             })
     }
 
-    /// The row that says something of `offset`.
+    /// The row that covers `offset`, unless it is a gap.
     #[inline(always)] // As above.
     fn row_at(&self, offset: Offset) -> Option<Row> {
         let regions = self.region_entries();
@@ -558,7 +558,7 @@ impl Layout {
         if beyond.iter().any(|byte| *byte != 0) {
             return Err(malformed(
                 at!(build_id),
-                "zeros behind the build-id",
+                "zeros after the build-id",
                 wide(BUILD_ID_MAX),
             ));
         }

@@ -117,6 +117,9 @@ ioctls! {
     /// Whose table this open file is about: that of the kernel, or of a module. The argument comes
     /// back as it was.
     Target = 4, "target", ReadWrite, Target, Anybody;
+    /// Discards what was written to this file, refused or not, so that another blob can follow. A
+    /// table that was published stays.
+    Abort = 5, "abort", None, (), Writer;
 }
 
 impl Ioctl {

@@ -208,7 +208,7 @@ fn a_header_that_breaks_a_rule_is_refused_by_name() {
         (40, 0, "expected as many rows as the header says"),
         (48, 3, "expected 32 bytes of section for every region"),
         (56, 21, "expected a build-id of at most 20 bytes, found 21"),
-        (56, 19, "expected zeros behind the build-id"),
+        (56, 19, "expected zeros after the build-id"),
         (90, 1, "expected reserved bytes of zero"),
     ];
     for (at, value, message) in cases {

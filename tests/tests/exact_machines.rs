@@ -74,8 +74,8 @@ fn keeps_what_stays_on_the_stack(
     table: &Table<'_>,
 ) -> Result<(), Failed> {
     let mut small = vec![0; table.size_without_init()];
-    let small = table.copy_without_init(&mut small).ok_or("no copy")?;
-    let small = Table::parse(small)?;
+    table.copy_without_init(&mut small).ok_or("no copy")?;
+    let small = Table::parse(&small)?;
     let bytes = std::fs::read(path)?;
     let file = object::File::parse(&*bytes)?;
     let mut expected = vec![("start_kernel", true), ("early", false)];

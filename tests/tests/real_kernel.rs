@@ -175,7 +175,8 @@ fn without_init(vmlinux: &Path) -> Result<(), Failed> {
     let blob = extract(&elf, &Naming::default(), &())?.encode(Encoding::Packed)?;
     let table = Table::parse(&blob)?;
     let mut small = vec![0; table.size_without_init()];
-    let small = Table::parse(table.copy_without_init(&mut small).ok_or("no copy")?)?;
+    table.copy_without_init(&mut small).ok_or("no copy")?;
+    let small = Table::parse(&small)?;
     let callers = match object::elf::Machine(elf.identity.machine) {
         object::elf::EM_X86_64 => &["x86_64_start_reservations", "x86_64_start_kernel"][..],
         object::elf::EM_AARCH64 => &["__primary_switched"],

@@ -10,7 +10,7 @@
 //!       │               │     allocate        │                                               │
 //!       │               └──────────┬──────────┘                                               │
 //!       │                 anything refused: Refused, until the file is closed                 │
-//!       │                                                                                     │
+//!       │                    (ABORT: from anywhere back to Header)                            │
 //!  boot: load_appended ── read into memory, check the footer ── publish ──> TableSlot <───────┘
 //!                                                                              ^
 //!                                          stack traces, any context: push_location
@@ -81,7 +81,7 @@ pub trait Port: Sized + 'static {
 
     /// Does something with the slot of the module that a run-time address is in, or with that of the
     /// kernel.
-    fn with_slot_at<T>(&self, address: u64, act: impl FnOnce(&TableSlot<Self>) -> T) -> T;
+    fn with_slot_at<T>(&self, address: u64, act: impl FnMut(&TableSlot<Self>) -> T) -> T;
 }
 
 /// Memory that a blob is written to; dropping it frees it.
@@ -149,6 +149,15 @@ pub struct Config {
 pub const IDLE_MS_DEFAULT: u64 = 30_000;
 /// In pieces of how many bytes the end of a boot image is searched for a footer.
 const ENDING_BUFFER: usize = 512;
+
+impl Config {
+    /// Nothing is taken.
+    pub const NEVER: Self = Self {
+        policy: Policy::Never,
+        max_bytes: 0,
+        idle_ms: IDLE_MS_DEFAULT,
+    };
+}
 
 /// What a table of an image must be, and where the image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,11 +292,7 @@ impl<P: Port> Device<P> {
     pub const fn new(port: P) -> Self {
         Self {
             port,
-            config: Config {
-                policy: Policy::Never,
-                max_bytes: 0,
-                idle_ms: IDLE_MS_DEFAULT,
-            },
+            config: Config::NEVER,
             writer: None,
             writers: 0,
             refusals: RateLimit::new(),
@@ -423,6 +428,7 @@ impl<P: Port> Device<P> {
             Ioctl::Unload => self.unload(file),
             Ioctl::Lookup => self.lookup(file, argument),
             Ioctl::Target => self.aim(file, argument),
+            Ioctl::Abort => self.abort(file),
         }
     }
 
@@ -458,6 +464,18 @@ impl<P: Port> Device<P> {
         writer.load = Load::Refused(error.into());
         file.begun = false;
         Err(self.refuse("load", &file.target, error.into()))
+    }
+
+    /// Discards what was written, and frees its memory; the file can begin again.
+    fn abort(&mut self, file: &mut File) -> Result<(), Refusal> {
+        let writer = current(&self.port, &self.config, &mut self.writer, file)?;
+        let caller = writer.caller;
+        let written = core::mem::replace(&mut writer.load, Load::new()).written();
+        file.begun = false;
+        if written > 0 {
+            log_discarded(&self.port, caller, "aborted", written);
+        }
+        Ok(())
     }
 
     fn unload(&mut self, file: &File) -> Result<(), Refusal> {
@@ -527,13 +545,7 @@ impl<P: Port> Device<P> {
         let written = load.written();
         drop(load);
         if written > 0 {
-            log(&self.port, Level::Warning, |text| {
-                text.push_str("load by ");
-                caller.push_to(text);
-                text.push_str(" closed after ");
-                text.push_u64(wide(written));
-                text.push_str(" bytes, before the end: discarded");
-            });
+            log_discarded(&self.port, caller, "closed", written);
         }
     }
 
@@ -672,6 +684,18 @@ impl<P: Port> Device<P> {
             text.push_str(refusal.errno().name());
         });
     }
+}
+
+fn log_discarded<P: Port>(port: &P, caller: Caller, how: &str, written: usize) {
+    log(port, Level::Warning, |text| {
+        text.push_str("load by ");
+        caller.push_to(text);
+        text.push_str(" ");
+        text.push_str(how);
+        text.push_str(" after ");
+        text.push_u64(wide(written));
+        text.push_str(" bytes, before the end: discarded");
+    });
 }
 
 /// The writer that a file is, as long as nobody has taken the device over.

@@ -224,7 +224,7 @@ impl<P: Port> TableSlot<P> {
             log(port, Level::Info, |text| {
                 text.push_str("freed ");
                 text.push_u64(saved / 1024);
-                text.push_str(" kB of the table, about init text");
+                text.push_str(" kB of the table: init text is gone");
             });
         }
     }

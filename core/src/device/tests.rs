@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::vec::Vec;
 use std::{format, vec};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::blob::{Encoding, Profile};
 use crate::footer;
@@ -115,7 +117,7 @@ impl Port for &'static World {
         }
     }
 
-    fn with_slot_at<T>(&self, _address: u64, act: impl FnOnce(&TableSlot<Self>) -> T) -> T {
+    fn with_slot_at<T>(&self, _address: u64, mut act: impl FnMut(&TableSlot<Self>) -> T) -> T {
         act(&self.kernel)
     }
 }
@@ -399,7 +401,7 @@ fn a_file_that_does_not_go_on_loses_the_device_to_the_next() {
         Err(Errno::ETIMEDOUT)
     );
     assert_eq!(f.write(&mut old, &blob[5000..]), Err(Errno::ETIMEDOUT));
-    for request in [Ioctl::Commit, Ioctl::Unload] {
+    for request in [Ioctl::Commit, Ioctl::Unload, Ioctl::Abort] {
         assert_eq!(f.ioctl(&mut old, request), Err(Errno::ETIMEDOUT));
     }
     f.ioctl(&mut old, Ioctl::Status).unwrap();
@@ -427,6 +429,42 @@ fn a_file_that_is_closed_half_way_discards_what_it_wrote() {
         "lineinfo: load by process 1 of user 0 closed after 150 bytes, before the end: discarded"
     );
     f.load(&table(10, 0)).unwrap();
+}
+
+#[test]
+fn a_load_that_is_aborted_can_begin_again() {
+    let mut f = Fixture::new(10);
+    let (first, second) = (table(10, 0), table(20, 0));
+    let mut file = f.device.open(ROOT, true).unwrap();
+    f.ioctl(&mut file, Ioctl::Abort).unwrap();
+    assert_eq!(f.log(), "", "there was nothing to discard");
+
+    // Half-way, and for another target from then on.
+    f.write(&mut file, &first[..200]).unwrap();
+    f.ioctl(&mut file, Ioctl::Abort).unwrap();
+    assert_eq!(f.free_pages(), 10);
+    f.device.flush(&file).unwrap();
+    assert!(
+        f.log()
+            .contains("process 1 of user 0 aborted after 200 bytes")
+    );
+    f.aim(&mut file, MODULE).unwrap();
+    f.aim(&mut file, "").unwrap();
+
+    // After a refusal.
+    assert_eq!(f.write(&mut file, &b"x".repeat(96)), Err(Errno::ENOEXEC));
+    f.ioctl(&mut file, Ioctl::Abort).unwrap();
+    f.write(&mut file, &first).unwrap();
+    assert_eq!(f.status().rows, 10);
+
+    // After the end: the table stays until the next one comes.
+    f.ioctl(&mut file, Ioctl::Abort).unwrap();
+    assert_eq!(f.status().rows, 10);
+    assert_eq!(f.ioctl(&mut file, Ioctl::Commit), Err(Errno::ENOEXEC));
+    f.ioctl(&mut file, Ioctl::Abort).unwrap();
+    f.write(&mut file, &second).unwrap();
+    f.ioctl(&mut file, Ioctl::Commit).unwrap();
+    assert_eq!(f.status().rows, 20);
 }
 
 #[test]
@@ -487,7 +525,7 @@ fn who_may_do_what() {
         let expected = match request {
             Ioctl::Status | Ioctl::Target => Ok(()),
             Ioctl::Lookup => Err(Errno::EPERM),
-            Ioctl::Commit | Ioctl::Unload => Err(Errno::EBADF),
+            Ioctl::Commit | Ioctl::Unload | Ioctl::Abort => Err(Errno::EBADF),
         };
         assert_eq!(f.ioctl(&mut reader, *request), expected, "{request}");
     }
@@ -662,6 +700,109 @@ fn the_table_of_a_boot_image_goes_the_same_way() {
     }
     let log = boot(&mut f, &image[..100], u64::MAX);
     assert!(log.contains("no table is appended to this image"), "{log}");
+}
+
+/// What somebody does with one of three files.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Open {
+        by: Caller,
+        writing: bool,
+    },
+    /// The next bytes of the table, of as many rows as the file's number says.
+    Write {
+        bytes: usize,
+    },
+    Garbage,
+    Ioctl(Ioctl),
+    Aim(&'static str),
+    Wait {
+        ms: u64,
+    },
+    Close,
+    FreeInit,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (prop::sample::select(&[ROOT, NOBODY][..]), any::<bool>())
+            .prop_map(|(by, writing)| Step::Open { by, writing }),
+        6 => prop::sample::select(&[1_usize, 100, 5000, 100_000][..])
+            .prop_map(|bytes| Step::Write { bytes }),
+        1 => Just(Step::Garbage),
+        4 => prop::sample::select(Ioctl::ALL).prop_map(Step::Ioctl),
+        1 => prop::sample::select(&["", MODULE, "none"][..]).prop_map(Step::Aim),
+        1 => prop::sample::select(&[1, 5000, IDLE_MS_DEFAULT][..])
+            .prop_map(|ms| Step::Wait { ms }),
+        1 => Just(Step::Close),
+        1 => Just(Step::FreeInit),
+    ]
+}
+
+proptest! {
+    /// Whatever anybody does, in whatever order: there is one writer, who is there by right; memory is
+    /// where a table or the one load is, and nowhere else; a table answers rightly.
+    #[test]
+    fn any_order_of_requests_keeps_the_books(steps in prop::collection::vec((0_usize..3, step()), 0..60)) {
+        const PAGES: usize = 30;
+        let blobs = [table(400, 100), table(1000, 0), table(1500, 1500)];
+        let mut f = Fixture::new(PAGES);
+        let mut files: [Option<(File, Vec<u8>)>; 3] = [None, None, None];
+        for (who, step) in steps {
+            let file = &mut files[who];
+            match (step, file) {
+                (Step::Open { by, writing }, file @ None) => {
+                    if let Ok(opened) = f.device.open(by, writing) {
+                        prop_assert!(by.may_load || !writing);
+                        *file = Some((opened, blobs[who].clone()));
+                    }
+                }
+                (Step::Write { bytes }, Some((file, rest))) => {
+                    let bytes = bytes.min(rest.len());
+                    let piece = rest.drain(..bytes).collect::<Vec<_>>();
+                    let _refused = f.device.write(file, &piece);
+                }
+                (Step::Garbage, Some((file, _))) => {
+                    let _refused = f.device.write(file, b"garbage");
+                }
+                (Step::Ioctl(request), Some((file, rest))) => {
+                    if f.ioctl(file, request).is_ok() && request == Ioctl::Abort {
+                        rest.clone_from(&blobs[who]);
+                    }
+                }
+                (Step::Aim(name), Some((file, _))) => {
+                    let _refused = f.aim(file, name);
+                }
+                (Step::Wait { ms }, _) => f.wait(ms),
+                (Step::Close, file @ Some(_)) => {
+                    if let Some((file, _)) = file.take() {
+                        f.device.close(&file);
+                    }
+                }
+                (Step::FreeInit, _) => f.device.free_init(""),
+                (Step::Open { .. }, Some(_)) | (_, None) => {}
+            }
+            let load = match f.device.writer.as_ref().map(|writer| &writer.load) {
+                Some(Load::Body { memory, .. }) => memory.bytes.len(),
+                Some(Load::Header { .. } | Load::Published | Load::Refused(_)) | None => 0,
+            };
+            let tables = f.world.kernel.memory_bytes() + f.world.module.memory_bytes();
+            prop_assert_eq!(f.free_pages(), PAGES - (load + tables as usize) / PAGE);
+            if f.status().state == State::Loaded.number() {
+                prop_assert_eq!(f.location(SLIDE + 0x100 + 800), " (a.rs:201)");
+            }
+            if let Some(writer) = &f.device.writer {
+                let mine = |(file, _): &&(File, Vec<u8>)| file.writer == Some(writer.number);
+                prop_assert_eq!(files.iter().flatten().filter(mine).count(), 1);
+                prop_assert_eq!(writer.caller, ROOT);
+            }
+        }
+        for (file, _) in files.into_iter().flatten() {
+            f.device.close(&file);
+        }
+        prop_assert!(f.device.writer.is_none());
+        prop_assert!(f.log().lines().all(|line| line.len() < LINE_BYTES));
+    }
 }
 
 #[test]

@@ -12,13 +12,16 @@
 //! line count from the last row that was not a gap (file 0 and line 0 before the first). A row
 //! whose line comes out as 0 is a gap; its file difference is 0.
 //!
-//! A look-up is a binary search over the directory and at most 64 steps through one block.
+//! Blocks ascend in the directory, and they are in the stream in that order without anything between
+//! them. A look-up is a binary search over the directory and at most 64 steps through one block.
 
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Fault, RegionTable, Row};
 use crate::steps::step;
+#[cfg(feature = "write")]
+use crate::writer::{EncodeError, narrow};
 use crate::{index, wide};
 
 /// Rows in a block; the last one may have fewer.
@@ -68,7 +71,7 @@ pub(super) fn check(table: &RegionTable<'_>) -> Result<(), Fault> {
             None => begin.get() == 0,
         };
         if !ascends || index(begin.get()) >= stream.len() {
-            return Err(fault("a block behind the one before", begin));
+            return Err(fault("a block after the one before", begin));
         }
         previous = Some(block);
     }
@@ -177,11 +180,11 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
     });
     let mut block = Block::new(blocks.get(after.checked_sub(1)?)?, stream);
     let mut found = None;
-    // A block does not say where it ends: the next one begins beyond the target, so the rows of
+    // A block does not say where it ends: the next one begins after the target, so the rows of
     // this block are over when the count is, or when one starts beyond the target.
     for _ in 0..rows_of_block(table.rows, after.checked_sub(1)?) {
         step();
-        // A block that ends too early says nothing, rather than something wrong.
+        // A block that ends too early gives a miss and not a wrong line.
         let row = block.next()?;
         if row.start > target {
             break;
@@ -281,7 +284,7 @@ impl Iterator for Rows<'_> {
 }
 
 #[cfg(feature = "write")]
-pub(crate) fn encode(rows: &[Row]) -> alloc::vec::Vec<u8> {
+pub(crate) fn encode(rows: &[Row]) -> Result<alloc::vec::Vec<u8>, EncodeError> {
     use alloc::vec::Vec;
 
     let mut directory = Vec::new();
@@ -293,7 +296,7 @@ pub(crate) fn encode(rows: &[Row]) -> alloc::vec::Vec<u8> {
             let file = if row.is_gap() { base.0 } else { row.file };
             match previous {
                 None => {
-                    let at = u32::try_from(stream.len()).unwrap_or(u32::MAX);
+                    let at: u32 = narrow("the size of a table", stream.len())?;
                     directory.extend_from_slice(
                         BlockEntry {
                             start: row.start.into(),
@@ -317,7 +320,7 @@ pub(crate) fn encode(rows: &[Row]) -> alloc::vec::Vec<u8> {
         }
     }
     directory.append(&mut stream);
-    directory
+    Ok(directory)
 }
 
 #[cfg(feature = "write")]

@@ -23,7 +23,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether it stands for addresses with no line information.
+    /// Whether its addresses have no line information.
     pub const fn is_gap(&self) -> bool {
         self.line == 0
     }
@@ -103,8 +103,7 @@ impl<'a> RegionTable<'a> {
         }
     }
 
-    /// The light check: proves that a look-up finds what it needs where it expects it, and decodes
-    /// no row.
+    /// The light check: checks the directory that a look-up goes through, and decodes no row.
     pub(crate) fn check(&self, encoding: Encoding) -> Result<(), Fault> {
         match encoding {
             Encoding::Flat => flat::check(self),
@@ -113,7 +112,7 @@ impl<'a> RegionTable<'a> {
         }
     }
 
-    /// Decodes every row once and proves the rules that hold for any encoding.
+    /// Decodes every row once and checks the rules that hold for any encoding.
     pub(crate) fn check_rows(&self, encoding: Encoding) -> Result<(), Fault> {
         let mut order = RowOrder::new(self.len, self.files);
         for row in self.rows(encoding)? {

@@ -384,7 +384,7 @@ fn bytes_of(bits: &[bool]) -> Vec<u8> {
     bits.chunks(8).map(byte).collect()
 }
 
-/// One page with `count` blocks, the last of 160 entries; all its places but the first are the
+/// One page with `count` blocks, the last of 160 entries; all its locations but the first are the
 /// successor of the hot pair before, the token that takes longest.
 fn blocks(count: u32, is_refused: bool) -> Hostile {
     const LAST: u32 = 41;

@@ -194,16 +194,20 @@ impl Device {
         match outcome {
             Ok(value) => Ok(value),
             Err(Refusal::Errno(errno)) => {
-                let reason = match operation {
-                    "load" => status(&mut *self.transport).ok(),
-                    _ => None,
+                let hidden = operation == "lookup" && errno == Errno::EPERM.number();
+                let reason = if operation == "load" {
+                    let status = status(&mut *self.transport).ok();
+                    status.map_or_else(String::new, |status| status.last_reason().to_owned())
+                } else if hidden {
+                    "only root and the owner of the kernel may look up run-time addresses; use a table instead of the device".to_owned()
+                } else {
+                    String::new()
                 };
                 Err(Error::Device {
                     path: self.path.clone(),
                     operation,
                     errno,
-                    reason: reason
-                        .map_or_else(String::new, |status| status.last_reason().to_owned()),
+                    reason,
                 })
             }
             Err(Refusal::Io(error)) => Err(self.broken(error.to_string())),

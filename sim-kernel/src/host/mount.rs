@@ -33,12 +33,11 @@ use nix::libc;
 use nix::unistd::{Gid, Uid};
 
 use super::loader::{self, Opener};
-use crate::drivers::lineinfo;
 use crate::entry::{Syscall, do_syscall_64};
 use crate::fs::OpenMode;
 use crate::fs::namei::{self, Entry};
 use crate::kernel::task::{self, Credentials, Identity, Task};
-use crate::kernel::{cpu, reboot};
+use crate::kernel::{cpu, lineinfo, reboot};
 use crate::machine::frames::{keep_frame, stack_starts_here};
 use crate::machine::trap::TrapStack;
 use crate::printk;

@@ -153,6 +153,46 @@ fn a_loader_that_dies_half_way_leaves_all_as_it_was() {
 }
 
 #[test]
+fn a_load_that_is_aborted_can_begin_again() {
+    let image = Image::read();
+    let (first, second) = (image.blob(Encoding::Flat), image.blob(Encoding::Delta));
+    let mut kernel = Kernel::boot(&[]);
+    let mut loader = kernel.loader();
+    loader.write(&first[..5000]).expect("a part");
+    loader.ioctl(Ioctl::Abort, &[]).expect("abort");
+    kernel.wait_for("aborted after 5000 bytes, before the end: discarded");
+    assert_eq!(loader.write(&[b'x'; 96]), errno(Errno::ENOEXEC));
+    loader.ioctl(Ioctl::Abort, &[]).expect("after a refusal");
+    loader.write_all(&second).expect("another one");
+    loader.commit().expect("it is loaded");
+    assert_eq!(kernel.status().bytes, second.len() as u64);
+    let mut reader = kernel.connect();
+    reader.open(OPEN_READ).expect("open");
+    assert_eq!(reader.ioctl(Ioctl::Abort, &[]), errno(Errno::EBADF));
+}
+
+#[test]
+fn a_loader_that_stops_loses_the_device_to_the_next() {
+    let blob = Image::read().blob(Encoding::Flat);
+    let mut kernel = Kernel::boot(&["lineinfo.timeout=1"]);
+    let mut stopped = kernel.loader();
+    stopped.write(&blob[..5000]).expect("a part");
+    let mut second = kernel.connect();
+    assert_eq!(second.open(OPEN_WRITE), errno(Errno::EBUSY));
+    // It tries again until the time has come.
+    let mut second = kernel.loader();
+    let line = kernel.wait_for("takes the device over");
+    assert!(line.ends_with("; 5000 bytes discarded"), "{line}");
+    assert_eq!(stopped.write(&blob[5000..6000]), errno(Errno::ETIMEDOUT));
+    assert_eq!(stopped.commit(), errno(Errno::ETIMEDOUT));
+    assert_eq!(stopped.unload(), errno(Errno::ETIMEDOUT));
+    second.write(&blob[..5000]).expect("a part");
+    drop(stopped);
+    second.write_all(&blob[5000..]).expect("the rest");
+    second.commit().expect("it is loaded");
+}
+
+#[test]
 fn every_refusal_has_its_errno_and_reason_and_leaves_the_old_table() {
     let image = Image::read();
     let good = image.blob(Encoding::Delta);

@@ -138,7 +138,7 @@ impl Port for C {
         name.is_empty().then(|| act(&KERNEL, &self.expected))
     }
 
-    fn with_slot_at<T>(&self, _address: u64, act: impl FnOnce(&TableSlot<Self>) -> T) -> T {
+    fn with_slot_at<T>(&self, _address: u64, mut act: impl FnMut(&TableSlot<Self>) -> T) -> T {
         act(&KERNEL)
     }
 }

@@ -1,13 +1,11 @@
 //! Two streams of bits in one run of bytes.
 //!
-//! A forward stream takes the bytes in ascending order, and of each the least significant bit
-//! first; a backward stream takes them in descending order, the most significant bit first. So the
-//! streams of a block grow towards each other, they can meet in the middle of a byte, and neither
-//! needs to know where the other begins. The first bit of a number is its lowest in a forward
-//! stream, and its highest in a backward stream.
+//! The forward and the backward stream of a block ([specified](super#streams) in the head of the
+//! encoding) grow towards each other, they can meet in the middle of a byte, and neither needs to know
+//! where the other begins.
 //!
 //! The reader is the branch-free one of Fabian Giesen's "Reading bits in far too many ways"
-//! (variant 4): a fill reads eight bytes wherever it stands, keeps whole bytes of them, and leaves
+//! (variant 4): a fill reads eight bytes wherever it is, keeps whole bytes of them, and leaves
 //! 56 to 63 bits to take. Bytes that a fill sees beyond the block belong to its neighbours; what
 //! is *taken* is counted, and [`Bits::taken`] is what the check of a table relies on.
 
@@ -39,7 +37,7 @@ impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
     #[inline(always)]
     pub(super) fn fill(&mut self) {
         let bytes = crate::index(63_u32.wrapping_sub(self.count) >> 3);
-        // A position before the first byte wraps to one behind the last, where there are none.
+        // A position before the first byte wraps to one after the last, where there are none.
         if BACKWARD {
             self.buffer |= self.load().wrapping_shr(self.count);
             self.at = self.at.wrapping_sub(bytes);

@@ -1,21 +1,21 @@
-//! From an address to its block, without a binary search.
+//! From an address to its block without a binary search ([specified](super#the-table-of-a-region) in
+//! the head of the encoding).
 //!
-//! Text is cut into pages of `2^page_bits` bytes. The entry of a page ([`Page`]) names the first
-//! block that starts in it or later; from there the records of the blocks are read one after the
-//! other. A record has a fixed number of bits: where the block starts in its page, in units of 16
-//! bytes, and the size of the block *before* it, less the smallest size in the region. So a run of
-//! records gives the positions of the blocks in the stream by addition, and there is one record more
-//! than there are blocks.
-//!
-//! The entry of a page also has the file and the line that its blocks begin with most often and in
-//! the middle; a block's first place is stored as a difference from them.
+//! The entry of a page ([`Page`]) names a block, and from there the records of blocks are read one
+//! after the other. A record has the size of the block *before* it, so a run of records gives the
+//! positions of the blocks by addition.
+
+#[cfg(feature = "write")]
+pub(super) mod cut;
+#[cfg(feature = "write")]
+pub(super) mod write;
 
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::bits::{field, low};
 use super::model::Model;
-use super::recent::Place;
+use super::recent::FileLine;
 use crate::encoding::{Fault, RegionTable};
 use crate::steps::step;
 use crate::{index, wide};
@@ -53,8 +53,8 @@ impl Page {
         self.block_and_back.get() >> 24
     }
 
-    pub(super) fn guess(&self) -> Place {
-        Place {
+    pub(super) fn guess(&self) -> FileLine {
+        FileLine {
             file: self.file.get().into(),
             line: self.line.get().into(),
         }
@@ -88,7 +88,7 @@ pub(super) struct Block {
     /// Its bytes in the table.
     pub(super) begin: usize,
     pub(super) end: usize,
-    pub(super) guess: Place,
+    pub(super) guess: FileLine,
 }
 
 /// The directory of one region.
@@ -228,7 +228,7 @@ impl<'a> Directory<'a> {
             start: 0,
             begin: self.stream,
             end: table.bytes.len(),
-            guess: Place { file: 0, line: 0 },
+            guess: FileLine { file: 0, line: 0 },
         }
     }
 }
@@ -241,7 +241,7 @@ pub(super) struct Extent {
     pub(super) text_end: u32,
 }
 
-/// All blocks of a region in order, and a proof on the way of what [`find`] relies on.
+/// All blocks of a region in order, and a check on the way of what [`find`] relies on.
 #[derive(Clone, Debug)]
 pub(super) struct Blocks<'a> {
     table: RegionTable<'a>,

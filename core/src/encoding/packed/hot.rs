@@ -1,30 +1,18 @@
-//! Hot pairs: places that many functions come to, most of them lines of headers whose code is
-//! inlined, in a dictionary shared by all regions.
+//! The hot pairs of the model section ([specified](super#the-model-section) in the head of the
+//! encoding).
 //!
-//! A token that names one costs little more than its index, and from a hot pair code often goes on
-//! to one of few others, so each has a list of up to eight likely successors; a token that picks
-//! one costs a few bits. The dictionary is ordered by falling frequency: small indices have short
-//! codes.
-//!
-//! | bytes | contents |
-//! |---|---|
-//! | 1 | bits of a file |
-//! | 1 | bits of a line |
-//! | 1 | bits of a class |
-//! | 1 | bits of a position in the lists |
-//! | 1 | bits of an index |
-//! | | records of `file, line, class, begin`: one per pair, and one of which only `begin` counts |
-//! | | the lists: indices of hot pairs, from bit 0 of the byte after the records |
-//!
-//! The class of a pair takes part in the context of the token behind the one that named it: pairs
-//! behind which code goes on in like ways have the same class.
-//!
-//! `begin` is where the pair's list begins in the lists; it ends where the next pair's begins.
+//! A token that names one costs little more than its index, and one that picks a successor of the
+//! last costs a few bits. The dictionary is ordered by falling frequency, so small indices have short
+//! codes. Pairs after which code continues in similar ways have the same class, which is part of the
+//! context of the next token.
+
+#[cfg(feature = "write")]
+pub(super) mod write;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::bits::{field, low};
-use super::recent::{Place, SUCCESSORS};
+use super::recent::{FileLine, SUCCESSORS};
 use crate::wide;
 
 /// The widths of the fields, in bits.
@@ -104,7 +92,7 @@ impl<'a> Hot<'a> {
 
     /// The pair with an index, and its class.
     #[inline]
-    pub(super) fn get(&self, index: u32) -> Option<(Place, u8)> {
+    pub(super) fn get(&self, index: u32) -> Option<(FileLine, u8)> {
         if index >= self.pairs {
             return None;
         }
@@ -117,7 +105,7 @@ impl<'a> Hot<'a> {
         let file = field(self.widths.file);
         let line = field(self.widths.line);
         let class = u8::try_from(field(self.widths.class)).unwrap_or(0);
-        Some((Place { file, line }, class))
+        Some((FileLine { file, line }, class))
     }
 
     /// The index of a pair's successor.
@@ -147,7 +135,7 @@ impl<'a> Hot<'a> {
         })
     }
 
-    /// Whether every list is behind the one before, and every successor a pair.
+    /// Whether every list follows the one before, and every successor a pair.
     pub(super) fn is_sound(&self) -> bool {
         let mut end = 0;
         for index in 0..self.pairs {

@@ -1,11 +1,11 @@
-//! The model section: what the blocks of all regions share.
-//!
-//! [`ModelHeader`] is followed by the hot pairs ([`super::hot`]) and, if the blob has codes of its own,
-//! by the codes: [`CodesHeader`], the token code of every context (a byte each), the seven number codes in the order of [`CodesHeader::bits`], the
-//! root tables of the token codes, and the pool of their sub-tables ([`super::codes`]).
+//! The model section: what the blocks of all regions share ([specified](super#the-model-section) in
+//! the head of the encoding).
 //!
 //! A table of few rows does not pay for codes of its own. It uses those that are built into every
-//! reader, the file `built-in.codes` beside this one, which has the same form.
+//! reader.
+
+#[cfg(feature = "write")]
+pub(super) mod write;
 
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -65,7 +65,7 @@ pub(super) struct CodesHeader {
     /// Number of token codes.
     pub(super) clusters: u8,
     /// Bits that index the table of each number code: length, far, file, line, hot, file and line of
-    /// a block's first place.
+    /// a block's first location.
     pub(super) bits: [u8; NUMBERS],
     /// Number of classes of hot pairs, at least 1 and at most 128.
     pub(super) hot_classes: u8,
