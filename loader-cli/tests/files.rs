@@ -583,6 +583,11 @@ fn what_others_have_open_is_written_to() {
             "after\n",
         ),
         (
+            "rm x; { echo before >&3; $LINEINFO build plain -o /dev/fd/3; echo after >&3; } 3>> x",
+            "before\n",
+            "after\n",
+        ),
+        (
             "echo before > x; $LINEINFO build plain -o /dev/stdout >> x",
             "before\n",
             "",
