@@ -315,17 +315,13 @@ fn paths_come_from_dwarf_and_not_from_the_names_of_directories() {
 }
 
 #[test]
-fn names_without_end_are_an_error_and_not_much_memory() {
+fn a_name_without_end_is_an_error() {
     let long = "x".repeat(1 << 20);
-    let files: Vec<String> = (0..600).map(|file| format!("{file}.c")).collect();
-    let rows: Vec<_> = (0..)
-        .zip(&files)
-        .map(|(at, file)| (at, &file[..], 1))
-        .collect();
+    let rows = [(0, "a.c", 1)];
     let sequences = [SequenceSpec {
         section: 0,
         rows: &rows,
-        len: 600,
+        len: 1,
     }];
     let unit = UnitSpec {
         version: 5,
@@ -333,9 +329,9 @@ fn names_without_end_are_an_error_and_not_much_memory() {
         name: "a.c",
         sequences: &sequences,
     };
-    let error = extract_from(&object(X86_64, &[(".text", 600)], &[unit]));
-    let error = error.expect_err("600 names of a megabyte").to_string();
-    assert!(error.contains("bytes of file names"), "{error}");
+    let error = extract_from(&object(X86_64, &[(".text", 1)], &[unit]));
+    let error = error.expect_err("a name of a megabyte").to_string();
+    assert!(error.contains("a file name of 1048576 bytes"), "{error}");
 }
 
 #[test]
