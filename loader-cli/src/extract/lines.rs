@@ -357,6 +357,15 @@ struct Unit {
     bad: Option<String>,
 }
 
+impl From<BadUnit> for Unit {
+    fn from(bad: BadUnit) -> Self {
+        Self {
+            bad: Some(bad.reason),
+            ..Self::default()
+        }
+    }
+}
+
 impl<'a> ProgramReader<'a> {
     fn read_all(&self, progress: &dyn Progress) -> Result<Lines, BudgetError> {
         let frames = self.frames.frames.par_iter();
@@ -367,21 +376,30 @@ impl<'a> ProgramReader<'a> {
                 Ok((frame.offset as u64, unit))
             })
             .collect::<Result<_, _>>()?;
+        let framed = self.frames.bad.iter().cloned();
+        let mut units: Vec<(u64, Unit)> = framed.map(|bad| (bad.offset, bad.into())).collect();
+        units.extend(read);
+        units.sort_by_key(|(offset, _)| *offset);
+        let starts = &self.units.programs;
         let mut lines = Lines::default();
-        lines.bad.of = (read.len() + self.frames.bad.len()) as u64;
-        let mut bad = self.frames.bad.clone();
-        for (offset, unit) in read {
+        let mut last_is_bad = false;
+        for (offset, unit) in units {
             lines.programs.extend(unit.program);
             lines.units.extend(unit.paths);
-            bad.extend(unit.bad.map(|reason| BadUnit {
-                offset,
-                name: unit.name,
-                reason,
-            }));
-        }
-        bad.sort_by_key(|bad| bad.offset);
-        for bad in bad {
-            lines.bad.add(bad);
+            let is_bad = unit.bad.is_some();
+            // What no unit calls its line table, after a bad one, is a part of that.
+            let is_part = is_bad && last_is_bad && !starts.is_empty();
+            if !is_part || starts.contains(&(offset as usize)) {
+                lines.bad.of += 1;
+                if let Some(reason) = unit.bad {
+                    lines.bad.add(BadUnit {
+                        offset,
+                        name: unit.name,
+                        reason,
+                    });
+                }
+            }
+            last_is_bad = is_bad;
         }
         Ok(lines)
     }
