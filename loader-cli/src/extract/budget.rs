@@ -47,6 +47,12 @@ impl Budget {
             .unwrap_or_else(|| files.saturating_mul(PER_BYTE).saturating_add(AT_LEAST))
     }
 
+    /// What is left of it, in bytes.
+    pub(crate) fn rest(&self) -> u64 {
+        let used = self.used.load(Ordering::Relaxed);
+        self.limit().saturating_sub(used)
+    }
+
     /// Takes memory that is kept.
     ///
     /// # Errors

@@ -32,6 +32,8 @@ pub(super) struct Lines {
     /// Of the units that have code, for [`super::paths::SourceRoot::find`].
     pub(super) units: Vec<UnitPaths>,
     pub(super) bad: BadUnits,
+    /// What the addr2line crate may keep of them, in bytes.
+    crate_bytes: u64,
 }
 
 /// One line program, with its files named and its rows reduced.
@@ -56,7 +58,8 @@ pub(super) struct Sequence {
     pub(super) section: usize,
     pub(super) start: u64,
     pub(super) end: u64,
-    /// Addresses strictly ascend; of several rows at one address the last is here.
+    /// Addresses strictly ascend; of several rows at one address the last is here, and of several that
+    /// say the same the first.
     pub(super) rows: Vec<LineRow>,
 }
 
@@ -68,6 +71,12 @@ pub(super) struct LineRow {
     pub(super) file: u32,
     /// 0 where there is no line.
     pub(super) line: u32,
+}
+
+impl LineRow {
+    fn says_the_same(&self, other: &Self) -> bool {
+        self.line == other.line && (self.file == other.file || self.line == 0)
+    }
 }
 
 /// Units that were left out because their line table is damaged.
@@ -121,13 +130,17 @@ const ENTRY_BYTES: u64 =
 /// Headers larger than this are read one at a time: an entry may be a single byte.
 const LARGE_HEADER: u64 = 64 << 10;
 
-/// What a row may take until the table is written: as a row of its program, as one of its region, and
+/// What a row that is kept may take until the table is written: as a row of its program, as one of its region, and
 /// in the encoder.
-const ROW_BYTES: u64 = 112;
+const ROW_BYTES: u64 = 128;
 
 /// What a unit and a sequence may take, besides their rows and names.
 const UNIT_BYTES: u64 = 1024;
 const SEQUENCE_BYTES: u64 = 128;
+
+/// What a row and a byte of abbreviations may take in the addr2line crate.
+const CRATE_ROW_BYTES: u64 = 48;
+const ABBREVIATION_BYTES: u64 = 32;
 
 /// A name is kept with its program or unit, and twice in the table.
 const NAME_COPIES: u64 = 3;
@@ -145,18 +158,34 @@ const NAME_MAX: usize = 8192;
 ///
 /// The steps of its progress are bytes of `.debug_line`.
 pub(super) fn run(elf: &Elf<'_>, naming: &Naming, progress: &dyn Progress) -> Result<Lines, Error> {
-    read(elf, naming, true, progress)
+    read(elf, naming, Work::Rows, progress)
 }
 
 /// The paths of the units that have code, for which no line program is run.
 pub(super) fn unit_paths(elf: &Elf<'_>, naming: &Naming) -> Result<Vec<UnitPaths>, Error> {
-    Ok(read(elf, naming, false, &())?.units)
+    Ok(read(elf, naming, Work::Paths, &())?.units)
+}
+
+/// What all that the addr2line crate keeps of the units may take, in bytes.
+pub(super) fn crate_bytes(elf: &Elf<'_>) -> Result<u64, Error> {
+    Ok(read(elf, &Naming::default(), Work::Count, &())?.crate_bytes)
+}
+
+/// What is wanted of the line programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// All that they say.
+    Rows,
+    /// The names in their headers.
+    Paths,
+    /// The number of their rows.
+    Count,
 }
 
 fn read(
     elf: &Elf<'_>,
     naming: &Naming,
-    rows: bool,
+    work: Work,
     progress: &dyn Progress,
 ) -> Result<Lines, Error> {
     // The file itself is not shared with the threads.
@@ -198,6 +227,7 @@ fn read(
             slice(&info),
             slice(&abbrev),
             slice(&supplement),
+            work == Work::Count,
             elf.budget(),
         );
         let units = units.map_err(|source| elf.over_budget(source))?;
@@ -210,7 +240,7 @@ fn read(
             text: &elf.identity.text,
             text_start: elf.identity.text_start,
             address_size: elf.address_size(),
-            rows,
+            work,
             large: Mutex::new(()),
         };
         let lines = reader.read_all(progress);
@@ -218,7 +248,8 @@ fn read(
     };
     // `.debug_info` is by far the largest section, and only programs before DWARF 5 need it, and
     // damaged ones.
-    if Frames::of(line_slice, &BTreeSet::new()).are_new_and_whole() {
+    let frames = Frames::of(line_slice, &BTreeSet::new());
+    if work != Work::Count && frames.are_new_and_whole() {
         let scope = elf.budget().scope();
         let lines = read(false)?;
         if lines.bad.count == 0 {
@@ -323,8 +354,7 @@ struct ProgramReader<'a> {
     text: &'a [TextSection],
     text_start: u64,
     address_size: u8,
-    /// Programs are run, and not only their headers read.
-    rows: bool,
+    work: Work,
     /// Held while a large header is read.
     large: Mutex<()>,
 }
@@ -354,6 +384,10 @@ struct Unit {
     /// Absent where it has no code.
     paths: Option<UnitPaths>,
     program: Option<Program>,
+    /// Length of its header in bytes.
+    header_len: u64,
+    /// How many rows it has, where they are only counted.
+    rows: u64,
     bad: Option<String>,
 }
 
@@ -381,9 +415,23 @@ impl<'a> ProgramReader<'a> {
         units.extend(read);
         units.sort_by_key(|(offset, _)| *offset);
         let starts = &self.units.programs;
-        let mut lines = Lines::default();
+        let mut lines = Lines {
+            crate_bytes: self.units.abbreviations * ABBREVIATION_BYTES,
+            ..Lines::default()
+        };
         let mut last_is_bad = false;
         for (offset, unit) in units {
+            // Each unit that has the program keeps all of it.
+            let users = self
+                .units
+                .users
+                .get(&(offset as usize))
+                .copied()
+                .unwrap_or(0);
+            let bytes = UNIT_BYTES + unit.rows * CRATE_ROW_BYTES + unit.header_len * ENTRY_BYTES;
+            lines.crate_bytes = lines
+                .crate_bytes
+                .saturating_add(users.saturating_mul(bytes));
             lines.programs.extend(unit.program);
             lines.units.extend(unit.paths);
             let is_bad = unit.bad.is_some();
@@ -406,7 +454,10 @@ impl<'a> ProgramReader<'a> {
 
     fn unit(&self, frame: &Frame) -> Result<Unit, BudgetError> {
         self.budget.charge("units", UNIT_BYTES)?;
-        let mut unit = Unit::default();
+        let mut unit = Unit {
+            header_len: frame.header_len as u64,
+            ..Unit::default()
+        };
         match self.read(frame, &mut unit) {
             Ok(()) => {}
             Err(Failure::Bad(reason)) => unit.bad = Some(reason),
@@ -432,12 +483,19 @@ impl<'a> ProgramReader<'a> {
             .dwarf
             .debug_line
             .program(offset, self.address_size, comp_dir, name)?;
+        if self.work == Work::Count {
+            let mut rows = program.rows();
+            while let Ok(Some(_)) = rows.next_row() {
+                unit.rows += 1;
+            }
+            return Ok(());
+        }
         let header = program.header();
         let has_code = !header.raw_program_buf().is_empty();
         let paths = self.unit_paths(header)?;
         unit.name = paths.as_ref().map(|paths| paths.primary.clone());
         unit.paths = paths.filter(|_| has_code);
-        if self.rows {
+        if self.work == Work::Rows {
             let assembly = unit.name.as_deref().is_some_and(is_assembly);
             let (program, whole) = self.run(program, assembly)?;
             unit.program = Some(program);
@@ -627,6 +685,8 @@ impl Sequence {
                 *last = row;
                 false
             }
+            // Not needed: the last goes on.
+            Some(last) if last.says_the_same(&row) => false,
             _ => {
                 self.rows.push(row);
                 true

@@ -31,6 +31,7 @@ use lineinfo_core::calls;
 use lineinfo_core::writer::{self, EncodeError, Options};
 use lineinfo_core::{Address, Row};
 
+use self::budget::Held;
 use self::elf::{Elf, Identity, TextSection};
 pub use self::lines::{BadUnit, BadUnits};
 use self::lines::{Lines, Program};
@@ -101,6 +102,7 @@ pub fn extract(
         programs,
         units,
         bad,
+        ..
     } = lines::run(elf, naming, progress)?;
     if bad.count == bad.of {
         return Err(Error::BadUnits {
@@ -173,6 +175,12 @@ pub fn source_root(elf: &Elf<'_>, naming: &Naming) -> Result<SourceRoot, Error> 
             Ok(root_of(naming, &lines::unit_paths(elf, naming)?))
         }
     }
+}
+
+/// What the addr2line crate may take for all units of an image, in bytes.
+pub(crate) fn crate_bytes(elf: &Elf<'_>) -> Result<u64, Error> {
+    let _scope = elf.budget().scope();
+    lines::crate_bytes(elf)
 }
 
 /// The root that was given, or see [`SourceRoot::find`].
@@ -363,7 +371,9 @@ impl Extracted {
             Instructions::of(machine, elf.address_size()).ok_or(Error::NoDecoder { machine })?;
         let files = self.files.len() as u32;
         for region in &mut self.regions {
-            let points = instructions.points(elf.code(&region.section)?);
+            let code = elf.code(&region.section)?;
+            let _held = hold_points(elf, code)?;
+            let points = instructions.points(code);
             let bytes = points.into_iter().filter_map(Address::<u64>::byte);
             let points: Vec<u32> = bytes.map(|byte| byte as u32).collect();
             let code = calls::Code {
@@ -441,6 +451,15 @@ impl Extracted {
             options,
         )
     }
+}
+
+/// Holds memory for the points of a section ([`Instructions::points`]).
+pub(crate) fn hold_points<'a>(elf: &Elf<'a>, code: &[u8]) -> Result<Held<'a>, Error> {
+    /// An instruction of two bytes may be a point of 16, in a list that grows to twice its length.
+    const PER_BYTE: u64 = 16;
+    elf.budget()
+        .hold("calls and traps", code.len() as u64 * PER_BYTE)
+        .map_err(|source| elf.over_budget(source))
 }
 
 /// A part of a text section that is a region of the table.

@@ -14,6 +14,10 @@ use crate::error::BudgetError;
 pub(super) struct Units<'a> {
     /// Compilation directory and name, by the offset of the line program.
     pub(super) by_program: HashMap<usize, (Slice<'a>, Slice<'a>)>,
+    /// How many units have the line program at an offset.
+    pub(super) users: HashMap<usize, u64>,
+    /// Bytes of the abbreviations of all units, where they were asked for.
+    pub(super) abbreviations: u64,
     /// The offsets of all line programs.
     pub(super) programs: BTreeSet<usize>,
     /// There are units that cannot be read.
@@ -31,11 +35,14 @@ const SEARCHED_MAX: u64 = 64;
 
 impl<'a> Units<'a> {
     /// Reads the root entry of each unit; none, where `.debug_info` is not loaded.
+    ///
+    /// `whole`: adds up all abbreviations of each unit as well.
     pub(super) fn read(
         dwarf: &Dwarf<'a>,
         info: Slice<'a>,
         abbrev: Slice<'a>,
         supplement: Slice<'a>,
+        whole: bool,
         budget: &Budget,
     ) -> Result<Self, BudgetError> {
         let sizes = info.len() + abbrev.len();
@@ -43,6 +50,7 @@ impl<'a> Units<'a> {
             section: abbrev,
             left: SEARCHED_MAX.saturating_mul(sizes as u64),
             last: None,
+            last_table: None,
         };
         let mut units = Self {
             supplement,
@@ -60,6 +68,12 @@ impl<'a> Units<'a> {
             }
             budget.charge("units", UNIT_BYTES)?;
             let unit = dwarf.debug_info.header_from_offset(DebugInfoOffset(offset));
+            if let (true, Ok(unit)) = (whole, &unit) {
+                match abbreviations.table_len(unit.debug_abbrev_offset().0) {
+                    Ok(len) => units.abbreviations += len,
+                    Err(_) => units.lost = true,
+                }
+            }
             let root = unit.and_then(|unit| Root::read(&unit, &mut abbreviations));
             let added = root.and_then(|root| units.add(dwarf, &root));
             units.lost |= added.is_err();
@@ -72,6 +86,7 @@ impl<'a> Units<'a> {
             return Ok(());
         };
         self.programs.insert(program);
+        *self.users.entry(program).or_default() += 1;
         let string = |value: Option<_>| match value {
             Some(value) => resolve(dwarf, self.supplement, value),
             None => Ok(Slice::default()),
@@ -132,6 +147,8 @@ struct Abbreviations<'a> {
     left: u64,
     /// The one that was found last, by the offset of its table and its code.
     last: Option<((usize, u64), gimli::Abbreviations)>,
+    /// The table that was measured last, and its length.
+    last_table: Option<(usize, u64)>,
 }
 
 impl<'a> Abbreviations<'a> {
@@ -157,34 +174,53 @@ impl<'a> Abbreviations<'a> {
         Ok(&self.last.insert(((offset, code), found)).1)
     }
 
+    /// The length of a whole table.
+    fn table_len(&mut self, offset: usize) -> gimli::Result<u64> {
+        if let Some((_, len)) = self.last_table.filter(|(last, _)| *last == offset) {
+            return Ok(len);
+        }
+        let mut table = self.section;
+        table.skip(offset)?;
+        let mut len = 0;
+        while let Some((_, bytes)) = self.next(&mut table)? {
+            len += bytes.len() as u64;
+        }
+        self.last_table = Some((offset, len));
+        Ok(len)
+    }
+
     /// The bytes of an abbreviation.
     fn find(&mut self, mut table: Slice<'a>, code: u64) -> gimli::Result<&'a [u8]> {
-        loop {
-            let start = table;
-            let found = table.read_uleb128()?;
-            if found == 0 {
-                return Err(gimli::Error::InvalidAbbreviationCode(code));
-            }
-            let _tag = table.read_uleb128()?;
-            let _has_children = table.read_u8()?;
-            loop {
-                let name = table.read_uleb128()?;
-                let form = table.read_uleb128()?;
-                if form == u64::from(gimli::DW_FORM_implicit_const.0) {
-                    table.read_sleb128()?;
-                }
-                if (name, form) == (0, 0) {
-                    break;
-                }
-            }
-            let len = table.offset_from(start);
-            self.left = self
-                .left
-                .checked_sub(len as u64)
-                .ok_or(gimli::Error::InvalidAbbreviationCode(code))?;
+        while let Some((found, bytes)) = self.next(&mut table)? {
             if found == code {
-                return Ok(&start.slice()[..len]);
+                return Ok(bytes);
             }
         }
+        Err(gimli::Error::InvalidAbbreviationCode(code))
+    }
+
+    /// The code and the bytes of the next abbreviation of a table.
+    fn next(&mut self, table: &mut Slice<'a>) -> gimli::Result<Option<(u64, &'a [u8])>> {
+        let start = *table;
+        let code = table.read_uleb128()?;
+        if code == 0 {
+            return Ok(None);
+        }
+        let _tag = table.read_uleb128()?;
+        let _has_children = table.read_u8()?;
+        loop {
+            let name = table.read_uleb128()?;
+            let form = table.read_uleb128()?;
+            if form == u64::from(gimli::DW_FORM_implicit_const.0) {
+                table.read_sleb128()?;
+            }
+            if (name, form) == (0, 0) {
+                break;
+            }
+        }
+        let len = table.offset_from(start);
+        let left = self.left.checked_sub(len as u64);
+        self.left = left.ok_or(gimli::Error::InvalidAbbreviationCode(code))?;
+        Ok(Some((code, &start.slice()[..len])))
     }
 }
