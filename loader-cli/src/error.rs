@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use lineinfo_core::footer::Signature;
 use lineinfo_core::uapi::Errno;
 
+use crate::extract::BadUnits;
 use crate::output::OutputError;
 
 /// Why a command failed.
@@ -47,13 +48,39 @@ pub enum Error {
         /// What is wrong.
         source: gimli::Error,
     },
-    /// Line tables name files without end.
-    #[error("{}: {bytes} bytes of file names: damaged debug information; copy or build it again", path.display())]
-    Names {
+    /// A file would take more memory than it may.
+    #[error("{}: {source}", path.display())]
+    Budget {
         /// The file.
         path: PathBuf,
-        /// Length of all the names.
-        bytes: u64,
+        /// For what, and how much.
+        source: BudgetError,
+    },
+    /// Units of the debug information are damaged.
+    #[error(
+        "{}: {} of {} units are damaged: {}; build it again, or leave them out by building without --strict",
+        path.display(),
+        bad.count,
+        bad.of,
+        bad.first.first().map(ToString::to_string).unwrap_or_default()
+    )]
+    BadUnits {
+        /// The file.
+        path: PathBuf,
+        /// Which.
+        bad: BadUnits,
+    },
+    /// The file with the strings that dwz has moved out of a debug file is missing.
+    #[error(
+        "{}: its supplementary file {} is missing, which has directories of source files; install it beside, or below --debug-dir",
+        path.display(),
+        supplement.display()
+    )]
+    Supplement {
+        /// The debug file.
+        path: PathBuf,
+        /// What it calls the other.
+        supplement: PathBuf,
     },
     /// An ELF file has no line tables.
     #[error(
@@ -274,6 +301,24 @@ pub enum DebugFileError {
     },
 }
 
+/// Something that grows with what a file says would take more memory than the file may.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "{what}: {bytes} bytes of memory besides {used}, and the limit is {limit}, for files of {files} bytes; if the file is not damaged, raise it with --max-memory"
+)]
+pub struct BudgetError {
+    /// What would take it.
+    pub what: &'static str,
+    /// How much it would take, in bytes.
+    pub bytes: u64,
+    /// What all else takes.
+    pub used: u64,
+    /// The limit.
+    pub limit: u64,
+    /// Size of the image and its debug files.
+    pub files: u64,
+}
+
 /// What is wrong with an ELF file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -293,15 +338,16 @@ pub enum ElfError {
         /// Its size in bytes.
         size: u64,
     },
-    /// A compressed section claims a size that no compression of debug information reaches.
-    #[error("{section}: {stored} bytes cannot be {size} bytes of debug information; copy it again")]
-    Compression {
-        /// Name of the section.
-        section: String,
-        /// Its bytes in the file.
-        stored: u64,
-        /// What it claims to be, in bytes.
-        size: u64,
+    /// It would take too much memory.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// Sections share bytes of the file.
+    #[error("its sections have {sections} bytes, and the file {file}: they overlap; copy it again")]
+    Overlap {
+        /// Sum of their sizes in the file.
+        sections: u64,
+        /// Size of the file.
+        file: u64,
     },
     /// A relocation of debug information is of an unknown kind or outside its section.
     #[error("relocation {relocation} at byte {at} of {section} is not one of debug information")]

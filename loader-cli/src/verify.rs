@@ -22,18 +22,20 @@ mod program;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use addr2line::Context;
 use gimli::{DwarfSections, EndianSlice, RunTimeEndian};
 use lineinfo_core::blob::Profile;
 use lineinfo_core::{Address, Offset, Table};
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 pub use self::program::Program;
 use crate::error::Error;
 use crate::extract::elf::{Elf, Identity, TextSection};
 use crate::extract::paths::{Naming, SourceRoot};
-use crate::extract::{printable, source_root};
+use crate::extract::{crate_bytes, hold_points, printable, source_root};
 use crate::hex;
 use crate::points::Instructions;
 use crate::progress::Progress;
@@ -43,6 +45,9 @@ const CHUNK: usize = 16 * 1024;
 
 /// Addresses that one process is asked for at most, which bounds what it remembers.
 const PROCESS_CHUNK: usize = 256 * 1024;
+
+/// What the two ends of a row may take, in lists that grow to twice their length.
+const OFFSET_BYTES: u64 = 2 * 2 * size_of::<Offset>() as u64;
 
 /// With whom, and at how many random addresses, a table is compared.
 #[derive(Clone, Debug, Default)]
@@ -145,6 +150,7 @@ pub fn verify(
 
     let root = source_root(elf, &options.naming)?;
     let sections = DwarfSections::load(|id| elf.debug_section(id))?;
+    let pool = pool(elf)?;
     let (mut copy, mut by_section) = (None, false);
     match &options.oracle {
         Some(program) if program.takes_sections() => by_section = identity.relocatable,
@@ -173,12 +179,15 @@ pub fn verify(
         root: &root,
         show: options.show,
     };
-    let found = batches
-        .par_iter()
-        .map_init(
-            || Context::from_dwarf(sections.borrow(|section| EndianSlice::new(section, endian))),
-            |context, batch| {
-                let context = context.as_ref().map_err(|source| failed(*source))?;
+    let contexts = Mutex::new(Vec::new());
+    let new_context =
+        || Context::from_dwarf(sections.borrow(|section| EndianSlice::new(section, endian)));
+    let compare = || {
+        batches
+            .par_iter()
+            .map(|batch| {
+                let taken = lock(&contexts).pop();
+                let context = taken.map_or_else(new_context, Ok).map_err(failed)?;
                 let base = identity.text_start;
                 let addresses = batch
                     .offsets
@@ -197,19 +206,21 @@ pub fn verify(
                     }
                     (None, _) => {
                         let answers = addresses
-                            .map(|address| ask_crate(context, address))
-                            .collect::<gimli::Result<_>>()
-                            .map_err(failed)?;
+                            .map(|address| ask_crate(&context, address))
+                            .collect();
                         progress.advance(batch.offsets.len() as u64);
                         answers
                     }
                 };
-                Ok(judge.compare(context, batch.offsets, answers))
-            },
-        )
-        .try_reduce(Report::default, |one, other| {
-            Ok(one.merge(other, options.show))
-        })?;
+                let report = judge.compare(&context, batch.offsets, answers);
+                lock(&contexts).push(context);
+                Ok(report)
+            })
+            .try_reduce(Report::default, |one, other| {
+                Ok(one.merge(other, options.show))
+            })
+    };
+    let found = pool.install(compare)?;
     Ok(Report {
         checked: found.checked,
         unclaimed: found.unclaimed,
@@ -217,6 +228,25 @@ pub fn verify(
         first: found.first,
         ..counted
     })
+}
+
+/// The threads that compare: each keeps all of the units, in the worst case, so there are as many as
+/// the budget of the image has memory for.
+fn pool(elf: &Elf<'_>) -> Result<ThreadPool, Error> {
+    let bytes = crate_bytes(elf)?.max(1);
+    let budget = elf.budget();
+    let threads = rayon::current_num_threads() as u64;
+    let threads = (budget.rest() / bytes).clamp(1, threads);
+    budget
+        .charge("units for the addr2line crate", threads * bytes)
+        .map_err(|source| elf.over_budget(source))?;
+    let pool = ThreadPoolBuilder::new().num_threads(threads as usize);
+    pool.build()
+        .map_err(|source| Error::io("threads")(std::io::Error::other(source)))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Addresses that are asked for together.
@@ -258,6 +288,14 @@ fn offsets(
     let identity = &elf.identity;
     // A table of the profile `calls` promises nothing elsewhere.
     let full = table.layout().profile() == Profile::Full;
+    let rows = u64::from(table.layout().rows());
+    elf.budget()
+        .charge(
+            "addresses to compare",
+            rows.saturating_add(options.random)
+                .saturating_mul(OFFSET_BYTES),
+        )
+        .map_err(|source| elf.over_budget(source))?;
     let mut offsets = if full { row_ends(table) } else { Vec::new() };
     let mut counted = Report {
         row_ends: offsets.len() as u64,
@@ -272,7 +310,9 @@ fn offsets(
         let before = offsets.len();
         for text in texts() {
             let start = text.address - identity.text_start;
-            let points = instructions.points(elf.code(text)?);
+            let code = elf.code(text)?;
+            let _held = hold_points(elf, code)?;
+            let points = instructions.points(code);
             let bytes = points.into_iter().filter_map(Address::<u64>::byte);
             offsets.extend(bytes.map(|byte| Offset(start + byte)));
         }
@@ -325,13 +365,12 @@ fn row_ends(table: &Table<'_>) -> Vec<Offset> {
 
 type Dwarf<'a> = Context<EndianSlice<'a, RunTimeEndian>>;
 
-fn ask_crate(context: &Dwarf<'_>, address: u64) -> gimli::Result<Option<(String, u32)>> {
-    let location = context.find_location(address)?;
-    Ok(location.and_then(|location| {
-        // Line 0 means that there is no line.
-        let line = location.line.filter(|line| *line != 0)?;
-        Some((location.file?.to_owned(), line))
-    }))
+/// What the crate says of an address: nothing also where the unit is damaged.
+fn ask_crate(context: &Dwarf<'_>, address: u64) -> Option<(String, u32)> {
+    let location = context.find_location(address).ok().flatten()?;
+    // Line 0 means that there is no line.
+    let line = location.line.filter(|line| *line != 0)?;
+    Some((location.file?.to_owned(), line))
 }
 
 /// What is needed to compare.

@@ -8,7 +8,8 @@ use lineinfo_core::writer::{Options, Tuning};
 use super::{Counts, ImageArgs, print, progress_bar};
 use crate::Error;
 use crate::error::exit;
-use crate::extract::extract;
+use crate::extract::elf::Elf;
+use crate::extract::{Extracted, extract};
 use crate::output::{HardLinks, Output};
 
 /// Build a table from an ELF file with DWARF.
@@ -32,6 +33,9 @@ pub(super) struct Args {
     /// Entries in a block of a packed table, instead of --tune: 1 to 96.
     #[arg(long, value_name = "N", conflicts_with = "tune", value_parser = clap::value_parser!(u32).range(1..=96))]
     block: Option<u32>,
+    /// Refuse an image of which a unit has a damaged line table, instead of leaving the unit out.
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     reading: ImageArgs,
 }
@@ -83,6 +87,41 @@ fn parse_encoding(name: &str) -> Result<Encoding, String> {
         })
 }
 
+/// Says on stderr what the table is without, or refuses to build it.
+fn complain(elf: &Elf<'_>, extracted: &Extracted, strict: bool) -> Result<(), Error> {
+    let path = elf.dwarf_path();
+    if let Some(supplement) = elf.missing_supplement() {
+        let missing = Error::Supplement {
+            path: path.to_owned(),
+            supplement: supplement.to_owned(),
+        };
+        if strict {
+            return Err(missing);
+        }
+        eprintln!("lineinfo: warning: {missing}");
+    }
+    let bad = &extracted.bad_units;
+    if bad.count == 0 {
+        return Ok(());
+    }
+    if strict {
+        return Err(Error::BadUnits {
+            path: path.to_owned(),
+            bad: bad.clone(),
+        });
+    }
+    for unit in &bad.first {
+        eprintln!("lineinfo: warning: {}: {unit}", path.display());
+    }
+    eprintln!(
+        "lineinfo: warning: {}: {} of {} units are damaged, and the table has no rows of them; --strict refuses such a file",
+        path.display(),
+        bad.count,
+        bad.of
+    );
+    Ok(())
+}
+
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let start = Instant::now();
     let bar = progress_bar("rows", Counts::Bytes);
@@ -95,6 +134,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let elf = file.parse()?;
     let mut extracted = extract(&elf, &args.reading.naming(), &bar)?;
     bar.finish_and_clear();
+    complain(&elf, &extracted, args.strict)?;
     if args.profile == ProfileName::Calls {
         extracted.reduce_to_calls(&elf)?;
     }

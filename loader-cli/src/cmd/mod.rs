@@ -109,6 +109,9 @@ struct ImageArgs {
     /// times, and the last that fits counts.
     #[arg(long, value_name = "OLD=NEW")]
     path_map: Vec<PathMap>,
+    /// Let the image take so many MiB of memory [default: four times its size, and 256].
+    #[arg(long, value_name = "MIB")]
+    max_memory: Option<u64>,
 }
 
 /// Where distributions install debug files.
@@ -119,7 +122,8 @@ impl ImageArgs {
     fn open(&self, path: &Path) -> Result<ElfFile, Error> {
         let mut debug_dirs = self.debug_dir.clone();
         debug_dirs.push(PathBuf::from(DEBUG_DIR));
-        ElfFile::open(path)?.with_debug(&debug_dirs)
+        let max_memory = self.max_memory.map(|mib| mib.saturating_mul(1 << 20));
+        ElfFile::open_within(path, max_memory)?.with_debug(&debug_dirs)
     }
 
     fn naming(&self) -> Naming {
