@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use lineinfo_core::uapi::Errno;
 
+use crate::symbols::SymbolsError;
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -157,6 +159,26 @@ pub enum Error {
         /// Its build-id in hexadecimal.
         image: String,
     },
+    /// A file gives no symbols.
+    #[error("{}: {source}", path.display())]
+    Symbols {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: SymbolsError,
+    },
+    /// A log was not written by the kernel that it is to be decoded with.
+    #[error("the log {log}, and {}: {kernel}; {remedy}, or add --force", path.display())]
+    OtherKernel {
+        /// What the log says.
+        log: String,
+        /// The file of the kernel.
+        path: PathBuf,
+        /// What the file says.
+        kernel: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// The device refused an operation.
     #[error("{}: {operation}: {}{}", path.display(), errno_name(*errno), reason_suffix(reason))]
     Device {
@@ -205,7 +227,10 @@ impl Error {
         let corrupt = [Errno::EBADMSG, Errno::ENOEXEC, Errno::ESTALE].map(Errno::number);
         match self {
             Self::Address { .. } | Self::Usage(_) => exit::USAGE,
-            Self::Blob { .. } | Self::Footer { .. } | Self::OtherBuild { .. } => exit::CORRUPT,
+            Self::Blob { .. }
+            | Self::Footer { .. }
+            | Self::OtherBuild { .. }
+            | Self::OtherKernel { .. } => exit::CORRUPT,
             Self::Device { errno, .. } if corrupt.contains(errno) => exit::CORRUPT,
             _ => exit::FAILED,
         }

@@ -18,8 +18,11 @@ pub mod device;
 pub mod error;
 pub mod extract;
 pub mod files;
+pub mod images;
+pub mod log;
 pub mod points;
 pub mod source;
+pub mod symbols;
 pub mod verify;
 
 pub use error::Error;
