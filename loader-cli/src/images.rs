@@ -68,12 +68,10 @@ impl Image {
                 image: hex(&own),
             });
         }
-        // An ELF file has the addresses of the link, like a table; a list those of the run, like a
-        // device.
-        let slide = match (source.linked_text_start(), symbols.identity()) {
-            (Some(linked), None) => symbols.text_start().wrapping_sub(linked),
-            (Some(_), Some(_)) | (None, _) => 0,
-        };
+        // A list has the addresses of the run, as a device has.
+        let slide = source
+            .linked_text_start()
+            .map_or(0, |linked| symbols.text_start().wrapping_sub(linked));
         Ok(Self {
             symbols,
             source,

@@ -41,6 +41,8 @@ pub(super) enum Means {
     /// The instruction itself; the trace that follows may begin with the same frame, which is no
     /// return address then.
     Pc,
+    /// A pointer to a function, the first of a list with one on each line.
+    List,
     /// A return address that a called function took (`_RET_IP_`); offset 0 is a function pointer.
     Return,
     /// A return address in a register, which the trace need not repeat.
@@ -54,6 +56,8 @@ pub(super) enum Means {
     Data,
     /// The frame that the line before ended with.
     Repeated,
+    /// A frame of a trace that is an instruction which was interrupted.
+    Interrupted,
     /// The next frame is an instruction that was interrupted.
     Interrupts,
     /// No text that is known: a frame of a trace.
@@ -92,7 +96,7 @@ const FORMATS: &[Format] = &[
     before(r"\bat offset \d+ in frame",                       Means::Exact),
 
     // WARN: kernel/panic.c, the form of 6.19 last.
-    before(r"WARNING: (?:CPU: \d+ PID: \d+ )?at(?: \S+:\d+)?", Means::Warning),
+    before(r"WARNING: (?:CPU: \d+ PID: \d+ )?at(?:[\s>|]+\S+:\d+)?", Means::Warning),
     before(r"WARNING: \S+:\d+ at",                            Means::Warning),
     mark(r"\(\)",                                             Means::Return),
 
@@ -133,7 +137,7 @@ const FORMATS: &[Format] = &[
     mark(r" \(unreliable\)",                                  Means::Unreliable), // powerpc
 
     // arm: `g from f+…` and `(g+…) from [<…>] (f+…)`.
-    before(r"\b__(?:irq|fiq|dabt|pabt|und)_(?:svc|invalid)\)? from", Means::Exact),
+    before(r"\b__(?:irq|fiq|dabt|pabt|und)_(?:svc|invalid)\)? from", Means::Interrupted),
     after(r"\)? from\b",                                      Means::Repeated),
 
     // Exception entries, which the interrupted instruction follows.
@@ -159,7 +163,7 @@ const FORMATS: &[Format] = &[
     // Pointers to functions.
     before(r"\b(?:initcall|calling|hint|target|threaded)",    Means::Exact),
     before(r"\bWorkqueue: \S+",                               Means::Exact),
-    before(r"\bhandlers?",                                    Means::Exact),
+    before(r"\bhandlers",                                     Means::List),
 
     // `_RET_IP_`, and what saves it.
     before(r"\bcaller is|\bcalled from|\ballocated at|\bcorrupted in|\bmemblock_\w+: .*", Means::Return),
@@ -174,7 +178,7 @@ const BETWEEN: &str = concat!(
     r"[\s\xc2\xa0:=>|]*",
     r"(?:[0-9a-fA-F]{2,4}:)?",
     r"(?:[\[<{(]*(?:0x)?(?:[0-9a-fA-F]{8,16}|_*ptrval_*)[\])}>]*[\s\xc2\xa0:>|]*)*",
-    r#"[\s\xc2\xa0<("'{\[]*"#
+    r#"[\s\xc2\xa0<>|("'{\[]*"#
 );
 
 /// How far back of a frame its text is read, in bytes.

@@ -104,6 +104,8 @@ struct Context {
     last: Option<(FrameId, Kind)>,
     /// A `WARN` that is not decided.
     warning: Option<(FrameId, Ticket)>,
+    /// Its last line is one of a list of functions.
+    list: bool,
     /// How its last line ended: a header there may belong to a frame on the next line.
     tail: Vec<u8>,
 }
@@ -179,9 +181,13 @@ impl Reader {
     /// What the text before a frame says.
     fn means(&mut self, text: &[u8], is_first: bool) -> Means {
         let text = plain(text, &mut self.plain);
-        let joined = is_first && continues(&self.context.tail, text);
-        let tail = if joined { &self.context.tail[..] } else { b"" };
-        self.formats.before([tail, text])
+        let means = self.formats.before([b"", text]);
+        match means {
+            Means::Trace if is_first && continues(&self.context.tail, text) => {
+                self.formats.before([&self.context.tail, text])
+            }
+            means => means,
+        }
     }
 
     /// What a frame stands for; `behind` is what its marks say.
@@ -211,7 +217,16 @@ impl Reader {
                 context.interrupted = false;
                 Kind::Exact
             }
+            (Means::List, _) => {
+                context.list = true;
+                Kind::Exact
+            }
+            (Means::Trace, _) if context.list && words.offset == 0 => Kind::Exact,
             (Means::Exact, _) => Kind::Exact,
+            (Means::Interrupted, _) => {
+                is_trace = true;
+                Kind::Exact
+            }
             (Means::Return, _) if words.offset == 0 => Kind::Exact,
             (Means::Return, _) => Kind::Return,
             (Means::Link, _) => start_or(Kind::Return),
@@ -347,6 +362,7 @@ impl<'l> Frames<'_, 'l> {
         self.skip_stamps(self.line.len());
         let rest = plain(&self.line[self.text..], &mut self.reader.plain);
         let rest = &rest[rest.len().saturating_sub(TAIL_MAX)..];
+        self.reader.context.list &= !self.first;
         let tail = &mut self.reader.context.tail;
         tail.clear();
         if !rest.is_empty() {
@@ -434,13 +450,18 @@ fn continues(tail: &[u8], text: &[u8]) -> bool {
     !tail.is_empty()
         && (text.iter().all(is_filler)
             // `WARNING: CPU: 0 PID: 1 at` and the location on the next line.
-            || tail.contains_str("WARNING: ") && words_of(text).count() == 1)
+            || tail.contains_str("WARNING: ") && words_of(text).filter(|word| !is_quote(word)).count() == 1)
 }
 
 /// The words of a text, between white space.
 fn words_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(u8::is_ascii_whitespace)
         .filter(|word| !word.is_empty())
+}
+
+/// Whether a word is what mail programs put before lines.
+fn is_quote(word: &[u8]) -> bool {
+    word.iter().all(|byte| matches!(byte, b'>' | b'|'))
 }
 
 /// A text without its colours.
