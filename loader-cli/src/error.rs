@@ -167,6 +167,18 @@ pub enum Error {
         /// Why.
         source: SymbolsError,
     },
+    /// There is no file of the kernel that wrote a log.
+    #[error(
+        "no vmlinux of {kernel} in {places}: install its -dbg package, name its directory with --dir, or the file with --vmlinux{others}"
+    )]
+    NoKernel {
+        /// Its release or build-id.
+        kernel: String,
+        /// Where it was looked for.
+        places: String,
+        /// What is there instead, a line for each file.
+        others: String,
+    },
     /// A log was not written by the kernel that it is to be decoded with.
     #[error("the log {log}, and {}: {kernel}; {remedy}, or add --force", path.display())]
     OtherKernel {

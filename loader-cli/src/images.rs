@@ -8,6 +8,7 @@
 //! kept by build-id ([`crate::images::cache`]).
 
 pub mod cache;
+pub mod search;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -21,6 +22,8 @@ use crate::hex;
 use crate::log::{Facts, Frame, Kind, Module, Outcome, Resolve};
 use crate::source::{LocationBuf, Source};
 use crate::symbols::{Found, Symbols};
+
+use self::search::Search;
 
 /// A list of symbols of the running kernel.
 pub const RUNNING_SYMBOLS: &str = "/proc/kallsyms";
@@ -174,6 +177,8 @@ pub struct Options {
     pub modules: Vec<PathBuf>,
     /// Directories of separate debug files.
     pub debug_dirs: Vec<PathBuf>,
+    /// Where to look for what is not named.
+    pub search: Search,
     /// Go on where builds differ.
     pub force: bool,
 }
@@ -185,7 +190,8 @@ pub struct Images {
     modules: HashMap<String, Image>,
     /// Modules that were looked for in vain, with the build-id that was asked for.
     missing: HashSet<(String, String)>,
-    files: ModuleFiles,
+    /// Read when the first module is looked for.
+    files: Option<ModuleFiles>,
     facts: Facts,
     options: Options,
     notes: Vec<String>,
@@ -203,7 +209,7 @@ impl Images {
             kernel: None,
             modules: HashMap::new(),
             missing: HashSet::new(),
-            files: ModuleFiles::find(&options.modules),
+            files: None,
             facts: facts.clone(),
             options: options.clone(),
             notes: Vec::new(),
@@ -214,9 +220,10 @@ impl Images {
         }
         for path in &options.tables {
             let mut source = Source::table(path)?;
-            let symbols = match take_for(&mut symbols, &source.build_id()?) {
+            let build_id = source.build_id()?;
+            let symbols = match take_for(&mut symbols, &build_id) {
                 Some(symbols) => symbols,
-                None => Symbols::open(Path::new(RUNNING_SYMBOLS))?,
+                None => images.symbols_for(path, &build_id)?,
             };
             images.add(Image::new(symbols, source, options.force)?)?;
         }
@@ -232,17 +239,123 @@ impl Images {
             images.add(Image::new(symbols, source, options.force)?)?;
         }
         for symbols in symbols {
-            if symbols.identity().is_none() {
-                return Err(Error::Usage(format!(
-                    "{}: a list of symbols has no lines; name a table with --table, or a vmlinux with --vmlinux",
-                    symbols.path().display()
-                )));
-            }
-            let table = cache::table_of(symbols.path(), &options.debug_dirs)?;
-            let source = Source::of_blob(symbols.path(), table);
-            images.add(Image::new(symbols, source, options.force)?)?;
+            let image = images.with_table(symbols)?;
+            images.add(image)?;
+        }
+        if images.kernel.is_none() && images.modules.is_empty() {
+            let kernel = images.find_kernel()?;
+            images.add(kernel)?;
         }
         Ok(images)
+    }
+
+    /// Symbols that go with a table for which none are named.
+    fn symbols_for(&self, table: &Path, build_id: &[u8]) -> Result<Symbols, Error> {
+        let facts = Facts {
+            build_id: Some(hex(build_id)),
+            ..self.facts.clone()
+        };
+        for path in self.options.search.kernels(&facts) {
+            if let Ok(symbols) = Symbols::open(&path)
+                && symbols
+                    .identity()
+                    .is_some_and(|own| own.build_id == build_id)
+            {
+                return Ok(symbols);
+            }
+        }
+        if running_build_id().is_some_and(|running| running == build_id) {
+            return Symbols::open(Path::new(RUNNING_SYMBOLS));
+        }
+        Err(Error::Usage(format!(
+            "{}: a table has no symbols, and there is no vmlinux of its build-id {} in {}; name one, or a copy of its kernel's /proc/kallsyms, with --vmlinux",
+            table.display(),
+            hex(build_id),
+            self.options.search.places()
+        )))
+    }
+
+    /// Symbols with their table: one that is found, or is made.
+    fn with_table(&self, symbols: Symbols) -> Result<Image, Error> {
+        let Some(identity) = symbols.identity() else {
+            return Err(Error::Usage(format!(
+                "{}: a list of symbols has no lines; name a table with --table, or a vmlinux with --vmlinux",
+                symbols.path().display()
+            )));
+        };
+        let build_id = Some(hex(&identity.build_id)).filter(|id| !id.is_empty());
+        let release = symbols.release().filter(|_| symbols.module().is_none());
+        let is_same = |table: &BlobFile| table.table().layout().build_id() == identity.build_id;
+        for path in self.options.search.tables(build_id.as_deref(), release) {
+            if build_id.is_some()
+                && let Ok(table) = BlobFile::open(&path)
+                && is_same(&table)
+            {
+                return Image::new(symbols, Source::of_blob(&path, table), self.options.force);
+            }
+        }
+        let table = cache::table_of(symbols.path(), &self.options.debug_dirs)?;
+        let source = Source::of_blob(symbols.path(), table);
+        Image::new(symbols, source, self.options.force)
+    }
+
+    /// The kernel that wrote the log, from its release and build-id.
+    fn find_kernel(&mut self) -> Result<Image, Error> {
+        let (release, build_id) = (self.facts.release.clone(), self.facts.build_id.clone());
+        let (None, None) = (&release, &build_id) else {
+            return self.find_kernel_of(release.as_deref(), build_id.as_deref());
+        };
+        Err(Error::Usage(
+            "the log does not say which kernel wrote it; name its vmlinux with --vmlinux, its table with --table, or its release with --release"
+                .to_owned(),
+        ))
+    }
+
+    fn find_kernel_of(
+        &mut self,
+        release: Option<&str>,
+        build_id: Option<&str>,
+    ) -> Result<Image, Error> {
+        for path in self.options.search.kernels(&self.facts) {
+            let symbols = match Symbols::open(&path) {
+                Ok(symbols) => symbols,
+                Err(error) => {
+                    self.notes.push(error.to_string());
+                    continue;
+                }
+            };
+            let own = symbols.identity().map(|identity| hex(&identity.build_id));
+            let is_right = match (build_id, release) {
+                (Some(build_id), _) => own.as_deref() == Some(build_id),
+                (None, release) => symbols.release() == release,
+            };
+            if is_right {
+                return self.with_table(symbols);
+            }
+            self.notes.push(format!(
+                "{}: it is of another kernel, {}",
+                path.display(),
+                symbols.release().unwrap_or("of no known release")
+            ));
+        }
+        // A table and a list of symbols, without a vmlinux.
+        let lists = release.map_or_else(Vec::new, |release| self.options.search.lists(release));
+        for table in self.options.search.tables(build_id, release) {
+            for list in &lists {
+                if let Ok(symbols) = Symbols::open(list) {
+                    let source = Source::table(&table)?;
+                    return Image::new(symbols, source, self.options.force);
+                }
+            }
+        }
+        Err(Error::NoKernel {
+            kernel: match (release, build_id) {
+                (Some(release), _) => release.to_owned(),
+                (None, build_id) => format!("build-id {}", build_id.unwrap_or_default()),
+            },
+            places: self.options.search.places(),
+            others: self.notes.iter().map(|note| format!("\n{note}")).collect(),
+        })
     }
 
     /// The kernel.
@@ -367,7 +480,7 @@ impl Images {
             if self.missing.contains(&asked) {
                 return Ok(None);
             }
-            let found = self.find_module(&name, is_right)?;
+            let found = self.find_module(&name, &build_id, is_right)?;
             let Some(image) = found else {
                 self.notes.push(match build_id.as_str() {
                     "" => format!("no table of the module {name}; name its directory with --modules"),
@@ -384,9 +497,19 @@ impl Images {
     fn find_module(
         &mut self,
         name: &str,
+        build_id: &str,
         is_right: impl Fn(&Image) -> bool,
     ) -> Result<Option<Image>, Error> {
-        for path in self.files.of(name) {
+        let roots = || {
+            let release = self.facts.release.as_deref();
+            let mut roots = self.options.modules.clone();
+            roots.extend(self.options.search.modules(release));
+            ModuleFiles::find(&roots)
+        };
+        let files = self.files.get_or_insert_with(roots);
+        let mut paths = self.options.search.debug_files(build_id);
+        paths.extend(files.of(name));
+        for path in paths {
             let symbols = match Symbols::open(&path) {
                 Ok(symbols) => symbols,
                 Err(error) => {
@@ -410,22 +533,20 @@ impl Images {
                 ));
                 continue;
             }
-            let table = match self.files.table_of(&symbols) {
-                Some(table) => Ok(table),
-                None => cache::table_of(&path, &self.options.debug_dirs),
-            };
-            match table {
-                Ok(table) => {
+            let files = self.files.as_ref();
+            let image = match files.and_then(|files| files.table_of(&symbols)) {
+                Some((path, table)) => {
                     let source = Source::of_blob(&path, table);
-                    let image = Image::new(symbols, source, self.options.force)?;
-                    if is_right(&image) || self.options.force {
-                        return Ok(Some(image));
-                    }
-                    self.notes.push(format!(
-                        "{}: it has another build-id than the log says",
-                        path.display()
-                    ));
+                    Image::new(symbols, source, self.options.force)
                 }
+                None => self.with_table(symbols),
+            };
+            match image {
+                Ok(image) if is_right(&image) || self.options.force => return Ok(Some(image)),
+                Ok(_) => self.notes.push(format!(
+                    "{}: it has another build-id than the log says",
+                    path.display()
+                )),
                 Err(error) => self.notes.push(error.to_string()),
             }
         }
@@ -520,19 +641,15 @@ impl ModuleFiles {
     }
 
     /// A table of the same build as some symbols.
-    fn table_of(&self, symbols: &Symbols) -> Option<BlobFile> {
-        let own = symbols.identity()?;
+    fn table_of(&self, symbols: &Symbols) -> Option<(PathBuf, BlobFile)> {
+        let own = symbols.identity().filter(|own| !own.build_id.is_empty())?;
         let stem = symbols.path().file_stem()?;
         let of_name = |path: &&PathBuf| {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
             name.starts_with(stem.as_encoded_bytes())
         };
-        self.tables
-            .iter()
-            .filter(of_name)
-            .filter_map(|path| BlobFile::open(path).ok())
-            .find(|blob| {
-                blob.table().layout().build_id() == own.build_id && !own.build_id.is_empty()
-            })
+        let tables = self.tables.iter().filter(of_name);
+        let mut opened = tables.filter_map(|path| Some((path.clone(), BlobFile::open(path).ok()?)));
+        opened.find(|(_, blob)| blob.table().layout().build_id() == own.build_id)
     }
 }

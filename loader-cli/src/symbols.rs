@@ -7,6 +7,7 @@
 
 use std::cell::OnceCell;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ use crate::log::Facts;
 pub struct Symbols {
     path: PathBuf,
     names: Vec<u8>,
-    /// By name.
+    /// By the hash of their names without `.llvm.NNN`.
     functions: Vec<Function>,
     /// Demangled names of Rust, sorted, and the functions that bear them.
     demangled: OnceCell<Vec<(String, u32)>>,
@@ -43,6 +44,7 @@ pub struct Symbols {
 /// A symbol in executable text.
 #[derive(Clone, Debug)]
 struct Function {
+    hash: u64,
     name: Range<u32>,
     address: u64,
     /// Bytes to the next symbol; and to the next one that is no label inside the function, for a
@@ -305,18 +307,15 @@ impl Symbols {
                 (true, false) => Found::Nothing,
             }
         };
-        let promoted = [name, b".llvm."].concat();
-        let mut named = self
-            .range(|found| found.cmp(name))
-            .iter()
-            .chain(self.range(|found| found[..found.len().min(promoted.len())].cmp(&promoted)));
+        // A list of a kernel that leaves the suffix out has no name with it.
+        let is_list = self.identity.is_none();
+        let mut named = self.of_base(name).filter(|function| {
+            let found = name_of(&self.names, &function.name);
+            found == name || base_of(found) == name || is_list && found == base_of(name)
+        });
         let found = of_size(&mut named);
         if found != Found::Nothing {
             return found;
-        }
-        // A list of such a kernel lacks the suffix, too.
-        if let (None, Some(at)) = (&self.identity, name.find(".llvm.")) {
-            return of_size(&mut self.range(|found| found.cmp(&name[..at])).iter());
         }
         match name.to_str() {
             Ok(name) if name.contains("::") => of_size(&mut self.demangled(name)),
@@ -335,21 +334,23 @@ impl Symbols {
 
     /// The functions of a name, of whatever size, that have a byte at an offset.
     pub fn containing(&self, name: &[u8], offset: u64) -> Vec<u64> {
-        self.range(|found| found.cmp(name))
-            .iter()
+        self.of_base(name)
+            .filter(|function| name_of(&self.names, &function.name) == name)
             .filter(|function| offset < function.sizes[0])
             .map(|function| function.address)
             .collect()
     }
 
-    /// The functions whose names compare as equal.
-    fn range(&self, compare: impl Fn(&[u8]) -> std::cmp::Ordering) -> &[Function] {
-        let name = |function: &Function| compare(name_of(&self.names, &function.name));
+    /// The functions whose names are, without `.llvm.NNN`, that of `name` without it; and a few
+    /// others.
+    fn of_base(&self, name: &[u8]) -> impl Iterator<Item = &Function> {
+        let hash = hash_of(name);
         let start = self
             .functions
-            .partition_point(|function| name(function).is_lt());
-        let rest = &self.functions[start..];
-        &rest[..rest.partition_point(|function| name(function).is_eq())]
+            .partition_point(|function| function.hash < hash);
+        self.functions[start..]
+            .iter()
+            .take_while(move |function| function.hash == hash)
     }
 
     fn demangled<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Function> {
@@ -409,6 +410,17 @@ fn name_of<'a>(names: &'a [u8], name: &Range<u32>) -> &'a [u8] {
     &names[name.start as usize..name.end as usize]
 }
 
+/// A name without the `.llvm.NNN` of ThinLTO.
+fn base_of(name: &[u8]) -> &[u8] {
+    name.find(".llvm.").map_or(name, |at| &name[..at])
+}
+
+fn hash_of(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(base_of(name));
+    hasher.finish()
+}
+
 /// Whether kallsyms leaves a symbol out (scripts/mksysmap, `is_mapping_symbol`): labels of the
 /// compiler and the assembler, and what the linker puts between functions.
 fn is_ignored(name: &[u8]) -> bool {
@@ -447,7 +459,7 @@ fn list_line(line: &[u8]) -> Option<(u64, u8, &[u8])> {
     }
 }
 
-/// Gives symbols their sizes, and keeps those of code by name. `ends` is where each memory ends.
+/// Gives symbols their sizes, and keeps those of code. `ends` is where each memory ends.
 fn functions(mut raw: Vec<Raw>, ends: [u64; MEMORIES], names: &[u8]) -> Vec<Function> {
     raw.sort_unstable_by_key(|symbol| (symbol.memory, symbol.loaded));
     let places: Vec<(u8, u64)> = raw
@@ -475,18 +487,14 @@ fn functions(mut raw: Vec<Raw>, ends: [u64; MEMORIES], names: &[u8]) -> Vec<Func
                 second = end.next_multiple_of(PAGE) - symbol.loaded;
             }
             Function {
+                hash: hash_of(name_of(names, &symbol.name)),
                 name: symbol.name.clone(),
                 address: symbol.address,
                 sizes: [first, second],
             }
         })
         .collect();
-    functions.sort_unstable_by(|a, b| {
-        let key = |function: &Function| (function.address, function.sizes);
-        name_of(names, &a.name)
-            .cmp(name_of(names, &b.name))
-            .then_with(|| key(a).cmp(&key(b)))
-    });
+    functions.sort_unstable_by_key(|function| (function.hash, function.address));
     functions
 }
 

@@ -5,11 +5,15 @@ use std::time::Duration;
 use super::DEBUG_DIR;
 use crate::Error;
 use crate::error::exit;
+use crate::images::search::Search;
 use crate::images::{Images, Options};
 use crate::log::input::Input;
 use crate::log::{Annotator, Facts, Style, Summary};
 
 /// Annotate the frames of a kernel log with file and line.
+///
+/// The log says which kernel wrote it, by its release or build-id; its vmlinux and modules are found
+/// where distributions put them, or named by options.
 ///
 /// `vfs_write+0xf8/0x450` becomes `vfs_write+0xf8/0x450 (fs/read_write.c:681)`; all else stays as it
 /// is, to the byte. A frame that cannot be answered rightly is left: its symbol has another size
@@ -59,6 +63,10 @@ pub(super) struct KernelArgs {
     /// Ask a running kernel, where no table is given.
     #[arg(long, value_name = "PATH", env = "LINEINFO_DEVICE")]
     pub(super) device: Option<PathBuf>,
+    /// Look for the kernel and its modules in this directory, too; may be given several times. Then
+    /// come those of $LINEINFO_PATH, /usr/lib/lineinfo, /usr/lib/debug and /lib/modules.
+    #[arg(long, value_name = "DIR")]
+    dir: Vec<PathBuf>,
     /// Look for separate debug files below this directory too; may be given several times.
     #[arg(long, value_name = "DIR")]
     debug_dir: Vec<PathBuf>,
@@ -73,6 +81,7 @@ impl KernelArgs {
             device: self.device.clone(),
             symbols: self.vmlinux.clone(),
             debug_dirs,
+            search: Search::new(&self.dir),
             ..Options::default()
         }
     }
@@ -262,7 +271,15 @@ impl Decoder {
 
 /// A summary in words: `4 frames, 2 annotated, 1 unknown symbol, 1 ambiguous`.
 fn words(summary: &Summary) -> String {
-    let mut words = format!("{} frames, {} annotated", summary.frames, summary.annotated);
+    let frames = if summary.frames == 1 {
+        "frame"
+    } else {
+        "frames"
+    };
+    let mut words = format!(
+        "{} {frames}, {} annotated",
+        summary.frames, summary.annotated
+    );
     for (count, what) in [
         (summary.unknown, "of unknown symbols"),
         (summary.other_size, "of symbols with another size here"),

@@ -165,12 +165,9 @@ pub struct Annotator<R> {
     /// What comes out and was not taken yet.
     out: Vec<u8>,
     undecided: Vec<Undecided>,
-    /// By the text of a frame, for each kind.
-    answers: HashMap<Kind, HashMap<Box<[u8]>, Outcome>>,
+    answers: Answers,
     summary: Summary,
     log_line: u64,
-    symbols_of_other_size: usize,
-    symbols_of_same_size: usize,
 }
 
 impl<R: Resolve> Annotator<R> {
@@ -182,11 +179,9 @@ impl<R: Resolve> Annotator<R> {
             style,
             out: Vec::new(),
             undecided: Vec::new(),
-            answers: HashMap::new(),
+            answers: Answers::default(),
             summary: Summary::default(),
             log_line: 0,
-            symbols_of_other_size: 0,
-            symbols_of_same_size: 0,
         }
     }
 
@@ -195,9 +190,9 @@ impl<R: Resolve> Annotator<R> {
         &self.summary
     }
 
-    /// Different symbols of the kernel that have another size than in the log, and the same.
+    /// Different frames of the kernel whose symbols have another size than in the log, and the same.
     pub const fn sizes(&self) -> (usize, usize) {
-        (self.symbols_of_other_size, self.symbols_of_same_size)
+        (self.answers.other_sizes, self.answers.same_sizes)
     }
 
     /// What knows where frames are.
@@ -226,14 +221,6 @@ impl<R: Resolve> Annotator<R> {
                 self.summary.annotated += 1;
                 continue;
             }
-            let mut answers = Answers {
-                resolver: &mut self.resolver,
-                answers: &mut self.answers,
-                sizes: (
-                    &mut self.symbols_of_other_size,
-                    &mut self.symbols_of_same_size,
-                ),
-            };
             let writer = TextWriter {
                 style: self.style,
                 log_line: self.log_line,
@@ -244,14 +231,17 @@ impl<R: Resolve> Annotator<R> {
                     let mut texts =
                         [Kind::Trap, Kind::Exact, Kind::Return].map(|kind| (kind, Vec::new()));
                     for ((kind, text), is_printed) in texts.iter_mut().zip(&mut is_printed) {
-                        let outcome = answers.of(&frame, *kind)?;
+                        let outcome = self.answers.of(&mut self.resolver, &frame, *kind)?;
                         if let Outcome::Found(location) = outcome {
                             let here = format!("{}:{}", location.file, location.line);
                             *is_printed = here.as_bytes() == frame.printed;
                         }
                         writer.write(text, &frame, *kind, outcome);
                     }
-                    self.summary.count(&frame, answers.of(&frame, Kind::Exact)?);
+                    self.summary.count(
+                        &frame,
+                        self.answers.of(&mut self.resolver, &frame, Kind::Exact)?,
+                    );
                     self.undecided.push(Undecided {
                         ticket,
                         at: self.out.len(),
@@ -260,7 +250,7 @@ impl<R: Resolve> Annotator<R> {
                     });
                 }
                 kind => {
-                    let outcome = answers.of(&frame, kind)?;
+                    let outcome = self.answers.of(&mut self.resolver, &frame, kind)?;
                     self.summary.count(&frame, outcome);
                     writer.write(&mut self.out, &frame, kind, outcome);
                 }
@@ -345,36 +335,59 @@ fn decide(undecided: &mut Vec<Undecided>, out: &mut Vec<u8>, ticket: Option<Tick
     out.splice(decided.at..decided.at, text);
 }
 
-/// Answers that are kept, and where others come from.
-struct Answers<'a, R> {
-    resolver: &'a mut R,
-    answers: &'a mut HashMap<Kind, HashMap<Box<[u8]>, Outcome>>,
-    sizes: (&'a mut usize, &'a mut usize),
+/// Answers that are kept, as logs repeat their frames.
+#[derive(Debug, Default)]
+struct Answers {
+    outcomes: Vec<Outcome>,
+    /// Which outcome the text of a frame has, for each kind.
+    by_text: [HashMap<Box<[u8]>, usize>; KINDS],
+    /// Different frames of the kernel whose symbol has another size, and the same.
+    other_sizes: usize,
+    same_sizes: usize,
 }
 
-impl<R: Resolve> Answers<'_, R> {
-    fn of(&mut self, frame: &Frame<'_>, kind: Kind) -> Result<&Outcome, Error> {
-        let answers = self.answers.entry(kind).or_default();
-        if !answers.contains_key(frame.text) {
-            let outcome = match kind {
-                Kind::Data => Outcome::Data,
-                _ => self.resolver.resolve(frame, kind)?,
-            };
-            if frame.module.is_none() {
-                match &outcome {
-                    Outcome::OtherSize => *self.sizes.0 += 1,
-                    Outcome::Found(_) | Outcome::NoLine | Outcome::Ambiguous(_) => {
-                        *self.sizes.1 += 1;
-                    }
-                    Outcome::UnknownSymbol | Outcome::NoModule | Outcome::Data => {}
-                }
-            }
-            if answers.len() >= ANSWERS_MAX {
-                answers.clear();
-            }
-            answers.insert(frame.text.into(), outcome);
+/// How many kinds of frames are answered differently.
+const KINDS: usize = 6;
+
+impl Answers {
+    fn of(
+        &mut self,
+        resolver: &mut impl Resolve,
+        frame: &Frame<'_>,
+        kind: Kind,
+    ) -> Result<&Outcome, Error> {
+        let by_text = match kind {
+            Kind::Return => 0,
+            Kind::Unreliable => 1,
+            Kind::Exact | Kind::Warning(_) => 2,
+            Kind::Trap => 3,
+            Kind::Start => 4,
+            Kind::Data => 5,
+        };
+        if let Some(known) = self.by_text[by_text].get(frame.text) {
+            return Ok(&self.outcomes[*known]);
         }
-        Ok(&answers[frame.text])
+        let outcome = match kind {
+            Kind::Data => Outcome::Data,
+            _ => resolver.resolve(frame, kind)?,
+        };
+        if frame.module.is_none() {
+            match &outcome {
+                Outcome::OtherSize => self.other_sizes += 1,
+                Outcome::Found(_) | Outcome::NoLine | Outcome::Ambiguous(_) => {
+                    self.same_sizes += 1;
+                }
+                Outcome::UnknownSymbol | Outcome::NoModule | Outcome::Data => {}
+            }
+        }
+        if self.outcomes.len() >= ANSWERS_MAX {
+            self.outcomes.clear();
+            self.by_text.iter_mut().for_each(HashMap::clear);
+        }
+        let known = self.outcomes.len();
+        self.by_text[by_text].insert(frame.text.into(), known);
+        self.outcomes.push(outcome);
+        Ok(&self.outcomes[known])
     }
 }
 

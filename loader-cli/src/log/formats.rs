@@ -129,7 +129,6 @@ const FORMATS: &[Format] = &[
     before(r"\b(?i:lr|ra|pr)(?: is at)?",                     Means::Link),  // arm, arm64, riscv, mips, loongarch, powerpc, sh, alpha
     before(r"\bRP\(r2\)",                                     Means::Link),  // parisc
     before(r"\[BLINK\s*\]|\bBLK",                             Means::Link),  // arc
-    before(r"\bb0",                                           Means::Link),  // ia64
 
     // arm64 since 6.13 says what a frame is: the program counter, or where it was found.
     mark(r" \(PF?K?\)",                                       Means::Exact),
@@ -266,6 +265,9 @@ struct Matcher {
     dfa: DFA,
     cache: Cache,
     rows: Vec<Format>,
+    /// Rows that fitted once.
+    #[cfg(test)]
+    used: Vec<bool>,
 }
 
 impl Matcher {
@@ -283,7 +285,13 @@ impl Matcher {
             .thompson(thompson::Config::new().utf8(false))
             .build_many(&patterns)?;
         let cache = dfa.create_cache();
-        Ok(Self { dfa, cache, rows })
+        Ok(Self {
+            dfa,
+            cache,
+            #[cfg(test)]
+            used: vec![false; rows.len()],
+            rows,
+        })
     }
 
     /// The first row that fits the whole of a text, which is in two pieces.
@@ -299,16 +307,37 @@ impl Matcher {
             }
         }
         state = dfa.next_eoi_state(cache, state).ok()?;
-        state
+        let row = state
             .is_match()
-            .then(|| self.rows[dfa.match_pattern(cache, state, 0).as_usize()])
+            .then(|| dfa.match_pattern(cache, state, 0).as_usize())?;
+        Some(self.row(row))
+    }
+
+    fn row(&mut self, row: usize) -> Format {
+        #[cfg(test)]
+        {
+            self.used[row] = true;
+        }
+        self.rows[row]
     }
 
     /// The row that fits the start of a text, and how much of it.
     fn start(&mut self, text: &[u8]) -> Option<(Format, usize)> {
         let input = Input::new(text).anchored(Anchored::Yes);
         let found = self.dfa.try_search_fwd(&mut self.cache, &input).ok()??;
-        Some((self.rows[found.pattern().as_usize()], found.offset()))
+        Some((self.row(found.pattern().as_usize()), found.offset()))
+    }
+}
+
+#[cfg(test)]
+impl Formats {
+    /// The rows that never fitted.
+    pub(super) fn unused(&self) -> Vec<Format> {
+        [&self.before, &self.after, &self.symbol]
+            .into_iter()
+            .flat_map(|matcher| matcher.rows.iter().zip(&matcher.used))
+            .filter_map(|(row, used)| (!used).then_some(*row))
+            .collect()
     }
 }
 
@@ -361,8 +390,8 @@ mod tests {
             ("(&x->srcu){.+.+}-{0:0}, at: ", Means::Exact),
             ("(&(&x->srcu)->lock){....}, at: ", Means::Return),
             ("... key      at: [<ffffffff81000000>] ", Means::Data),
-            ("__irq_svc from ", Means::Exact),
-            ("(__irq_svc) from [<c0101234>] (", Means::Exact),
+            ("__irq_svc from ", Means::Interrupted),
+            ("(__irq_svc) from [<c0101234>] (", Means::Interrupted),
             ("show_stack from ", Means::Trace),
         ];
         for (text, means) in cases {

@@ -483,3 +483,28 @@ fn plain<'a>(text: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
     }
     buffer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The logs of `tests/log`, which say what is right for each frame.
+    #[test]
+    fn every_row_of_the_table_is_in_the_corpus() {
+        let mut reader = Reader::new();
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/log/corpus");
+        for entry in std::fs::read_dir(corpus).expect("the corpus") {
+            let log = std::fs::read(entry.expect("an entry").path()).expect("a log");
+            for line in log.lines_with_terminator() {
+                let mut plain = Vec::new();
+                for (at, piece) in line.split_str("@@").enumerate() {
+                    // The letter of a mark.
+                    plain.extend_from_slice(&piece[usize::from(at > 0)..]);
+                }
+                reader.line(&plain).for_each(drop);
+            }
+        }
+        let unused = reader.formats.unused();
+        assert!(unused.is_empty(), "{unused:#?}");
+    }
+}

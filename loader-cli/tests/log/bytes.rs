@@ -170,7 +170,7 @@ fn a_summary_and_an_exit_status() {
     ]));
     for (log, status, summary) in [
         ("", 0, "0 frames, 0 annotated"),
-        (" f+0x10/0x40\n", 0, "1 frames, 1 annotated"),
+        (" f+0x10/0x40\n", 0, "1 frame, 1 annotated"),
         (
             " f+0x10/0x40\n g+0x10/0x40\n h+0x1/0x2\n m+0x1/0x2 [nvidia(POE)]\n",
             3,

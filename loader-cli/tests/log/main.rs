@@ -8,6 +8,7 @@
 
 mod bytes;
 mod kernels;
+mod search;
 mod synthetic;
 
 use std::collections::BTreeSet;

@@ -206,6 +206,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) {
 pub(crate) fn lineinfo() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lineinfo"));
     command.env_remove("LINEINFO_DEVICE");
+    command.env_remove("LINEINFO_PATH");
     command
 }
 
