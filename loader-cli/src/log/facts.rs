@@ -30,7 +30,8 @@ impl Facts {
         // `Not tainted 6.12.0 #1 …` or `Tainted: G        W  OE  6.12.0 #1 …`; in parentheses once.
         let words = rest.split(|byte| matches!(byte, b' ' | b'(' | b')' | b'\r' | b'\n'));
         let mut words = words.filter(|word| !word.is_empty() && *word != b":");
-        let is_flags = |word: &&[u8]| word.iter().all(u8::is_ascii_uppercase);
+        let is_flag = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
+        let is_flags = |word: &&[u8]| word.iter().all(is_flag);
         let release = words.find(|word| !is_flags(word)).and_then(release_of);
         let build_id = words
             .next_back()
@@ -97,6 +98,21 @@ mod tests {
             (
                 "CPU: 0 PID: 1 Comm: x Tainted: G        W  OE      6.1.0-56-amd64 #1\r\n",
                 Some("6.1.0-56-amd64"),
+                None,
+            ),
+            (
+                "CPU: 0 PID: 1 Comm: insmod Tainted: GF          O--------------   3.10.0-54.el7.s390x #1",
+                Some("3.10.0-54.el7.s390x"),
+                None,
+            ),
+            (
+                "BUG kmalloc-96 (Not tainted): Padding overwritten. 0x43411dd0",
+                None,
+                None,
+            ),
+            (
+                "REGS: c000000010f92e30 TRAP: 0700 Not tainted  (5.12.0-rc8)",
+                Some("5.12.0-rc8"),
                 None,
             ),
             (

@@ -110,9 +110,9 @@ const FORMATS: &[Format] = &[
     // The program counter of the others, alone or `is at` it.
     before(r"\bCaller\[[0-9a-f]+\]",                          Means::Exact), // sparc
     before(r"\b(?:RPC|I7|O7)",                                Means::Exact), // sparc: %i7 is the call
-    before(r"^[\s>|]*\[[0-9a-f]{8,16}\]\s*\[[0-9a-f]{8,16}\]", Means::Trace), // powerpc
-    before(r"^[\s>|]*\[[0-9a-f]{8,16}\]",                     Means::Exact), // sparc64
-    before(r"^[\s>|]*\[[0-9a-f]{8} ",                         Means::Exact), // sparc32
+    before(r"^[\s\xc2\xa0>|]*\[[0-9a-f]{8,16}\]\s*\[[0-9a-f]{8,16}\]", Means::Trace), // powerpc
+    before(r"^[\s\xc2\xa0>|]*\[[0-9a-f]{8,16}\]",                     Means::Exact), // sparc64
+    before(r"^[\s\xc2\xa0>|]*\[[0-9a-f]{8} ",                         Means::Exact), // sparc32
     before(r"\bTN?PC",                                        Means::Pc),    // sparc
     before(r"\b(?i:e?pc)(?: is at)?|\bip is at",              Means::Pc),    // arm, arm64, riscv, mips, sh, alpha, m68k, csky; ia64
     before(r"\b(?i:era)",                                     Means::Pc),    // loongarch
@@ -155,7 +155,7 @@ const FORMATS: &[Format] = &[
     before(r"BUG: KMSAN: .* in",                              Means::Return),
 
     // lockdep: `lock_map_acquire` and its like take `_THIS_IP_`, locks `_RET_IP_`.
-    before(r"\((?:rcu_(?:read_lock\w*|callback)|jbd2_handle|\S*srcu\w*|tomoyo_ss|\([^()]*\)|\((?:work|wq)_completion\)\S*)\)\{\S*\}\S*, at", Means::Exact),
+    before(r"\((?:rcu_(?:read_lock\w*|callback)|jbd2_handle|\S*srcu\w*|tomoyo_ss|\([^()]*\)(?:\.work)?|\((?:work|wq)_completion\)\S*)\)\{\S*\}\S*, at", Means::Exact),
     before(r"\bat",                                           Means::Return),
     before(r"\bat \(\d+\)",                                   Means::Return), // hardirqs last enabled
 

@@ -420,7 +420,8 @@ impl Stamp {
 
 /// What a time stamp has between its brackets: seconds since boot, or a date.
 fn is_time(text: &[u8]) -> bool {
-    let seconds = text.trim_ascii_start();
+    // Mail programs make spaces that no line breaks at.
+    let seconds = text.trim_start_with(|c| matches!(c, ' ' | '\u{a0}'));
     let is_seconds = seconds.split_once_str(".").is_some_and(|(whole, part)| {
         let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
         is_number(whole) && is_number(part)
