@@ -8,6 +8,7 @@ use lineinfo_core::uapi::Errno;
 
 use crate::extract::BadUnits;
 use crate::output::OutputError;
+use crate::symbols::SymbolsError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -213,6 +214,38 @@ pub enum Error {
         /// Its build-id in hexadecimal.
         image: String,
     },
+    /// A file gives no symbols.
+    #[error("{}: {source}", path.display())]
+    Symbols {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: SymbolsError,
+    },
+    /// There is no file of the kernel that wrote a log.
+    #[error(
+        "no vmlinux of {kernel} in {places}: install its -dbg package, name its directory with --dir, or the file with --vmlinux{others}"
+    )]
+    NoKernel {
+        /// Its release or build-id.
+        kernel: String,
+        /// Where it was looked for.
+        places: String,
+        /// What is there instead, a line for each file.
+        others: String,
+    },
+    /// A log was not written by the kernel that it is to be decoded with.
+    #[error("the log {log}, and {}: {kernel}; {remedy}, or add --force", path.display())]
+    OtherKernel {
+        /// What the log says.
+        log: String,
+        /// The file of the kernel.
+        path: PathBuf,
+        /// What the file says.
+        kernel: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// The device refused an operation.
     #[error("{}: {operation}: {}{}", path.display(), errno_name(*errno), reason_suffix(reason))]
     Device {
@@ -266,7 +299,10 @@ impl Error {
                 source: OutputError::Input,
                 ..
             } => exit::USAGE,
-            Self::Blob { .. } | Self::Footer { .. } | Self::OtherBuild { .. } => exit::CORRUPT,
+            Self::Blob { .. }
+            | Self::Footer { .. }
+            | Self::OtherBuild { .. }
+            | Self::OtherKernel { .. } => exit::CORRUPT,
             Self::Device { errno, .. } if corrupt.contains(errno) => exit::CORRUPT,
             _ => exit::FAILED,
         }

@@ -19,11 +19,14 @@ pub mod device;
 pub mod error;
 pub mod extract;
 pub mod files;
+pub mod images;
 mod interrupt;
+pub mod log;
 pub mod output;
 pub mod points;
 pub mod progress;
 pub mod source;
+pub mod symbols;
 pub mod verify;
 
 pub use error::Error;

@@ -1,7 +1,7 @@
-//! Where the places of addresses come from: a table, or a running kernel.
+//! Where the locations of addresses come from: a table, or a running kernel.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lineinfo_core::Address;
 use lineinfo_core::uapi::{LOOKUP_APPROXIMATE, LOOKUP_FOUND};
@@ -10,12 +10,18 @@ use crate::device::{Access, Device};
 use crate::error::Error;
 use crate::files::BlobFile;
 
-/// Something that knows the places of addresses.
+/// Something that knows the locations of addresses.
 #[derive(Debug)]
-pub enum Source {
-    /// A table: addresses are those of the image as it was linked.
+pub struct Source {
+    path: PathBuf,
+    lines: Lines,
+}
+
+#[derive(Debug)]
+enum Lines {
+    /// Addresses are those of the image as it was linked.
     Table(BlobFile),
-    /// A device: addresses are those of the running kernel.
+    /// Addresses are those of the running kernel.
     Device(Device),
 }
 
@@ -44,7 +50,15 @@ impl Source {
     ///
     /// Those of [`BlobFile::open`].
     pub fn table(path: &Path) -> Result<Self, Error> {
-        BlobFile::open(path).map(Self::Table)
+        Ok(Self::of_blob(path, BlobFile::open(path)?))
+    }
+
+    /// A table that was read, or made, for `path`.
+    pub fn of_blob(path: &Path, blob: BlobFile) -> Self {
+        Self {
+            path: path.to_owned(),
+            lines: Lines::Table(blob),
+        }
     }
 
     /// Opens a device.
@@ -53,17 +67,45 @@ impl Source {
     ///
     /// Those of [`Device::open`].
     pub fn device(path: &Path) -> Result<Self, Error> {
-        Device::open(path, Access::Read).map(Self::Device)
+        Ok(Self {
+            path: path.to_owned(),
+            lines: Lines::Device(Device::open(path, Access::Read)?),
+        })
     }
 
-    /// The place of the instruction that an address stands for; `None` for a miss.
+    /// The file of the table or device.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The build-id of the image that it is about.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Device::status`].
+    pub fn build_id(&mut self) -> Result<Vec<u8>, Error> {
+        match &mut self.lines {
+            Lines::Table(blob) => Ok(blob.table().layout().build_id().to_owned()),
+            Lines::Device(device) => Ok(device.status()?.build_id().to_owned()),
+        }
+    }
+
+    /// Link-time address of `_text`; `None` for a device, whose addresses are those of the run.
+    pub fn linked_text_start(&self) -> Option<u64> {
+        match &self.lines {
+            Lines::Table(blob) => Some(blob.table().layout().text_start()),
+            Lines::Device(_) => None,
+        }
+    }
+
+    /// The location of the instruction that an address stands for; `None` for a miss.
     ///
     /// # Errors
     ///
     /// Those of [`Device::lookup`].
     pub fn lookup(&mut self, address: Address<u64>) -> Result<Option<LocationBuf>, Error> {
-        match self {
-            Self::Table(blob) => {
+        match &mut self.lines {
+            Lines::Table(blob) => {
                 let table = blob.table();
                 let found = address
                     .relative_to(table.layout().text_start())
@@ -74,7 +116,7 @@ impl Source {
                     approximate: location.approximate,
                 }))
             }
-            Self::Device(device) => {
+            Lines::Device(device) => {
                 let answer = device.lookup(address)?;
                 Ok((answer.result & LOOKUP_FOUND != 0).then(|| LocationBuf {
                     file: answer.file().to_owned(),

@@ -1,25 +1,31 @@
 use std::io::{self, BufRead, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use lineinfo_core::Address;
 use serde::Serialize;
 
+use super::decode::KernelArgs;
 use crate::Error;
 use crate::error::exit;
+use crate::images::Images;
+use crate::log::{Facts, Kind};
 use crate::source::{LocationBuf, Source};
 
-/// Look up file and line of addresses.
+/// Look up file and line of addresses and of symbols.
 ///
 /// In a table addresses are those of the image as it was linked; on a device they are those of the
 /// running kernel. Without ADDR they are read from stdin, separated by white space.
+///
+/// With --vmlinux, `vfs_write+0xf8/0x450` or `vfs_write+0xf8` names an address, too: every function of
+/// that name and size is shown.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The table, unless there is a device, and addresses in hexadecimal.
+    /// The table, unless one is named by an option or there is a device; and addresses in
+    /// hexadecimal, or symbols.
     #[arg(value_name = "X|ADDR")]
     operands: Vec<String>,
-    /// Ask a running kernel instead of a table.
-    #[arg(long, value_name = "PATH")]
-    device: Option<PathBuf>,
+    #[command(flatten)]
+    kernel: KernelArgs,
     /// The addresses are return addresses: look up the call before each.
     #[arg(short, long, conflicts_with = "traps")]
     return_addresses: bool,
@@ -33,72 +39,148 @@ pub(super) struct Args {
 
 impl Args {
     /// The kind of all addresses.
-    const fn kind(&self) -> fn(u64) -> Address<u64> {
+    const fn kind(&self) -> Kind {
         if self.return_addresses {
-            Address::Return
+            Kind::Return
         } else if self.traps {
-            Address::Trap
+            Kind::Trap
         } else {
-            Address::Exact
+            Kind::Exact
         }
     }
 }
 
 /// One line of `--json`; the field names are a promise.
 #[derive(Debug, Serialize)]
-struct Answer {
+struct Answer<'a> {
     address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    symbol: Option<&'a str>,
     file: Option<String>,
     line: Option<u32>,
     approximate: bool,
 }
 
-impl Answer {
-    fn new(address: u64, place: Option<LocationBuf>) -> Self {
+impl<'a> Answer<'a> {
+    fn new(address: u64, symbol: Option<&'a str>, location: Option<LocationBuf>) -> Self {
         Self {
             address: format!("{address:#x}"),
-            approximate: place.as_ref().is_some_and(|place| place.approximate),
-            line: place.as_ref().map(|place| place.line),
-            file: place.map(|place| place.file),
+            symbol,
+            approximate: location
+                .as_ref()
+                .is_some_and(|location| location.approximate),
+            line: location.as_ref().map(|location| location.line),
+            file: location.map(|location| location.file),
+        }
+    }
+
+    fn print(self, is_json: bool, to: &mut impl Write) -> io::Result<()> {
+        if is_json {
+            serde_json::to_writer(&mut *to, &self)?;
+            return writeln!(to);
+        }
+        let mark = if self.approximate { "~" } else { "" };
+        if let Some(symbol) = self.symbol {
+            write!(to, "{symbol} ")?;
+        }
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => writeln!(to, "{} {file}:{mark}{line}", self.address),
+            _ => writeln!(to, "{} ??", self.address),
         }
     }
 }
 
-fn print(
-    address: u64,
-    place: Option<LocationBuf>,
-    json: bool,
-    to: &mut impl Write,
-) -> io::Result<()> {
-    if json {
-        serde_json::to_writer(&mut *to, &Answer::new(address, place))?;
-        return writeln!(to);
+/// What answers.
+#[derive(Debug)]
+enum Answering {
+    /// A table or a device; it knows no symbols.
+    Source(Source),
+    /// A kernel, modules, or both.
+    Images(Box<Images>),
+}
+
+impl Answering {
+    /// What the arguments name, and the operands that are addresses.
+    fn open(args: &Args) -> Result<(Self, &[String]), Error> {
+        let operands = &args.operands[..];
+        let kernel = &args.kernel;
+        // A table may be the first operand; addresses are no files.
+        let first = operands.first().map(PathBuf::from);
+        let first = first.filter(|first| kernel.table.is_empty() && first.is_file());
+        if !kernel.vmlinux.is_empty() {
+            let mut options = kernel.options();
+            let addresses = &operands[usize::from(first.is_some())..];
+            options.tables.extend(first);
+            let images = Images::open(options, &Facts::default())?;
+            return Ok((Self::Images(Box::new(images)), addresses));
+        }
+        match (&kernel.table[..], &kernel.device, operands.split_first()) {
+            ([table, ..], _, _) => Ok((Self::Source(Source::table(table)?), operands)),
+            ([], Some(device), _) if first.is_none() => {
+                Ok((Self::Source(Source::device(device)?), operands))
+            }
+            ([], _, Some((table, addresses))) => {
+                let table = Source::table(table.as_ref())?;
+                Ok((Self::Source(table), addresses))
+            }
+            ([], _, None) => Err(Error::Usage(
+                "name a table, or a device with --device".to_owned(),
+            )),
+        }
     }
-    match place {
-        Some(place) => writeln!(to, "{address:#x} {place}"),
-        None => writeln!(to, "{address:#x} ??"),
+
+    /// Prints what an operand stands for; `false` if any of it has no location.
+    fn answer(&mut self, text: &str, args: &Args, to: &mut impl Write) -> Result<bool, Error> {
+        let kind = args.kind();
+        let answers = match (parse_address(text), &mut *self) {
+            (Ok(address), Self::Source(source)) => {
+                let place = match kind {
+                    Kind::Return => Address::Return(address),
+                    Kind::Trap => Address::Trap(address),
+                    _ => Address::Exact(address),
+                };
+                vec![Answer::new(address, None, source.lookup(place)?)]
+            }
+            (Ok(address), Self::Images(images)) => match images.all().next() {
+                Some(image) => vec![Answer::new(address, None, image.lookup(address, kind)?)],
+                None => Vec::new(),
+            },
+            (Err(_), Self::Images(images)) if text.contains("+0x") => {
+                let (symbol, offset, size) = parse_symbol(text)?;
+                let mut answers = Vec::new();
+                for image in images.all() {
+                    for start in image.symbols().all_of(symbol.as_bytes(), size) {
+                        let address = start.wrapping_add(offset);
+                        let location = image.lookup(address, kind)?;
+                        answers.push(Answer::new(address, Some(text), location));
+                    }
+                }
+                if answers.is_empty() {
+                    writeln!(to, "{text} ??").map_err(Error::Stdout)?;
+                    return Ok(false);
+                }
+                answers
+            }
+            (Err(error), _) => return Err(error),
+        };
+        let mut found = true;
+        for answer in answers {
+            found &= answer.file.is_some();
+            answer.print(args.json, to).map_err(Error::Stdout)?;
+        }
+        Ok(found)
     }
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
-    let (mut source, addresses) = match (&args.device, args.operands.split_first()) {
-        (Some(device), _) => (Source::device(device)?, &args.operands[..]),
-        (None, Some((blob, addresses))) => (Source::table(Path::new(blob))?, addresses),
-        (None, None) => {
-            return Err(Error::Usage(
-                "name a table, or a device with --device".to_owned(),
-            ));
-        }
-    };
+    let (mut answering, addresses) = Answering::open(args)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut status = exit::DONE;
     let mut one = |text: &str| {
-        let address = parse_address(text)?;
-        let place = source.lookup(args.kind()(address))?;
-        if place.is_none() {
+        if !answering.answer(text, args, &mut out)? {
             status = exit::UNRESOLVED;
         }
-        print(address, place, args.json, &mut out).map_err(Error::Stdout)
+        Ok(())
     };
     if addresses.is_empty() {
         for line in io::stdin().lock().lines() {
@@ -117,13 +199,26 @@ fn parse_address(text: &str) -> Result<u64, Error> {
         .strip_prefix("0x")
         .or_else(|| text.strip_prefix("0X"))
         .unwrap_or(text);
+    let failed = || Error::Address {
+        text: text.to_owned(),
+    };
     // `from_str_radix` would take a sign as well.
     if !digits.starts_with(|c: char| c.is_ascii_hexdigit()) {
-        return Err(Error::Address {
-            text: text.to_owned(),
-        });
+        return Err(failed());
     }
-    u64::from_str_radix(digits, 16).map_err(|_| Error::Address {
+    u64::from_str_radix(digits, 16).map_err(|_| failed())
+}
+
+/// `symbol+0xoffset`, and `/0xsize` if it is there.
+fn parse_symbol(text: &str) -> Result<(&str, u64, Option<u64>), Error> {
+    let failed = || Error::Address {
         text: text.to_owned(),
-    })
+    };
+    let number = |digits| u64::from_str_radix(digits, 16).map_err(|_| failed());
+    let (symbol, rest) = text.rsplit_once("+0x").ok_or_else(failed)?;
+    let (offset, size) = match rest.split_once("/0x") {
+        Some((offset, size)) => (offset, Some(number(size)?)),
+        None => (rest, None),
+    };
+    Ok((symbol, number(offset)?, size))
 }

@@ -1,0 +1,235 @@
+//! One command: the kernel is found by what the log says of it.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use lineinfo_core::blob::FORMAT_VERSION;
+use tempfile::TempDir;
+
+use crate::synthetic::{lineinfo, write};
+
+/// An image whose line table is known, with `vfs_write` and a build-id.
+const DEMO: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/cmd/lineinfo.in/demo.elf"
+);
+const BUILD_ID: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A machine with a home of its own.
+struct Home {
+    directory: TempDir,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self {
+            directory: TempDir::new().expect("a temporary directory"),
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    /// Copies the image to a place.
+    fn put(&self, name: &str) {
+        let image = std::fs::read(DEMO).expect("the image");
+        write(&self.directory.path().join(name), &image);
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        lineinfo()
+            .args(arguments)
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("the binary")
+    }
+
+    /// Decodes a log with more arguments.
+    fn decode(&self, arguments: &[&str], log: &str) -> (String, i32, String) {
+        let path = self.path("log");
+        write(Path::new(&path), log.as_bytes());
+        let output = self.run(&[&["decode", &path], arguments].concat());
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        let status = output.status.code().expect("no signal");
+        (text(output.stdout), status, text(output.stderr))
+    }
+
+    /// The tables that are kept.
+    fn kept(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path("cache/lineinfo/tables"));
+        let names = entries.into_iter().flatten().flatten();
+        names
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+}
+
+/// The name of the image's table among those that are kept.
+fn kept_name() -> String {
+    format!("{BUILD_ID}-v{FORMAT_VERSION}.lineinfo")
+}
+
+/// A log of the kernel with the build-id of the image.
+fn log() -> String {
+    format!("CPU: 0 PID: 1 Comm: x Not tainted 6.1.0 #1 {BUILD_ID}\nRIP: 0010:vfs_write+0x1/0x6\n")
+}
+
+fn decoded() -> String {
+    log().replace("/0x6", "/0x6 (include/linux/fs.h:70)")
+}
+
+#[test]
+fn a_vmlinux_is_found_by_release_and_by_build_id_and_its_table_kept() {
+    for place in [
+        "dir/vmlinux-6.1.0".to_owned(),
+        "dir/6.1.0/vmlinux".to_owned(),
+        "dir/vmlinux".to_owned(),
+        format!("dir/.build-id/{}/{}.debug", &BUILD_ID[..2], &BUILD_ID[2..]),
+    ] {
+        let home = Home::new();
+        home.put(&place);
+        let dir = home.path("dir");
+        for _ in 0..2 {
+            let (out, status, said) = home.decode(&["--dir", &dir], &log());
+            assert_eq!((out, status), (decoded(), 0), "{place}: {said}");
+            assert_eq!(home.kept(), [kept_name()], "{place}");
+        }
+    }
+}
+
+#[test]
+fn a_table_that_is_found_is_not_made() {
+    let home = Home::new();
+    home.put("dir/vmlinux");
+    let table = home.path("dir/vmlinux-6.1.0.lineinfo");
+    let arguments = ["build", &home.path("dir/vmlinux"), "-o", &table];
+    assert!(home.run(&arguments).status.success());
+    let by_build_id = format!(
+        "dir/.build-id/{}/{}.lineinfo",
+        &BUILD_ID[..2],
+        &BUILD_ID[2..]
+    );
+    let bytes = std::fs::read(&table).expect("a table");
+    write(Path::new(&home.path(&by_build_id)), &bytes);
+    let (out, ..) = home.decode(&["--dir", &home.path("dir")], &log());
+    assert_eq!((out, home.kept().len()), (decoded(), 0));
+}
+
+#[test]
+fn a_vmlinux_of_another_build_is_not_taken() {
+    let home = Home::new();
+    home.put("dir/vmlinux-6.1.0");
+    let other = log().replace(BUILD_ID, &BUILD_ID.replace('0', "f"));
+    let (out, status, said) = home.decode(&["--dir", &home.path("dir")], &other);
+    assert_eq!((out.as_str(), status), ("", 1));
+    assert!(
+        said.contains("vmlinux-6.1.0: it is of another kernel"),
+        "{said}"
+    );
+    assert!(said.contains("no vmlinux of 6.1.0 in"), "{said}");
+    // Named, it is refused.
+    let (out, status, said) = home.decode(&["--vmlinux", DEMO], &other);
+    assert_eq!((out.as_str(), status), ("", 4), "{said}");
+    assert!(
+        said.contains("was written by the kernel of build-id"),
+        "{said}"
+    );
+    let (out, status, _) = home.decode(&["--vmlinux", DEMO, "--force"], &other);
+    assert!(
+        out.contains("(include/linux/fs.h:70)") && status == 0,
+        "{out}"
+    );
+}
+
+#[test]
+fn a_log_that_does_not_say_which_kernel_wrote_it() {
+    let home = Home::new();
+    let frame = "RIP: 0010:vfs_write+0x1/0x6\n";
+    let (out, status, said) = home.decode(&[], frame);
+    assert_eq!((out.as_str(), status), ("", 2));
+    assert!(
+        said.contains("does not say which kernel wrote it"),
+        "{said}"
+    );
+    let (out, status, _) = home.decode(&["--vmlinux", DEMO], frame);
+    assert_eq!(
+        (out.as_str(), status),
+        ("RIP: 0010:vfs_write+0x1/0x6 (include/linux/fs.h:70)\n", 0)
+    );
+}
+
+#[test]
+fn a_table_without_symbols_finds_its_vmlinux_or_says_what_to_do() {
+    let home = Home::new();
+    home.put("dir/vmlinux");
+    let table = home.path("t");
+    assert!(home.run(&["build", DEMO, "-o", &table]).status.success());
+    let (out, status, said) = home.decode(&["--table", &table, "--dir", &home.path("dir")], &log());
+    assert_eq!((out, status), (decoded(), 0), "{said}");
+    let (out, status, said) = home.decode(&["--table", &table], &log());
+    assert_eq!((out.as_str(), status), ("", 2));
+    assert!(
+        said.contains(&format!("no vmlinux of its build-id {BUILD_ID}")),
+        "{said}"
+    );
+}
+
+#[test]
+fn old_tables_make_room_for_new_ones() {
+    let home = Home::new();
+    // Sparse, and each larger than half of what is kept.
+    for name in ["a", "b"] {
+        let path = home.path(&format!("cache/lineinfo/tables/{name}.lineinfo"));
+        write(Path::new(&path), b"");
+        let file = std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .expect("a file");
+        file.set_len(600 << 20).expect("a sparse file");
+        let age = std::time::Duration::from_secs(if name == "a" { 200 } else { 100 });
+        file.set_modified(std::time::SystemTime::now() - age)
+            .expect("a time");
+    }
+    write(
+        Path::new(&home.path("cache/lineinfo/tables/other")),
+        b"no table",
+    );
+    home.decode(&["--vmlinux", DEMO], &log());
+    let mut kept = home.kept();
+    kept.sort();
+    assert_eq!(
+        kept,
+        [kept_name(), "b.lineinfo".to_owned(), "other".to_owned()]
+    );
+}
+
+#[test]
+fn lookup_takes_symbols() {
+    let home = Home::new();
+    let look_up = |arguments: &[&str]| {
+        let output = home.run(&[&["lookup", "--vmlinux", DEMO], arguments].concat());
+        let text = String::from_utf8(output.stdout).expect("text");
+        (text, output.status.code())
+    };
+    assert_eq!(
+        look_up(&["vfs_write+0x1/0x6", "vfs_write+0x2", "0x401001"]),
+        (
+            "vfs_write+0x1/0x6 0x401001 include/linux/fs.h:70\n\
+             vfs_write+0x2 0x401002 fs/read_write.c:691\n\
+             0x401001 include/linux/fs.h:70\n"
+                .to_owned(),
+            Some(0)
+        )
+    );
+    assert_eq!(
+        look_up(&["vfs_write+0x1/0x7"]),
+        ("vfs_write+0x1/0x7 ??\n".to_owned(), Some(3))
+    );
+    let (json, _) = look_up(&["--json", "-r", "vfs_write+0x1/0x6"]);
+    let answer: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(answer["symbol"], "vfs_write+0x1/0x6");
+    assert_eq!(answer["file"], "fs/read_write.c");
+    assert_eq!(answer["line"], 681);
+}
