@@ -269,8 +269,8 @@ impl<'a> Files<'a> {
                 *slot = depth;
             }
         }
-        let undefined = |symbol: &u8| usize::from(*symbol) >= defined;
-        if let Some(at) = self.symbols.iter().position(undefined) {
+        let mut symbols = self.symbols.iter().enumerate();
+        if let Some((at, symbol)) = symbols.find(|(_, symbol)| usize::from(**symbol) >= defined) {
             return Err(Fault {
                 at: size_of::<FilesHeader>()
                     .saturating_add(terminals)
@@ -278,7 +278,7 @@ impl<'a> Files<'a> {
                     .saturating_add(size_of_val(self.groups))
                     .saturating_add(at),
                 expected: "a symbol that is defined",
-                found: wide(defined),
+                found: (*symbol).into(),
             });
         }
         Ok(())
