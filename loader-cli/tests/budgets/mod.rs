@@ -102,6 +102,35 @@ fn sections_that_overlap_are_refused() {
     );
 }
 
+#[test]
+fn a_damaged_unit_is_named_and_refused_if_strict() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("x.ko");
+    let unit = program(&[set_address(), ROW.to_vec(), END.to_vec()].concat(), b"");
+    let mut damaged = unit.clone();
+    damaged[4] = 1;
+    let file = object(&[unit, damaged].concat(), None, &[]);
+    fs::write(&path, &file).expect("room for it");
+
+    let output = lineinfo("build", &path, &["--strict"]);
+    check(
+        &output,
+        Some("1 of 2 units are damaged: line table at 0x"),
+        "strict",
+        file.len(),
+    );
+    assert!(!path.with_extension("lineinfo").exists());
+
+    let output = lineinfo("build", &path, &[]);
+    check(&output, None, "not strict", file.len());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("unknown DWARF version: 1"), "{said}");
+    assert!(
+        said.contains("1 of 2 units are damaged, and the table has no rows of them"),
+        "{said}"
+    );
+}
+
 fn lineinfo(command: &str, path: &Path, arguments: &[&str]) -> Output {
     let mut lineinfo = Command::new(env!("CARGO_BIN_EXE_lineinfo"));
     lineinfo.arg(command).arg(path).args(arguments);
