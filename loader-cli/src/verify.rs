@@ -272,9 +272,9 @@ fn batches<'a>(
     let mut rest = offsets;
     for section in sections {
         let end = rest.partition_point(|offset| text_start.wrapping_add(offset.0) < section.end());
-        let (inside, behind) = rest.split_at(end);
+        let (inside, after) = rest.split_at(end);
         cut(Some(section), inside);
-        rest = behind;
+        rest = after;
     }
     cut(None, rest);
     batches
