@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! lineinfo build --encoding delta -o vmlinux.lineinfo vmlinux
-//! cargo run --release -p lineinfo-core --features alloc --example built-in-codes -- \
+//! cargo run --release -p lineinfo-core --features write --example built-in-codes -- \
 //!     vmlinux.lineinfo core/src/encoding/packed/built-in.codes
 //! ```
 //!

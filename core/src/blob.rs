@@ -1,4 +1,4 @@
-//! The on-disk layout of a blob: raw structures, in the order in which they stand.
+//! The on-disk layout of a blob: raw structures, in their order in a blob.
 //!
 //! Reading them is the business of [`crate::Table`]; nothing here is trusted until it has been
 //! through [`crate::Table::parse`].
@@ -17,12 +17,12 @@ macro_rules! numbered {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// The number that stands for it in a blob.
+            /// Its number in a blob.
             pub const fn number(self) -> $repr {
                 match self { $(Self::$variant => $number),* }
             }
 
-            /// What the number stands for, if this version knows it.
+            /// The variant of a number; `None` if this version does not know it.
             pub const fn from_number(number: $repr) -> Option<Self> {
                 match number { $($number => Some(Self::$variant),)* _ => None }
             }
@@ -59,7 +59,7 @@ pub const HEADER_SIZE: usize = size_of::<Header>();
 
 /// The head of a blob, 96 bytes at its start.
 ///
-/// `magic`, `total_size` and `crc32` keep their places in every future version, so that any
+/// `magic`, `total_size` and `crc32` keep their positions in every future version, so that any
 /// version can be told from damage.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -80,7 +80,7 @@ pub struct Header {
     pub encoding: u8,
     /// Offset 23: a [`Profile`].
     pub profile: u8,
-    /// Offset 24: link-time address of `_text`; 0 for a relocatable module.
+    /// Offset 24: link-time address of `_text`; 0 for a relocatable module ([`crate::ModuleAreas`]).
     pub text_start: U64,
     /// Offset 32: bytes from `_text` to the end of the last region.
     pub text_len: U64,
@@ -94,12 +94,12 @@ pub struct Header {
     pub sections: U32,
     /// Offset 56: length of the build-id in bytes, at most [`BUILD_ID_MAX`].
     pub build_id_len: u8,
-    /// Offset 57: the build-id, zeros behind its length.
+    /// Offset 57: the build-id, zeros after its length.
     pub build_id: [u8; BUILD_ID_MAX],
     /// Offset 77: zero.
     pub reserved: [u8; 3],
     /// Offset 80: number of files whose rows are exact, at every byte or at calls and traps; rows of
-    /// the files behind them are exact nowhere.
+    /// the files after them are exact nowhere.
     pub exact_files: U32,
     /// Offset 84: zero.
     pub reserved_end: [u8; 12],

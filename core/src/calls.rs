@@ -1,8 +1,8 @@
-//! Reduces rows to what is exact where stack traces look (feature `alloc`).
+//! Reduces rows to what is exact where stack traces look (feature `write`).
 //!
 //! A trace looks up the last byte of calls and the first byte of traps, and nothing else. Between
-//! two such *points* with the same place no row is needed, and between two with different places
-//! one row may begin anywhere behind the first and up to the second. That freedom is used to make
+//! two such *points* with the same location no row is needed, and between two with different locations
+//! one row may begin anywhere after the first and up to the second. That freedom is used to make
 //! lengths that a packed table stores in few bits: rows begin at multiples of 4, and among those a
 //! Viterbi pass finds the starts whose lengths are the most frequent ones.
 
@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::encoding::Row;
-use crate::encoding::packed::write::log2;
+use crate::encoding::packed::write::{as_f32, log2};
 use crate::index;
 
 /// Rows begin at multiples of this, in bytes, wherever one is free.
@@ -44,14 +44,15 @@ pub struct Code<'a> {
 
 /// Keeps what is needed for an exact answer at every point.
 ///
-/// `rows` are those of a region, in order. The result says at every point what `rows` say. Elsewhere
-/// it says something near; in front of the first point it says what it says there.
+/// `rows` are those of a region, in order. The result is equal to `rows` at every point. Elsewhere
+/// it has a row near the address; before the first point it has the row of that point.
 ///
 /// A compiler makes a return address by a call, so all that a trace of compiled code looks up are
 /// points. Assembly also pushes addresses that no call precedes. So in assembly a row of an exact
-/// file covers a point and at most 3 bytes on either side, and all other rows have the index of
-/// their file plus `files`, the number of files. The caller appends the names of the files once
-/// more, as those of rows that are exact nowhere ([`crate::blob::Header::exact_files`]).
+/// file covers the row that `rows` have for the call, at most 3 bytes before the point, and at most
+/// 3 bytes of the row after it. All other rows have the index of their file plus `files`, the number
+/// of files. The caller appends the names of the files once more, as those of rows that are exact
+/// nowhere ([`crate::blob::Header::exact_files`]).
 pub fn reduce(rows: &[Row], code: &Code<'_>, files: u32) -> Vec<Row> {
     let len = code.len;
     let spans = spans(rows, code, files);
@@ -65,7 +66,7 @@ pub fn reduce(rows: &[Row], code: &Code<'_>, files: u32) -> Vec<Row> {
     spans.iter().zip(starts).map(row).collect()
 }
 
-/// A row to be, and where it may start: behind `after` and up to `until`.
+/// A future row, and where it may start: after `after` and up to `until`.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     row: Row,
@@ -87,6 +88,15 @@ fn spans(rows: &[Row], code: &Code<'_>, files: u32) -> Vec<Span> {
         while let Some(row) = rows.next_if(|row| row.start <= stop.at) {
             here = *row;
         }
+        // In assembly nearly every instruction has a row: that of a call begins within it, and that
+        // of a stretch before the end of its first instruction.
+        let begins = here.start.checked_sub(1).filter(|_| stop.assembly);
+        let ends = rows.peek().map_or(code.len, |next| next.start);
+        let until = if stop.assembly {
+            stop.until.min(ends - 1)
+        } else {
+            stop.until
+        };
         let mut row = here;
         if !stop.exact && !row.is_gap() {
             row.file += files;
@@ -97,40 +107,44 @@ fn spans(rows: &[Row], code: &Code<'_>, files: u32) -> Vec<Span> {
         if !same {
             spans.push(Span {
                 row,
-                after: taken.max(stop.after),
-                until: stop.until,
+                after: taken.max(stop.after).max(begins),
+                until,
             });
         }
-        taken = Some(stop.until);
+        taken = Some(until);
     }
     spans
 }
 
-/// An address at which a row says what is true there.
+/// An address at which a row is exact.
 #[derive(Clone, Copy, Debug)]
 struct Stop {
     at: u32,
     /// It is a point, and not the start of a stretch of assembly without points.
     exact: bool,
-    /// Its row begins behind this,
+    /// It is in assembly.
+    assembly: bool,
+    /// Its row begins after this,
     after: Option<u32>,
     /// and up to this.
     until: u32,
 }
 
-/// The points, and in assembly the stretches before, between and behind them.
+/// The points, and in assembly the stretches before, between and after them.
 fn stops(code: &Code<'_>) -> Vec<Stop> {
-    let exact = |at: u32, after: Option<u32>| Stop {
+    let compiled = |at: u32, after: Option<u32>| Stop {
         at,
         exact: true,
+        assembly: false,
         after,
         until: at,
     };
-    let stretch = |at: u32| Stop {
+    let stretch = |at: u32, end: u32| Stop {
         at,
         exact: false,
+        assembly: true,
         after: at.checked_sub(1),
-        until: at + (UNIT - 1),
+        until: end.min(at + UNIT) - 1,
     };
     let mut stops = Vec::new();
     let points = code.points.iter();
@@ -139,25 +153,26 @@ fn stops(code: &Code<'_>) -> Vec<Stop> {
     let mut assembly = None;
     for range in code.assembly {
         while let Some(point) = points.next_if(|point| **point < range.start) {
-            stops.push(exact(*point, assembly));
+            stops.push(compiled(*point, assembly));
         }
         // From where on there is no point.
         let mut bare = range.start;
         while let Some(point) = points.next_if(|point| **point < range.end) {
-            let before = stretch(bare);
-            if before.until < *point {
-                stops.push(before);
+            if bare < *point {
+                stops.push(stretch(bare, *point));
             }
-            stops.push(exact(*point, point.checked_sub(UNIT)));
+            stops.push(Stop {
+                assembly: true,
+                ..compiled(*point, point.checked_sub(UNIT))
+            });
             bare = point + 1;
         }
-        let behind = stretch(bare);
-        if behind.until < range.end {
-            stops.push(behind);
+        if bare < range.end {
+            stops.push(stretch(bare, range.end));
         }
         assembly = range.end.checked_sub(1);
     }
-    stops.extend(points.map(|point| exact(*point, assembly)));
+    stops.extend(points.map(|point| compiled(*point, assembly)));
     stops
 }
 
@@ -184,11 +199,8 @@ struct Costs(Vec<f32>);
 
 impl Costs {
     fn guess() -> Self {
-        let class = |class: usize| {
-            let class = u16::try_from(class).unwrap_or(u16::MAX);
-            3.0 + f32::from(class) * 0.1
-        };
-        Self((0..OWN_COSTS + 32).map(class).collect())
+        let class = |class: u16| 3.0 + f32::from(class) * 0.1;
+        Self((0..).map(class).take(OWN_COSTS + 32).collect())
     }
 
     fn count(starts: &[u32], len: u32) -> Self {
@@ -218,10 +230,9 @@ fn class(length: u32) -> Option<(usize, f32)> {
         return None;
     }
     let units = length / UNIT;
-    let raw = |power: u32| f32::from(u16::try_from(power).unwrap_or(0));
     match index(units) {
         own @ 0..OWN_COSTS => Some((own, 0.0)),
-        _ => Some((OWN_COSTS + index(units.ilog2()), raw(units.ilog2()))),
+        _ => Some((OWN_COSTS + index(units.ilog2()), as_f32(units.ilog2()))),
     }
 }
 

@@ -1,6 +1,7 @@
 use core::fmt;
 
 use crate::blob::FORMAT_VERSION;
+use crate::buffer::{self, StrBuffer};
 use crate::uapi::Errno;
 
 /// Why a blob was refused.
@@ -65,49 +66,65 @@ impl Error {
             | Self::Malformed { .. } => Errno::ENOEXEC,
         }
     }
+
+    /// Appends the error as text, without `core::fmt`.
+    pub fn push_to(self, text: &mut StrBuffer<'_>) {
+        match self {
+            Self::Truncated { expected, found } => {
+                text.push_str("truncated: ");
+                text.push_u64(found);
+                text.push_str(" of ");
+                text.push_u64(expected);
+                text.push_str(" bytes; copy or build it again");
+            }
+            Self::Trailing { expected, found } => {
+                text.push_u64(found);
+                text.push_str(" bytes where the header says ");
+                text.push_u64(expected);
+                text.push_str("; copy or build it again");
+            }
+            Self::Magic { found } => {
+                text.push_str("not a lineinfo blob: it begins with ");
+                text.push_hex(&found);
+            }
+            Self::Checksum { expected, found } => {
+                text.push_str("checksum ");
+                text.push_hex(&found.to_be_bytes());
+                text.push_str(" where the header says ");
+                text.push_hex(&expected.to_be_bytes());
+                text.push_str(": damaged; copy or build it again");
+            }
+            Self::Version { found } => {
+                text.push_str("format version ");
+                text.push_u32(found.into());
+                text.push_str(", this reader knows ");
+                text.push_u32(FORMAT_VERSION.into());
+                text.push_str("; build it again with the tool of this version");
+            }
+            Self::Malformed {
+                part,
+                offset,
+                expected,
+                found,
+            } => {
+                text.push_str("malformed ");
+                text.push_str(part);
+                text.push_str(" at byte ");
+                text.push_u64(offset);
+                text.push_str(": expected ");
+                text.push_str(expected);
+                text.push_str(", found ");
+                text.push_u64(found);
+                text.push_str("; build it again");
+            }
+        }
+    }
 }
 
 impl core::error::Error for Error {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Truncated { expected, found } => {
-                write!(
-                    f,
-                    "truncated: {found} of {expected} bytes; copy or build it again"
-                )
-            }
-            Self::Trailing { expected, found } => {
-                write!(
-                    f,
-                    "{found} bytes where the header says {expected}; copy or build it again"
-                )
-            }
-            Self::Magic { found } => {
-                write!(f, "not a lineinfo blob: it begins with ")?;
-                for byte in found {
-                    write!(f, "{byte:02x}")?;
-                }
-                Ok(())
-            }
-            Self::Checksum { expected, found } => write!(
-                f,
-                "checksum {found:08x} where the header says {expected:08x}: damaged; copy or build it again"
-            ),
-            Self::Version { found } => write!(
-                f,
-                "format version {found}, this reader knows {FORMAT_VERSION}; build it again with the tool of this version"
-            ),
-            Self::Malformed {
-                part,
-                offset,
-                expected,
-                found,
-            } => write!(
-                f,
-                "malformed {part} at byte {offset}: expected {expected}, found {found}; build it again"
-            ),
-        }
+        buffer::display(f, |text| self.push_to(text))
     }
 }

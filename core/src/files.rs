@@ -8,6 +8,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::buffer::StrBuffer;
 use crate::encoding::Fault;
+use crate::name::{self, NAME_MAX};
+use crate::steps::step;
 use crate::{index, wide};
 
 /// Names in a group.
@@ -20,6 +22,13 @@ const PREFIX_MAX: usize = 80;
 const DEPTH_MAX: usize = 16;
 /// Symbols that a byte can name.
 const SYMBOLS_MAX: usize = 256;
+
+/// Most bytes that all names expand to, as a multiple of the size of the section.
+pub(crate) const EXPANSION_MAX: usize = 64;
+
+/// Most steps that it takes to print a name: every byte of the group, its rules, and the bytes of
+/// the name.
+pub(crate) const NAME_STEPS_MAX: usize = 2 * GROUP * (NAME_MAX + 2) + NAME_MAX;
 
 /// The name of a source file, relative to the root of the sources.
 ///
@@ -42,11 +51,16 @@ impl<'a> FileName<'a> {
         })
     }
 
+    /// Appends the name, and stops where the buffer is full.
+    ///
     /// Not inlined: its stack must not be there while rows are decoded.
     #[inline(never)]
     pub(crate) fn push_to(&self, text: &mut StrBuffer<'_>) {
         for character in self.characters() {
             text.push_str(character.as_str());
+            if text.is_truncated() {
+                return;
+            }
         }
     }
 
@@ -81,27 +95,6 @@ impl PartialEq for FileName<'_> {
 
 impl Eq for FileName<'_> {}
 
-impl PartialOrd for FileName<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for FileName<'_> {
-    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
-        self.bytes().cmp(other.bytes())
-    }
-}
-
-impl core::hash::Hash for FileName<'_> {
-    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
-        for byte in self.bytes() {
-            state.write_u8(byte);
-        }
-        state.write_u8(0);
-    }
-}
-
 impl PartialEq<str> for FileName<'_> {
     fn eq(&self, other: &str) -> bool {
         self.bytes().eq(other.bytes())
@@ -123,6 +116,19 @@ pub(crate) struct Files<'a> {
     groups: &'a [U32],
     symbols: &'a [u8],
     count: u32,
+}
+
+/// A name that was checked, as far as the next one needs it.
+#[derive(Clone, Copy, Debug)]
+struct Checked {
+    len: usize,
+    /// Bit `n`: a prefix of `n` bytes ends between characters.
+    ends: u128,
+}
+
+impl Checked {
+    /// Before the first name of a group.
+    const NONE: Self = Self { len: 0, ends: 1 };
 }
 
 impl<'a> Files<'a> {
@@ -150,7 +156,7 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// The expanded bytes of a group and, behind it, of those that follow.
+    /// The expanded bytes of a group and, after it, of those that follow.
     fn expand(&self, group: usize) -> Expansion<'a> {
         let begin = self
             .groups
@@ -164,106 +170,164 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Proves that every name is there, and that it can be printed in a kernel log.
+    /// Checks that every name is there, and that it can be printed in a kernel log.
+    ///
+    /// Expands every group once, and not more than [`EXPANSION_MAX`] allows.
     pub(crate) fn check(&self) -> Result<(), Fault> {
-        self.check_grammar()?;
+        self.check_symbols()?;
+        let size = [
+            size_of::<FilesHeader>(),
+            self.terminals.len(),
+            size_of_val(self.rules),
+            size_of_val(self.groups),
+            self.symbols.len(),
+        ];
+        let size = size.into_iter().fold(0, usize::saturating_add);
+        let most = size.saturating_mul(EXPANSION_MAX);
+        let symbols_at = size.saturating_sub(self.symbols.len());
+        let mut expanded: usize = 0;
         let mut end = 0;
         for (group, begin) in self.groups.iter().enumerate() {
-            let at = group.saturating_mul(size_of::<U32>());
+            let fault = |expected, found| Fault {
+                at: symbols_at.saturating_add(end),
+                expected,
+                found,
+            };
             if index(begin.get()) != end {
-                return Err(Fault {
-                    at,
-                    expected: "a group of names where the last one ended",
-                    found: begin.get().into(),
-                });
+                return Err(fault(
+                    "a group of names where the last one ended",
+                    begin.get().into(),
+                ));
             }
             let first = group.saturating_mul(GROUP);
             let names = index(self.count).saturating_sub(first).min(GROUP);
             let mut expansion = self.expand(group);
-            let mut last = 0;
+            let mut last = Checked::NONE;
             for name in 0..names {
-                let fault = |expected, found| Fault {
-                    at,
-                    expected,
-                    found,
-                };
-                let prefix = expansion.next().and_then(prefix_length);
-                let prefix = prefix
-                    .filter(|prefix| *prefix <= last && (name > 0 || *prefix == 0))
-                    .ok_or_else(|| fault("a prefix of the name before", wide(last)))?;
-                let rest = expansion.by_ref().take_while(|byte| *byte != 0).count();
-                last = prefix.saturating_add(rest);
-                if last == 0 {
-                    return Err(fault("a name that is not empty", 0));
+                let (checked, bytes) = check_name(&mut expansion, last)
+                    .map_err(|expected| fault(expected, wide(first.saturating_add(name))))?;
+                last = checked;
+                expanded = expanded.saturating_add(bytes);
+                if expanded > most {
+                    return Err(fault(
+                        "names of at most 64 times the size of their section",
+                        wide(expanded),
+                    ));
                 }
             }
             if expansion.depth != 0 {
-                return Err(Fault {
-                    at,
-                    expected: "a symbol that ends with its group",
-                    found: wide(expansion.depth),
-                });
+                return Err(fault(
+                    "a symbol that ends with its group",
+                    wide(expansion.depth),
+                ));
             }
             end = self.symbols.len().saturating_sub(expansion.rest.len());
         }
         if end != self.symbols.len() {
             return Err(Fault {
-                at: size_of_val(self.groups),
+                at: symbols_at.saturating_add(end),
                 expected: "names up to the end of the section",
                 found: wide(self.symbols.len()),
             });
         }
-        (0..self.count).try_for_each(|file| self.check_text(file))
+        Ok(())
     }
 
-    /// Rules refer to smaller symbols, so they end; and they do not nest too deep.
-    fn check_grammar(&self) -> Result<(), Fault> {
+    /// Every symbol is defined; rules refer to smaller symbols, so they end, and they do not nest
+    /// too deep.
+    fn check_symbols(&self) -> Result<(), Fault> {
         let mut depths = [0_u8; SYMBOLS_MAX];
         let terminals = self.terminals.len();
+        let defined = terminals.saturating_add(self.rules.len());
+        if defined > SYMBOLS_MAX {
+            return Err(Fault {
+                at: 0,
+                expected: "at most 256 symbols",
+                found: wide(defined),
+            });
+        }
         for (rule, pair) in self.rules.iter().enumerate() {
+            step();
             let symbol = terminals.saturating_add(rule);
             let fault = |expected| Fault {
-                at: size_of::<FilesHeader>().saturating_add(symbol),
+                at: size_of::<FilesHeader>()
+                    .saturating_add(terminals)
+                    .saturating_add(rule.saturating_mul(2)),
                 expected,
                 found: wide(symbol),
             };
-            let depth = pair.iter().map(|part| depths.get(usize::from(*part)));
-            let depth = depth
-                .flatten()
-                .max()
-                .copied()
-                .unwrap_or(0)
-                .saturating_add(1);
             if pair.iter().any(|part| usize::from(*part) >= symbol) {
                 return Err(fault("a rule of smaller symbols"));
             }
+            let depths_of_parts = pair.iter().map(|part| depths.get(usize::from(*part)));
+            let deepest = depths_of_parts.flatten().max().copied().unwrap_or(0);
+            let depth = deepest.saturating_add(1);
             if usize::from(depth) >= DEPTH_MAX {
                 return Err(fault("rules nested less than 16 deep"));
             }
-            *depths
-                .get_mut(symbol)
-                .ok_or_else(|| fault("at most 256 symbols"))? = depth;
-        }
-        Ok(())
-    }
-
-    fn check_text(&self, file: u32) -> Result<(), Fault> {
-        let mut bytes = NameBytes::new(self, file);
-        while let Some(character) = character(&mut bytes) {
-            let fault = |expected| Fault {
-                at: 0,
-                expected,
-                found: file.into(),
-            };
-            let Ok(text) = core::str::from_utf8(character.bytes()) else {
-                return Err(fault("a name in UTF-8"));
-            };
-            if text.chars().any(char::is_control) {
-                return Err(fault("a name without control characters"));
+            if let Some(slot) = depths.get_mut(symbol) {
+                *slot = depth;
             }
         }
+        let undefined = |symbol: &u8| usize::from(*symbol) >= defined;
+        if let Some(at) = self.symbols.iter().position(undefined) {
+            return Err(Fault {
+                at: size_of::<FilesHeader>()
+                    .saturating_add(terminals)
+                    .saturating_add(size_of_val(self.rules))
+                    .saturating_add(size_of_val(self.groups))
+                    .saturating_add(at),
+                expected: "a symbol that is defined",
+                found: wide(defined),
+            });
+        }
         Ok(())
     }
+}
+
+/// Checks the next name, given the one before it in the group; also gives the bytes it expands to.
+fn check_name(
+    expansion: &mut Expansion<'_>,
+    before: Checked,
+) -> Result<(Checked, usize), &'static str> {
+    let prefix = expansion.next().and_then(prefix_length);
+    let prefix = prefix.filter(|prefix| {
+        *prefix <= before.len && before.ends.wrapping_shr(bits_of(*prefix)) & 1 == 1
+    });
+    let prefix = prefix.ok_or("a prefix of the name before that ends between characters")?;
+    let mut len = prefix;
+    let kept = 2_u128.wrapping_shl(bits_of(prefix)).wrapping_sub(1);
+    let mut ends = before.ends & kept;
+    let mut checker = name::Checker::default();
+    loop {
+        let byte = expansion.next().ok_or("the end of every name")?;
+        if byte == 0 {
+            break;
+        }
+        if !checker.push(byte) {
+            return Err(name::CHARACTERS);
+        }
+        len = len.saturating_add(1);
+        if len > NAME_MAX {
+            return Err(name::LENGTH);
+        }
+        if len <= PREFIX_MAX && checker.is_whole() {
+            ends |= 1_u128.wrapping_shl(bits_of(len));
+        }
+    }
+    if !checker.is_whole() {
+        return Err(name::CHARACTERS);
+    }
+    if len == 0 {
+        return Err(name::LENGTH);
+    }
+    let expanded = len.saturating_sub(prefix).saturating_add(2);
+    Ok((Checked { len, ends }, expanded))
+}
+
+/// A length of at most [`PREFIX_MAX`], for shifts.
+fn bits_of(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 fn prefix_length(byte: u8) -> Option<usize> {
@@ -271,7 +335,7 @@ fn prefix_length(byte: u8) -> Option<usize> {
     (length <= PREFIX_MAX).then_some(length)
 }
 
-/// The bytes that symbols stand for.
+/// The bytes of expanded symbols.
 #[derive(Clone, Debug)]
 struct Expansion<'a> {
     files: Files<'a>,
@@ -297,6 +361,7 @@ impl Iterator for Expansion<'_> {
             }
         };
         loop {
+            step();
             let number = usize::from(symbol);
             let Some(rule) = number.checked_sub(self.files.terminals.len()) else {
                 return self.files.terminals.get(number).copied();
@@ -309,52 +374,41 @@ impl Iterator for Expansion<'_> {
     }
 }
 
-/// The bytes of one name.
-///
-/// A name's first bytes may stand in any of the names before it in the group. So a first pass over
-/// the group finds how many bytes of each name are still those of the one that is wanted, and a
-/// second pass gives them out.
+/// The bytes of one name, which begins with bytes of the names before it in the group.
 #[derive(Clone, Debug)]
 struct NameBytes<'a> {
     expansion: Expansion<'a>,
-    /// By name in the group: up to which length it and the wanted name are the same.
-    common: [u8; GROUP],
-    /// The name at hand, and the wanted one, in the group.
-    name: usize,
-    wanted: usize,
-    /// Position in the name at hand; none before its prefix has been read.
-    position: Option<usize>,
+    /// The first bytes of the name before.
+    head: [u8; PREFIX_MAX],
+    /// How many of them the name shares.
+    prefix: usize,
+    /// Position in the name.
+    position: usize,
 }
 
 impl<'a> NameBytes<'a> {
     fn new(files: &Files<'a>, file: u32) -> Self {
         let file = index(file);
-        let (group, wanted) = (file / GROUP, file % GROUP);
-        let mut prefixes = [0_u8; GROUP];
-        let mut expansion = files.expand(group);
-        for prefix in prefixes.iter_mut().take(wanted.saturating_add(1)) {
-            let length = expansion.next().and_then(prefix_length).unwrap_or(0);
-            *prefix = u8::try_from(length).unwrap_or(0);
-            expansion
-                .by_ref()
-                .take_while(|byte| *byte != 0)
-                .for_each(drop);
-        }
-        // Of the wanted name everything; of each before it, what the prefixes behind it leave.
-        let mut common = [0; GROUP];
-        let mut least = u8::MAX;
-        for name in (0..=wanted).rev() {
-            if let (Some(common), Some(prefix)) = (common.get_mut(name), prefixes.get(name)) {
-                *common = least;
-                least = least.min(*prefix);
+        let mut expansion = files.expand(file / GROUP);
+        let mut head = [0; PREFIX_MAX];
+        for _ in 0..file % GROUP {
+            let mut position = expansion.next().and_then(prefix_length).unwrap_or(0);
+            for byte in expansion.by_ref().take(NAME_MAX.saturating_add(1)) {
+                if byte == 0 {
+                    break;
+                }
+                if let Some(slot) = head.get_mut(position) {
+                    *slot = byte;
+                }
+                position = position.saturating_add(1);
             }
         }
+        let prefix = expansion.next().and_then(prefix_length).unwrap_or(0);
         Self {
-            expansion: files.expand(group),
-            common,
-            name: 0,
-            wanted,
-            position: None,
+            expansion,
+            head,
+            prefix,
+            position: 0,
         }
     }
 }
@@ -363,27 +417,20 @@ impl Iterator for NameBytes<'_> {
     type Item = u8;
 
     fn next(&mut self) -> Option<u8> {
-        while self.name <= self.wanted {
-            let byte = self.expansion.next()?;
-            let Some(position) = self.position else {
-                self.position = Some(prefix_length(byte)?);
-                continue;
-            };
-            if byte == 0 {
-                self.name = self.name.saturating_add(1);
-                self.position = None;
-                continue;
-            }
-            self.position = Some(position.saturating_add(1));
-            let common = self
-                .common
-                .get(self.name)
-                .map_or(0, |common| usize::from(*common));
-            if self.name == self.wanted || position < common {
-                return Some(byte);
-            }
+        let position = self.position;
+        if position >= NAME_MAX {
+            return None;
         }
-        None
+        self.position = position.saturating_add(1);
+        if position < self.prefix {
+            step();
+            return self.head.get(position).copied();
+        }
+        let byte = self.expansion.next().filter(|byte| *byte != 0);
+        if byte.is_none() {
+            self.position = NAME_MAX;
+        }
+        byte
     }
 }
 
@@ -395,33 +442,10 @@ struct Character {
 }
 
 impl Character {
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or(&[])
-    }
-
     fn as_str(&self) -> &str {
-        core::str::from_utf8(self.bytes()).unwrap_or("")
+        let bytes = self.bytes.get(..self.len).unwrap_or(&[]);
+        core::str::from_utf8(bytes).unwrap_or("")
     }
-}
-
-/// Gathers bytes into a character: one byte says how many follow.
-fn character(bytes: &mut impl Iterator<Item = u8>) -> Option<Character> {
-    let first = bytes.next()?;
-    let mut character = Character {
-        bytes: [first, 0, 0, 0],
-        len: 1,
-    };
-    let more = match first.leading_ones() {
-        2 => 1,
-        3 => 2,
-        4 => 3,
-        _ => 0,
-    };
-    for (slot, byte) in character.bytes.iter_mut().skip(1).take(more).zip(bytes) {
-        *slot = byte;
-        character.len = character.len.saturating_add(1);
-    }
-    Some(character)
 }
 
 struct Characters<'a>(NameBytes<'a>);
@@ -429,12 +453,34 @@ struct Characters<'a>(NameBytes<'a>);
 impl Iterator for Characters<'_> {
     type Item = Character;
 
+    /// Gathers bytes into a character: the first says how many follow.
     fn next(&mut self) -> Option<Character> {
-        character(&mut self.0)
+        let first = self.0.next()?;
+        let mut character = Character {
+            bytes: [first, 0, 0, 0],
+            len: 1,
+        };
+        let more = match first.leading_ones() {
+            2 => 1,
+            3 => 2,
+            4 => 3,
+            _ => 0,
+        };
+        for (slot, byte) in character
+            .bytes
+            .iter_mut()
+            .skip(1)
+            .take(more)
+            .zip(&mut self.0)
+        {
+            *slot = byte;
+            character.len = character.len.saturating_add(1);
+        }
+        Some(character)
     }
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub(crate) mod write {
     //! The writer of the section.
     #![expect(
@@ -449,11 +495,16 @@ pub(crate) mod write {
     use zerocopy::IntoBytes;
     use zerocopy::byteorder::little_endian::U32;
 
-    use super::{DEPTH_MAX, FilesHeader, GROUP, PREFIX_BASE, PREFIX_MAX, SYMBOLS_MAX};
+    use super::{
+        DEPTH_MAX, EXPANSION_MAX, FilesHeader, GROUP, PREFIX_BASE, PREFIX_MAX, SYMBOLS_MAX,
+    };
+    use crate::index;
+    use crate::writer::{EncodeError, narrow};
 
-    /// Encodes names; none of them may have a zero byte. `None` if they are too long together.
-    pub(crate) fn encode(names: &[&str]) -> Option<Vec<u8>> {
-        let groups: Vec<Vec<u8>> = names.chunks(GROUP).map(front_code).collect();
+    /// Encodes names that keep the rules for names.
+    pub(crate) fn encode(names: &[&str]) -> Result<Vec<u8>, EncodeError> {
+        let groups = names.chunks(GROUP).map(front_code);
+        let groups: Vec<Vec<u8>> = groups.collect::<Result<_, _>>()?;
         let mut used = [false; SYMBOLS_MAX];
         groups
             .iter()
@@ -466,24 +517,25 @@ pub(crate) mod write {
         for (symbol, &byte) in (0..).zip(&terminals) {
             symbol_of[usize::from(byte)] = symbol;
         }
-        // A stream of the groups, with a mark behind each that is no symbol.
+        // A stream of the groups, each followed by a mark that is no symbol.
         let mut stream: Vec<u16> = Vec::new();
         for group in &groups {
             stream.extend(group.iter().map(|&byte| symbol_of[usize::from(byte)]));
             stream.push(MARK);
         }
-        let rules = grammar(&mut stream, terminals.len());
+        let fixed = size_of::<FilesHeader>() + terminals.len() + groups.len() * size_of::<U32>();
+        let rules = grammar(&mut stream, terminals.len(), fixed)?;
 
         let mut begins: Vec<U32> = Vec::new();
         let mut symbols: Vec<u8> = Vec::new();
         for group in stream.split_inclusive(|&symbol| symbol == MARK) {
-            begins.push(u32::try_from(symbols.len()).ok()?.into());
+            begins.push(narrow::<u32>("the size of the file names", symbols.len())?.into());
             // All but the mark are below 256.
             symbols.extend(group.iter().filter_map(|&symbol| u8::try_from(symbol).ok()));
         }
         let header = FilesHeader {
-            terminals: u16::try_from(terminals.len()).ok()?.into(),
-            rules: u16::try_from(rules.len()).ok()?.into(),
+            terminals: narrow::<u16>("the number of terminals", terminals.len())?.into(),
+            rules: narrow::<u16>("the number of rules", rules.len())?.into(),
         };
         let parts: [&[u8]; 5] = [
             header.as_bytes(),
@@ -492,12 +544,12 @@ pub(crate) mod write {
             begins.as_bytes(),
             &symbols,
         ];
-        Some(parts.concat())
+        Ok(parts.concat())
     }
 
     const MARK: u16 = u16::MAX;
 
-    fn front_code(names: &[&str]) -> Vec<u8> {
+    fn front_code(names: &[&str]) -> Result<Vec<u8>, EncodeError> {
         let mut out = Vec::new();
         let mut last = "";
         for name in names {
@@ -506,16 +558,23 @@ pub(crate) mod write {
             while !name.is_char_boundary(prefix) {
                 prefix -= 1;
             }
-            out.push(PREFIX_BASE + u8::try_from(prefix).unwrap_or(0));
+            out.push(PREFIX_BASE + narrow::<u8>("a prefix", prefix)?);
             out.extend_from_slice(&name.as_bytes()[prefix..]);
             out.push(0);
             last = name;
         }
-        out
+        Ok(out)
     }
 
-    /// Replaces the most frequent pair by a new symbol for as long as that pays.
-    fn grammar(stream: &mut Vec<u16>, terminals: usize) -> Vec<[u8; 2]> {
+    /// Replaces the most frequent pair by a new symbol for as long as that pays, and the names do
+    /// not expand too much. `fixed` is the size in bytes of what is neither a rule nor a symbol.
+    fn grammar(
+        stream: &mut Vec<u16>,
+        terminals: usize,
+        fixed: usize,
+    ) -> Result<Vec<[u8; 2]>, EncodeError> {
+        let marks = stream.iter().filter(|&&symbol| symbol == MARK).count();
+        let expanded = stream.len() - marks;
         let mut rules = Vec::new();
         let mut depths = vec![0_usize; terminals];
         let mut counts = vec![0_u32; SYMBOLS_MAX * SYMBOLS_MAX];
@@ -535,13 +594,20 @@ pub(crate) mod write {
                 }
             }
             // A rule takes two bytes and saves one for each use.
-            let Some((4.., first, second)) = best else {
+            let Some((count @ 4.., first, second)) = best else {
                 break;
             };
+            // A pair may occur less often than counted, where it overlaps itself.
+            let symbols = stream.len() - marks;
+            let least = fixed + (rules.len() + 1) * 2 + symbols.saturating_sub(index(count));
+            if expanded > least.saturating_mul(EXPANSION_MAX) {
+                break;
+            }
             let depth = depths[usize::from(first)].max(depths[usize::from(second)]) + 1;
-            let symbol = u16::try_from(depths.len()).unwrap_or(MARK);
+            let symbol: u16 = narrow("the number of symbols", depths.len())?;
             depths.push(depth);
-            rules.push([first, second].map(|part| u8::try_from(part).unwrap_or(0)));
+            let part = |symbol: u16| narrow::<u8>("a symbol", symbol.into());
+            rules.push([part(first)?, part(second)?]);
             let mut kept = 0;
             let mut read = 0;
             while read < stream.len() {
@@ -552,11 +618,11 @@ pub(crate) mod write {
             }
             stream.truncate(kept);
         }
-        rules
+        Ok(rules)
     }
 }
 
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(all(test, feature = "write"))]
 mod tests {
     use std::string::{String, ToString};
     use std::vec::Vec;
@@ -581,13 +647,68 @@ mod tests {
         round_trip(&[]);
         round_trip(&["a"]);
         round_trip(&["fs/ä.c", "fs/ö.c", "fs/\u{1f980}/x.c", "fs/\u{1f981}.c"]);
-        let long = "x/".repeat(3000);
+        let long = "x/".repeat(255);
         round_trip(&["x/x/x", &long, &format!("{long}y"), &long[..500], "z"]);
+        // So much alike that all rules together would expand to too much.
+        let alike: Vec<String> = (0..2000)
+            .map(|n| format!("{}{n:04}", &long[..500]))
+            .collect();
+        let alike: Vec<&str> = alike.iter().map(String::as_str).collect();
+        round_trip(&alike);
         let every = (0x20_u8..0x7f).map(|byte| String::from_utf8(vec![byte]).unwrap());
         let other = (0xa0..0x400).filter_map(char::from_u32).map(String::from);
         let every: Vec<String> = every.chain(other).collect();
         let every: Vec<&str> = every.iter().map(String::as_str).collect();
         round_trip(&every);
+    }
+
+    /// A section of one group, in which every byte is its own symbol.
+    fn section(names: &[&[u8]]) -> Vec<u8> {
+        let mut section = vec![0, 1, 0, 0];
+        section.extend(0..=u8::MAX);
+        section.extend([0; 4]);
+        section.extend(names.concat());
+        section
+    }
+
+    fn refusal(names: &[&[u8]]) -> Option<&'static str> {
+        let section = section(names);
+        let files = Files::new(&section, u32::try_from(names.len()).unwrap()).unwrap();
+        files.check().err().map(|fault| fault.expected)
+    }
+
+    #[test]
+    fn names_that_break_a_rule_are_refused() {
+        // '-' is a prefix of no bytes, '.' one of 1 byte, '/' one of 2.
+        assert_eq!(refusal(&[b"-a.c\0", b"/h\0"]), None);
+        assert_eq!(refusal(&["-é\0".as_bytes(), b"/\0"]), None);
+        for name in [
+            "-\u{1b}[2J\0",
+            "-a\u{7f}\0",
+            "-\u{85}\0",
+            "-a\u{202e}c.b\0",
+            "-\u{2067}\0",
+            "-\u{61c}\0",
+            "-\u{2028}\0",
+        ] {
+            assert_eq!(
+                refusal(&[name.as_bytes()]),
+                Some(name::CHARACTERS),
+                "{name:?}"
+            );
+        }
+        assert_eq!(refusal(&[b"-\xc3\0"]), Some(name::CHARACTERS));
+        let prefix = "a prefix of the name before that ends between characters";
+        assert_eq!(refusal(&["-é\0".as_bytes(), b".\xa9\0"]), Some(prefix));
+        assert_eq!(refusal(&[b".a\0"]), Some(prefix));
+        assert_eq!(refusal(&[b"-a\0", b"/b\0"]), Some(prefix));
+        assert_eq!(refusal(&[b"-\0"]), Some(name::LENGTH));
+        let long = [b"-", &[b'a'; NAME_MAX][..], b"\0"].concat();
+        assert_eq!(refusal(&[&long]), None);
+        assert_eq!(refusal(&[&long, b"}abc\0"]), None);
+        let longer = [b"-", &[b'a'; NAME_MAX + 1][..], b"\0"].concat();
+        assert_eq!(refusal(&[&longer]), Some(name::LENGTH));
+        assert_eq!(refusal(&[b"-a"]), Some("the end of every name"));
     }
 
     #[test]

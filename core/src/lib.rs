@@ -7,10 +7,12 @@
 //! ```text
 //!  vmlinux ──(lineinfo build)──> rows ──writer::encode──> blob
 //!                                                          │
-//!            boot image ── footer::Footer::find ───────────┤
+//!            boot image ── footer::Ending::find ───────────┤
 //!            device file ── uapi ──────────────────────────┤
 //!                                                          v
-//!                 Table::parse: checksum, bounds, every row proved
+//!            device::Device: who may, size, memory; then what the image must be
+//!                                                          │
+//!                 Table::parse: checksum, bounds, directories, names
 //!                                                          │
 //!                                                  Slot::swap (a writer)
 //!                                                          v
@@ -34,9 +36,9 @@
 //! | section | contents |
 //! |---|---|
 //! | 1 regions | [`blob::RegionEntry`], one per text section, by ascending start |
-//! | 2 region names | UTF-8, named by offset and length from the regions |
+//! | 2 region names | the names of the regions in their order, without anything between them |
 //! | 3 files | the names of the files, as below |
-//! | 4 rows | the tables of the regions, one after the other, in the header's encoding |
+//! | 4 rows | the tables of the regions in their order, in the header's encoding |
 //! | 5 model | what these tables share; in the packed encoding only |
 //!
 //! The encodings are specified where they are implemented: [`encoding::flat`], [`encoding::delta`],
@@ -44,9 +46,10 @@
 //!
 //! ## Names of files
 //!
-//! Neighbours share directories, so a name is the length of the prefix that it shares with the name
-//! before, and the rest. In the text that this makes, frequent pairs of symbols are symbols of their
-//! own, and pairs of those, and so on: `.c` with the end of a name takes one byte.
+//! Neighbouring names share directories, so a name is the length of the prefix that it shares with
+//! the name before, and the rest. In the string that results, frequent pairs of symbols are replaced
+//! by symbols of their own, and so on with pairs of those: `.c` and the end of a name together take
+//! one byte.
 //!
 //! | bytes | contents |
 //! |---|---|
@@ -55,17 +58,41 @@
 //! | t | the byte that each symbol below `t` stands for |
 //! | 2 r | the two symbols, `u8` each, that each symbol from `t` on stands for; both are smaller than it, and none is nested 16 deep |
 //! | 4 per 16 names | `u32` where the group begins, in bytes from the start of the symbols |
-//! | | the symbols, `u8` each |
+//! | | the symbols, `u8` each, all below `t + r` |
 //!
 //! A group of 16 names (the last may have fewer) is, expanded: for every name a byte of 45 plus the
-//! length of its prefix (at most 80 bytes; 0 for the first of a group), the rest of the name, and a
-//! zero. No symbol reaches from one group into the next.
+//! length of its prefix (at most 80 bytes, between two characters; 0 for the first of a group), the
+//! rest of the name, and a zero. No symbol reaches from one group into the next.
+//!
+//! # Limits
+//!
+//! A kernel looks up in any context, so the work is bounded by the format and [`Table::parse`] checks
+//! every bound. It takes at most [`Table::PARSE_STEPS_PER_BYTE`] steps for each byte of the blob, and
+//! a look-up with its name at most [`Table::LOOKUP_STEPS`], where a step is one turn of a loop.
+//!
+//! | what | limit |
+//! |---|---|
+//! | the name of a file or a region | 1 to 512 bytes of UTF-8, without control characters (C0, DEL, C1), the line separators U+2028 and U+2029, and the controls of bidirectional text (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069) |
+//! | all names of files, expanded | 64 times the size of their section |
+//! | rows of a table in the delta encoding | at least 3 bytes each, 2 for the first of a block |
+//! | rows of a table in the packed encoding | at least 2 bits each, in blocks of at most 160 entries |
+//! | blocks that start in one page, in the packed encoding | 256 |
+//! | hot pairs and their successors, in the packed encoding | at least 1 bit each |
+//!
+//! `parse` does not decode rows. If the rows of a blob are nonsense although its checksum is right, a
+//! look-up misses or gives a wrong line, and nothing worse. Whoever makes or transfers tables checks
+//! the rows with [`Table::check_rows`].
+//!
+//! # Features
+//!
+//! `alloc` brings what a kernel with an allocator wants. `write` brings the writer, and is the only
+//! part that uses floating point. `steps` counts steps and makes hostile blobs, for tests.
 //!
 //! A worked example: one region of 16 bytes of text at `_text`, one file, and three rows
 //! (`a.c:7` from 0, `a.c:9` from 4, a gap from 12).
 //!
-#![cfg_attr(not(feature = "alloc"), doc = "```ignore")]
-#![cfg_attr(feature = "alloc", doc = "```")]
+#![cfg_attr(not(feature = "write"), doc = "```ignore")]
+#![cfg_attr(feature = "write", doc = "```")]
 //! use lineinfo_core::{Address, Offset, Row, Table, blob::{Encoding, Profile}, writer::{Image, Region, encode}};
 //!
 //! let rows = [
@@ -134,27 +161,35 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "steps"))]
 extern crate std;
 
 mod address;
+mod areas;
 pub mod blob;
 pub mod buffer;
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub mod calls;
+pub mod device;
 pub mod encoding;
 mod error;
 mod files;
 pub mod footer;
 mod location;
+mod name;
 pub mod slot;
+#[cfg(not(any(test, feature = "steps")))]
+mod steps;
+#[cfg(any(test, feature = "steps"))]
+pub mod steps;
 mod table;
 pub mod uapi;
 mod without_init;
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub mod writer;
 
 pub use address::{Address, Offset};
+pub use areas::ModuleAreas;
 pub use encoding::Row;
 pub use error::Error;
 pub use files::FileName;

@@ -3,27 +3,28 @@ use core::fmt;
 use crate::buffer::StrBuffer;
 use crate::files::FileName;
 
-/// A source line.
+/// A line of a source file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Location<'a> {
-    /// Its file, relative to the root of the sources.
+    /// The file, relative to the root of the sources.
     pub file: FileName<'a>,
-    /// The line in it, from 1.
+    /// The line in the file, from 1.
     pub line: u32,
-    /// The table is not exact at this address, only near it ([`crate::blob::Profile::Calls`]).
+    /// The table is not exact at this address ([`crate::blob::Profile::Calls`]); the location is
+    /// one near it.
     pub approximate: bool,
 }
 
 impl Location<'_> {
-    /// Writes ` (fs/read_write.c:681)`, or ` (fs/read_write.c:~681)` if approximate, as far as
-    /// there is room, and returns what was written.
+    /// Writes ` (fs/read_write.c:681)`, or ` (fs/read_write.c:~681)` if approximate, up to the end
+    /// of the buffer, and returns what was written.
     pub fn write<'b>(&self, buffer: &'b mut [u8]) -> &'b str {
         let mut text = StrBuffer::new(buffer);
         self.push_to(&mut text);
         text.into_str()
     }
 
-    /// Appends the same to a text, without `core::fmt`, which has branches that panic.
+    /// Appends what [`Location::write`] writes, without `core::fmt`, which has branches that panic.
     pub fn push_to(&self, text: &mut StrBuffer<'_>) {
         text.push_str(" (");
         self.file.push_to(text);

@@ -8,10 +8,12 @@ use crate::blob::{
     RegionEntry, SectionEntry, SectionKind,
 };
 use crate::encoding::packed::Model;
-use crate::encoding::{Fault, RegionTable, Row, Rows};
+use crate::encoding::{self, Fault, RegionTable, Row, Rows};
 use crate::error::Error;
-use crate::files::{FileName, Files};
+use crate::files::{self, FileName, Files};
 use crate::location::Location;
+use crate::name;
+use crate::steps::step;
 use crate::{index, wide};
 
 /// A validated view of a blob.
@@ -23,16 +25,16 @@ pub struct Table<'a> {
     layout: Layout,
 }
 
-/// What [`Table::parse`] found: where things stand in the blob, without the blob.
+/// What [`Table::parse`] found: the positions of the parts of a blob, without the blob.
 ///
 /// Whoever owns the bytes keeps this beside them and makes a [`Table`] again at no cost with
 /// [`Table::from_layout`].
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
-    header: Header,
+    pub(crate) header: Header,
     encoding: Encoding,
     profile: Profile,
-    regions: Span,
+    pub(crate) regions: Span,
     region_names: Span,
     files: Span,
     rows: Span,
@@ -40,9 +42,9 @@ pub struct Layout {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    start: u32,
-    end: u32,
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
 }
 
 impl Span {
@@ -52,6 +54,9 @@ impl Span {
 }
 
 impl Layout {
+    /// Size of a layout in memory, in bytes.
+    pub const SIZE: usize = size_of::<Self>();
+
     /// ELF machine number (`e_machine`) of the image that the table describes.
     pub const fn machine(&self) -> u16 {
         self.header.machine.get()
@@ -119,7 +124,7 @@ pub struct RegionView<'a> {
     pub rows: u32,
     /// It is init text, freed after boot.
     pub init: bool,
-    /// Where its table stands in the blob, in bytes.
+    /// The position of its table in the blob, in bytes.
     pub table: Range<u64>,
 }
 
@@ -169,9 +174,25 @@ impl Header {
 }
 
 impl<'a> Table<'a> {
-    /// Validates a blob: the checksum first, then every bound, then every row.
+    /// Size of a table in memory, in bytes: for a caller in C that makes room for one.
+    pub const SIZE: usize = size_of::<Self>();
+
+    /// Most steps that [`Table::parse`] takes for each byte of a blob, the checksum apart.
     ///
-    /// Decodes the whole table once, so that no later look-up can meet anything unexpected.
+    /// A step is a turn of a loop whose number of turns depends on the blob; a turn is a few dozen
+    /// instructions. The largest part is names, which expand to at most 64 times their size.
+    pub const PARSE_STEPS_PER_BYTE: usize = 2 * files::EXPANSION_MAX + 2;
+
+    /// Most steps that [`Table::lookup`] and [`Location::push_to`] take together: about 500 to find
+    /// the row, and the rest to print a name of the format's maximum size in a group of such names.
+    pub const LOOKUP_STEPS: usize =
+        encoding::SEARCH_STEPS_MAX + encoding::STEPS_MAX + files::NAME_STEPS_MAX;
+
+    /// Validates a blob: the checksum first, then everything except the rows.
+    ///
+    /// Takes at most [`Table::PARSE_STEPS_PER_BYTE`] steps for each byte of the blob. Afterwards a
+    /// look-up cannot fail, only miss. If a writer has put nonsense into the rows, a look-up misses
+    /// or gives a wrong line; [`Table::check_rows`] finds that.
     ///
     /// # Errors
     ///
@@ -183,6 +204,33 @@ impl<'a> Table<'a> {
         table.check_model()?;
         table.check_regions()?;
         Ok(table)
+    }
+
+    /// Decodes every row and checks that each can be looked up and printed.
+    ///
+    /// For whoever makes, stores or transfers tables. A kernel does not need it: it is safe after
+    /// [`Table::parse`], which takes a hundredth of the time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] that names the part of the blob.
+    pub fn check_rows(&self) -> Result<(), Error> {
+        if self.layout.encoding == Encoding::Packed {
+            let model = Model::new(self.layout.model.of(self.bytes));
+            if model.is_none_or(|model| !model.has_sound_pairs()) {
+                return Err(self.model_fault("successors that are hot pairs"));
+            }
+        }
+        for entry in self.region_entries() {
+            let start = u64::from(self.layout.rows.start);
+            let start = start.saturating_add(entry.table_offset.get().into());
+            if let Some(table) = self.region_table(entry) {
+                table
+                    .check_rows(self.layout.encoding)
+                    .map_err(fault_in("rows", start))?;
+            }
+        }
+        Ok(())
     }
 
     /// A table from bytes that [`Table::parse`] has accepted, and the layout it gave.
@@ -197,17 +245,18 @@ impl<'a> Table<'a> {
         self.bytes
     }
 
-    /// Where things stand in the blob, and the facts of its header.
+    /// The positions of the parts of the blob, and the fields of its header.
     pub const fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The location of the instruction that an address stands for; `None` in a gap and outside the
+    /// The location of the instruction that an address refers to; `None` in a gap and outside the
     /// text.
     ///
     /// A table of [`Profile::Calls`] is exact at calls and traps only, so its answer for an
     /// [`Address::Exact`] is approximate. So is one for a return address that no call precedes:
     /// compilers make none, and where the code was assembly the table says where the calls are.
+    #[inline(always)] // A frame less on the stack of an interrupt, which is short.
     pub fn lookup(&self, address: Address) -> Option<Location<'a>> {
         let row = self.row_at(address.byte()?)?;
         let exact = match (self.layout.profile, address) {
@@ -268,10 +317,14 @@ impl<'a> Table<'a> {
             })
     }
 
-    /// The row that says something of `offset`.
+    /// The row that covers `offset`, unless it is a gap.
+    #[inline(always)] // As above.
     fn row_at(&self, offset: Offset) -> Option<Row> {
         let regions = self.region_entries();
-        let after = regions.partition_point(|region| region.start.get() <= offset.0);
+        let after = regions.partition_point(|region| {
+            step();
+            region.start.get() <= offset.0
+        });
         let entry = regions.get(after.checked_sub(1)?)?;
         let target = u32::try_from(offset.0.checked_sub(entry.start.get())?).ok()?;
         if target >= entry.len.get() {
@@ -303,39 +356,48 @@ impl<'a> Table<'a> {
     }
 
     fn check_model(&self) -> Result<(), Error> {
-        let span = self.layout.model;
-        let section = span.of(self.bytes);
+        let section = self.layout.model.of(self.bytes);
         let sound = match self.layout.encoding {
             Encoding::Flat | Encoding::Delta => section.is_empty(),
             Encoding::Packed => Model::new(section).is_some_and(|model| model.is_sound()),
         };
-        if sound {
-            return Ok(());
+        match sound {
+            true => Ok(()),
+            false => {
+                Err(self.model_fault("hot pairs and codes if the table is packed, else nothing"))
+            }
         }
-        Err(Error::Malformed {
+    }
+
+    fn model_fault(&self, expected: &'static str) -> Error {
+        let span = self.layout.model;
+        Error::Malformed {
             part: "model",
             offset: span.start.into(),
-            expected: "hot pairs and codes in a packed table, nothing in others",
-            found: wide(section.len()),
-        })
+            expected,
+            found: wide(span.of(self.bytes).len()),
+        }
     }
 
     fn view(&self, entry: &RegionEntry) -> Option<RegionView<'a>> {
-        let name = slice(
-            self.layout.region_names.of(self.bytes),
-            entry.name_offset.get(),
-            u32::from(entry.name_len.get()),
-        )?;
         let table_start =
             u64::from(self.layout.rows.start).checked_add(u64::from(entry.table_offset.get()))?;
         Some(RegionView {
-            name: core::str::from_utf8(name).ok()?,
+            name: core::str::from_utf8(self.region_name(entry)?).ok()?,
             start: Offset(entry.start.get()),
             len: entry.len.get(),
             rows: entry.rows.get(),
             init: entry.flags.get() & REGION_INIT != 0,
             table: table_start..table_start.checked_add(u64::from(entry.table_size.get()))?,
         })
+    }
+
+    fn region_name(&self, entry: &RegionEntry) -> Option<&'a [u8]> {
+        slice(
+            self.layout.region_names.of(self.bytes),
+            entry.name_offset.get(),
+            entry.name_len.get().into(),
+        )
     }
 
     fn check_files(&self) -> Result<(), Error> {
@@ -353,6 +415,7 @@ impl<'a> Table<'a> {
     fn check_regions(&self) -> Result<(), Error> {
         let mut text_end = 0;
         let mut table_end = 0;
+        let mut name_end = 0;
         let mut rows = 0_u64;
         for (position, entry) in self.region_entries().iter().enumerate() {
             let at = position
@@ -375,15 +438,19 @@ impl<'a> Table<'a> {
             if entry.flags.get() & !REGION_INIT != 0 {
                 return Err(malformed("no unknown flags", entry.flags.get().into()));
             }
-            let view = self
-                .view(entry)
-                .ok_or_else(|| malformed("a name in UTF-8", entry.name_offset.get().into()))?;
-            if view.name.chars().any(char::is_control) {
+            if entry.name_offset.get() != name_end {
                 let name = entry.name_offset.get();
-                return Err(malformed(
-                    "a name without control characters",
-                    u64::from(name),
-                ));
+                return Err(malformed("a name where the last one ended", name.into()));
+            }
+            let name = self.region_name(entry).ok_or_else(|| {
+                malformed(
+                    "a name inside the region names",
+                    entry.name_len.get().into(),
+                )
+            })?;
+            name_end = name_end.saturating_add(entry.name_len.get().into());
+            if let Some(expected) = name::fault(name) {
+                return Err(malformed(expected, wide(name.len())));
             }
             if entry.table_offset.get() != table_end {
                 return Err(malformed(
@@ -397,10 +464,11 @@ impl<'a> Table<'a> {
                     entry.table_size.get().into(),
                 )
             })?;
+            let table_at = u64::from(self.layout.rows.start).saturating_add(table_end.into());
             table_end = table_end.saturating_add(entry.table_size.get());
             table
                 .check(self.layout.encoding)
-                .map_err(fault_in("rows", view.table.start))?;
+                .map_err(fault_in("rows", table_at))?;
             rows = rows.saturating_add(u64::from(entry.rows.get()));
         }
         let malformed = |expected, found| Error::Malformed {
@@ -413,6 +481,12 @@ impl<'a> Table<'a> {
             return Err(malformed(
                 "tables that fill the rows section",
                 u64::from(table_end),
+            ));
+        }
+        if index(name_end) != self.layout.region_names.of(self.bytes).len() {
+            return Err(malformed(
+                "names that fill the region names",
+                u64::from(name_end),
             ));
         }
         if text_end != self.layout.text_len() {
@@ -484,7 +558,7 @@ impl Layout {
         if beyond.iter().any(|byte| *byte != 0) {
             return Err(malformed(
                 at!(build_id),
-                "zeros behind the build-id",
+                "zeros after the build-id",
                 wide(BUILD_ID_MAX),
             ));
         }
@@ -523,6 +597,17 @@ impl Layout {
             ));
         }
         Ok(layout)
+    }
+
+    /// Where a section is.
+    pub(crate) const fn section(&mut self, kind: SectionKind) -> &mut Span {
+        match kind {
+            SectionKind::Regions => &mut self.regions,
+            SectionKind::RegionNames => &mut self.region_names,
+            SectionKind::Files => &mut self.files,
+            SectionKind::Rows => &mut self.rows,
+            SectionKind::Model => &mut self.model,
+        }
     }
 
     fn read_directory(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -579,13 +664,7 @@ impl Layout {
                     entry.kind.get().into(),
                 ));
             }
-            *match kind {
-                SectionKind::Regions => &mut self.regions,
-                SectionKind::RegionNames => &mut self.region_names,
-                SectionKind::Files => &mut self.files,
-                SectionKind::Rows => &mut self.rows,
-                SectionKind::Model => &mut self.model,
-            } = Span {
+            *self.section(kind) = Span {
                 start: entry.offset.get(),
                 end: entry.offset.get().saturating_add(entry.size.get()),
             };

@@ -1,18 +1,15 @@
 //! The ABI of the device `/dev/lineinfo`, shared by the kernel and its loader.
 //!
 //! The device has the semantics of a file. `open` for writing is exclusive. `write` streams a blob
-//! in pieces of any size; the table goes live with the last byte of a valid one, and the `write`
-//! that brought it fails with an [`Errno`] if it is refused. `close` before that discards what was
-//! written. `read` gives the status as text. The ioctls have fixed-size arguments without pointers
-//! (what FUSE demands), in the byte order of the host.
+//! in pieces of any size; the table is published with the last byte of a valid one, and the `write`
+//! that brought it fails with an [`Errno`] if the device refuses it. `close` before that discards
+//! what was written. `read` gives the status as text. A file that is open for writing and makes no
+//! request for some time (30 seconds by default) can lose the device to the next opener; its own
+//! requests then fail with [`Errno::ETIMEDOUT`].
 //!
-//! | number | argument | meaning |
-//! |---|---|---|
-//! | [`NR_STATUS`] | [`Status`], read | what the slot holds |
-//! | [`NR_COMMIT`] | none | success once the blob written here is live; else why it is not |
-//! | [`NR_UNLOAD`] | none | empty the slot, give the memory back |
-//! | [`NR_LOOKUP`] | [`Lookup`], read and written | file and line of a run-time address |
-//! | [`NR_TARGET`] | [`Target`], read and written | whose table this open file is about: that of the kernel, or of a module |
+//! The ioctls are those of the enumeration [`Ioctl`], the one table from which the kernel and the
+//! loader make their dispatch. Their arguments have a fixed size and no pointers (what FUSE demands),
+//! in the byte order of the host.
 //!
 //! Where there is no character device, a Unix stream socket carries the same operations:
 //! [`socket`].
@@ -23,7 +20,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::Address;
 use crate::blob::{BUILD_ID_MAX, Encoding, Profile, numbered};
-use crate::buffer::StrBuffer;
+use crate::buffer::{self, StrBuffer};
 
 numbered! {
     /// The error numbers of the device, those of Linux (`include/uapi/asm-generic/errno*.h`).
@@ -42,7 +39,7 @@ numbered! {
         EBUSY = 16, "EBUSY";
         /// Not a request of this device, or out of turn.
         EINVAL = 22, "EINVAL";
-        /// No such ioctl.
+        /// No such ioctl of this device.
         ENOTTY = 25, "ENOTTY";
         /// The blob is larger than `lineinfo.max=` allows.
         EFBIG = 27, "EFBIG";
@@ -50,6 +47,8 @@ numbered! {
         ENODATA = 61, "ENODATA";
         /// The checksum does not match.
         EBADMSG = 74, "EBADMSG";
+        /// This file made no request for so long that another one has taken the device over.
+        ETIMEDOUT = 110, "ETIMEDOUT";
         /// The blob was built for another kernel.
         ESTALE = 116, "ESTALE";
     }
@@ -57,28 +56,134 @@ numbered! {
 
 /// The type byte of the ioctl numbers; free in Linux's `ioctl-number.rst` as of 6.12.
 pub const IOCTL_TYPE: u8 = 0xf7;
-/// `_IOR(IOCTL_TYPE, 0, Status)`.
-pub const NR_STATUS: u8 = 0;
-/// `_IO(IOCTL_TYPE, 1)`.
-pub const NR_COMMIT: u8 = 1;
-/// `_IO(IOCTL_TYPE, 2)`.
-pub const NR_UNLOAD: u8 = 2;
-/// `_IOWR(IOCTL_TYPE, 3, Lookup)`.
-pub const NR_LOOKUP: u8 = 3;
-/// `_IOWR(IOCTL_TYPE, 4, Target)`; the argument comes back as it was.
-pub const NR_TARGET: u8 = 4;
+
+/// Where the argument of an [`Ioctl`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// There is none (`_IO`).
+    None,
+    /// From the device to its user (`_IOR`).
+    Read,
+    /// To the device and back (`_IOWR`).
+    ReadWrite,
+}
+
+/// Who may make a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Whoever has the device open.
+    Anybody,
+    /// Who has it open for writing.
+    Writer,
+}
+
+/// Defines the requests of the device: number, name, direction, argument, and who may make it.
+macro_rules! ioctls {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal, $text:literal, $direction:ident, $argument:ty, $who:ident;)*) => {
+        numbered! {
+            /// The requests of the device: one line each, from which everything else follows.
+            Ioctl: u8 { $($(#[$doc])* $variant = $number, $text;)* }
+        }
+
+        impl Ioctl {
+            /// Where the argument goes.
+            pub const fn direction(self) -> Direction {
+                match self { $(Self::$variant => Direction::$direction),* }
+            }
+
+            /// Size of the argument in bytes.
+            pub const fn size(self) -> usize {
+                match self { $(Self::$variant => size_of::<$argument>()),* }
+            }
+
+            /// Who may make it.
+            pub const fn who(self) -> Who {
+                match self { $(Self::$variant => Who::$who),* }
+            }
+        }
+    };
+}
+
+ioctls! {
+    /// What the slot holds.
+    Status = 0, "status", Read, Status, Anybody;
+    /// Succeeds once the blob that was written to this file is published; otherwise says why it is
+    /// not.
+    Commit = 1, "commit", None, (), Writer;
+    /// Empties the slot and frees its memory.
+    Unload = 2, "unload", None, (), Writer;
+    /// File and line of a run-time address; for who may see addresses.
+    Lookup = 3, "lookup", ReadWrite, Lookup, Anybody;
+    /// Whose table this open file is about: that of the kernel, or of a module. The argument comes
+    /// back as it was.
+    Target = 4, "target", ReadWrite, Target, Anybody;
+    /// Discards what was written to this file, refused or not, so that another blob can follow. A
+    /// table that was published stays.
+    Abort = 5, "abort", None, (), Writer;
+}
+
+impl Ioctl {
+    /// The number that a program passes to `ioctl`.
+    pub const fn code(self) -> u32 {
+        let (read, write) = match self.direction() {
+            Direction::None => (false, false),
+            Direction::Read => (true, false),
+            Direction::ReadWrite => (true, true),
+        };
+        ioctl_code(read, write, IOCTL_TYPE, self.number(), self.size())
+    }
+
+    /// The request with such a number, if it is one of this device.
+    pub fn from_code(code: u32) -> Option<Self> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|request| request.code() == code)
+    }
+}
+
+/// The number of an ioctl: `_IOC` of Linux's `include/uapi/asm-generic/ioctl.h`, and of
+/// `arch/{mips,powerpc,sparc}/include/uapi/asm/ioctl.h`.
+///
+/// The direction is the user's: `read` if the device writes the argument.
+#[expect(
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    reason = "computed at compile time, where an overflow does not build"
+)]
+pub const fn ioctl_code(read: bool, write: bool, kind: u8, number: u8, size: usize) -> u32 {
+    const OTHER: bool = cfg!(any(
+        target_arch = "mips",
+        target_arch = "mips64",
+        target_arch = "powerpc",
+        target_arch = "powerpc64",
+        target_arch = "sparc",
+        target_arch = "sparc64"
+    ));
+    let (size_bits, none, read_bit, write_bit) = if OTHER { (13, 1, 2, 4) } else { (14, 0, 2, 1) };
+    let mut direction = 0;
+    if read {
+        direction |= read_bit;
+    }
+    if write {
+        direction |= write_bit;
+    }
+    if !read && !write {
+        direction = none;
+    }
+    let size = size as u32 & ((1 << size_bits) - 1);
+    direction << (16 + size_bits) | size << 16 | (kind as u32) << 8 | number as u32
+}
 
 /// Longest name of a module, in bytes (`MODULE_NAME_LEN` of 64-bit Linux, without the zero).
 pub const MODULE_NAME_MAX: usize = 55;
 
-/// The argument of [`NR_TARGET`], 56 bytes.
+/// The argument of [`Ioctl::Target`], 56 bytes.
 ///
 /// A file that was just opened is about the kernel. What was written before is discarded with the
 /// file, so the target comes first.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Target {
-    /// The name of a module, zeros behind it; none for the kernel.
+    /// The name of a module, zeros after it; none for the kernel.
     pub name: [u8; MODULE_NAME_MAX + 1],
 }
 
@@ -119,7 +224,10 @@ numbered! {
     }
 }
 
-/// The argument of [`NR_STATUS`], 232 bytes; the numbers are zero where nothing is loaded.
+/// Room for the reason of a refusal in a [`Status`], in bytes.
+pub const REASON_BYTES: usize = 176;
+
+/// The argument of [`Ioctl::Status`], 232 bytes; the numbers are zero where nothing is loaded.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Status {
@@ -129,7 +237,7 @@ pub struct Status {
     pub rows: u32,
     /// Number of files.
     pub files: u32,
-    /// [`Errno`] of the last load that was refused, 0 if none was.
+    /// [`Errno`] of what was last refused to this slot, 0 if nothing was.
     pub last_errno: u32,
     /// Size of the blob in bytes.
     pub bytes: u64,
@@ -145,8 +253,8 @@ pub struct Status {
     pub reserved: u8,
     /// Build-id of the table, or, where nothing is loaded, of the kernel, which a table must have.
     pub build_id: [u8; BUILD_ID_MAX],
-    /// Why the last load was refused: UTF-8, zeros behind it; cut to what fits.
-    pub last_reason: [u8; 176],
+    /// Why it was refused: UTF-8, zeros after it; cut to what fits.
+    pub last_reason: [u8; REASON_BYTES],
 }
 
 const _: () = assert!(size_of::<Status>() == 232);
@@ -159,44 +267,69 @@ impl Status {
             .unwrap_or(&self.build_id)
     }
 
-    /// Why the last load was refused, empty if none was.
+    /// Why something was last refused, empty if nothing was.
     pub fn last_reason(&self) -> &str {
         until_nul(&self.last_reason)
     }
 
-    /// Sets the error of the last load.
-    pub fn set_last_error(&mut self, errno: Errno, reason: &str) {
-        self.last_errno = errno.number();
-        self.last_reason = nul_padded(reason);
+    /// Sets the build-id; of a longer one only as much as there is room for.
+    pub fn set_build_id(&mut self, id: &[u8]) {
+        self.build_id = [0; BUILD_ID_MAX];
+        self.build_id_len = 0;
+        for (to, from) in self.build_id.iter_mut().zip(id) {
+            *to = *from;
+            self.build_id_len = self.build_id_len.saturating_add(1);
+        }
     }
-}
 
-/// The text that `read` gives: one `name: value` a line.
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Most bytes that [`Status::push_to`] appends.
+    pub const TEXT_BYTES: usize = 400;
+
+    /// Appends the text that `read` gives, one `name: value` a line, without `core::fmt`.
+    pub fn push_to(&self, text: &mut StrBuffer<'_>) {
         let name = |known: Option<&'static str>| known.unwrap_or("unknown");
         let state = State::from_number(self.state);
-        writeln!(f, "state: {}", name(state.map(State::name)))?;
-        write!(f, "build_id: ")?;
-        for byte in self.build_id() {
-            write!(f, "{byte:02x}")?;
-        }
-        writeln!(f)?;
+        push_line(text, "state", name(state.map(State::name)));
+        text.push_str("build_id: ");
+        text.push_hex(self.build_id());
+        text.push_str("\n");
         if state == Some(State::Loaded) {
             let encoding = Encoding::from_number(self.encoding).map(Encoding::name);
             let profile = Profile::from_number(self.profile).map(Profile::name);
-            writeln!(f, "encoding: {}", name(encoding))?;
-            writeln!(f, "profile: {}", name(profile))?;
-            writeln!(f, "entries: {}", self.rows)?;
-            writeln!(f, "files: {}", self.files)?;
-            writeln!(f, "bytes: {}", self.bytes)?;
-            writeln!(f, "memory: {}", self.memory)?;
+            push_line(text, "encoding", name(encoding));
+            push_line(text, "profile", name(profile));
+            for (name, value) in [
+                ("entries", self.rows.into()),
+                ("files", self.files.into()),
+                ("bytes", self.bytes),
+                ("memory", self.memory),
+            ] {
+                text.push_str(name);
+                text.push_str(": ");
+                text.push_u64(value);
+                text.push_str("\n");
+            }
         }
         if self.last_errno != 0 {
             let errno = Errno::from_number(self.last_errno).map(Errno::name);
-            writeln!(f, "last_error: {}: {}", name(errno), self.last_reason())?;
+            text.push_str("last_error: ");
+            text.push_str(name(errno));
+            push_line(text, "", self.last_reason());
         }
-        Ok(())
+    }
+}
+
+fn push_line(text: &mut StrBuffer<'_>, name: &str, value: &str) {
+    text.push_str(name);
+    text.push_str(": ");
+    text.push_str(value);
+    text.push_str("\n");
+}
+
+/// [`Status::push_to`].
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        buffer::display(f, |text| self.push_to(text))
     }
 }
 
@@ -217,7 +350,7 @@ pub const LOOKUP_FOUND: u32 = 1;
 /// The location found is approximate.
 pub const LOOKUP_APPROXIMATE: u32 = 2;
 
-/// The argument of [`NR_LOOKUP`], 280 bytes.
+/// The argument of [`Ioctl::Lookup`], 280 bytes.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Lookup {
@@ -320,7 +453,8 @@ pub mod socket {
             Write = 2, "write";
             /// Read the status as text, from byte `arg` on; the payload of the reply.
             Read = 3, "read";
-            /// The ioctl with number `arg`; its argument is the payload, there and back.
+            /// The ioctl with number `arg` ([`super::Ioctl::code`]); its argument is the payload, in the
+            /// directions that the number says. One that is only read need not be sent.
             Ioctl = 4, "ioctl";
         }
     }
@@ -355,5 +489,54 @@ pub mod socket {
         pub value: u32,
         /// Length of the payload in bytes, at most [`PAYLOAD_MAX`].
         pub len: u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_that_a_c_header_gives() {
+        // _IOR(0xf7, 0, struct of 232 bytes), _IO(0xf7, 1), _IOWR(0xf7, 3, struct of 280 bytes).
+        assert_eq!(Ioctl::Status.code(), 0x80e8_f700);
+        assert_eq!(Ioctl::Commit.code(), 0x0000_f701);
+        assert_eq!(Ioctl::Lookup.code(), 0xc118_f703);
+        for request in Ioctl::ALL {
+            assert_eq!(Ioctl::from_code(request.code()), Some(*request));
+            assert_eq!(
+                Ioctl::from_code(request.code() ^ 1 << 16),
+                None,
+                "another size"
+            );
+        }
+        assert_eq!(
+            Ioctl::from_code(0x5401),
+            None,
+            "TCGETS, which `isatty` asks for"
+        );
+    }
+
+    #[test]
+    fn the_longest_status_has_all_its_lines() {
+        let status = Status {
+            state: State::Loaded.number(),
+            rows: u32::MAX,
+            files: u32::MAX,
+            last_errno: Errno::ETIMEDOUT.number(),
+            bytes: u64::MAX,
+            memory: u64::MAX,
+            encoding: Encoding::Packed.number(),
+            profile: Profile::Calls.number(),
+            build_id_len: 20,
+            reserved: 0,
+            build_id: [0xab; BUILD_ID_MAX],
+            last_reason: [b'x'; REASON_BYTES],
+        };
+        let mut buffer = [0; Status::TEXT_BYTES];
+        let mut text = StrBuffer::new(&mut buffer);
+        status.push_to(&mut text);
+        assert!(text.as_str().ends_with("xxx\n"));
+        assert_eq!(std::format!("{status}"), text.as_str());
     }
 }

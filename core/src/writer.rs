@@ -1,4 +1,4 @@
-//! Writes blobs (feature `alloc`).
+//! Writes blobs (feature `write`).
 
 use alloc::vec::Vec;
 
@@ -9,8 +9,9 @@ use crate::blob::{
     RegionEntry, SectionEntry, SectionKind,
 };
 use crate::encoding::packed::write as packed;
-use crate::encoding::{Row, delta, flat};
+use crate::encoding::{Row, RowOrder, delta, flat};
 use crate::files;
+use crate::name;
 use crate::{index, wide};
 
 /// What a blob is made from.
@@ -101,6 +102,20 @@ pub enum EncodeError {
         /// Its size.
         size: u64,
     },
+    /// The name of a file or a region breaks a rule for names.
+    Name {
+        /// Whose name it is.
+        what: &'static str,
+        /// Its index among all of them.
+        position: usize,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// The writer broke a rule of its own: a defect of this crate, and not of what it was given.
+    Invariant(
+        /// What there was.
+        &'static str,
+    ),
     /// The result does not pass [`crate::Table::parse`]: the input breaks a rule of the format.
     Invalid(crate::Error),
 }
@@ -117,19 +132,31 @@ impl core::fmt::Display for EncodeError {
             Self::TooLarge { what, size } => {
                 write!(f, "{what} is {size}, more than the format holds")
             }
+            Self::Name {
+                what,
+                position,
+                expected,
+            } => write!(f, "the name of {what} {position}: expected {expected}"),
+            Self::Invariant(what) => {
+                write!(
+                    f,
+                    "the writer made {what}: a defect of lineinfo, please report it"
+                )
+            }
             Self::Invalid(error) => write!(f, "the rows do not make a table: {error}"),
         }
     }
 }
 
-/// Writes a blob, and reads it back with [`crate::Table::parse`] before it is given out.
+/// Writes a blob, and checks it with [`crate::Table::parse`] and [`crate::Table::check_rows`] before
+/// it returns it.
 ///
 /// # Errors
 ///
 /// What does not fit the format, or breaks its rules: rows out of order or outside their region,
 /// regions that overlap, names that cannot be printed.
 ///
-/// With [`Encoding::Packed`] files get other indices, and rows that say nothing are left out: a gap
+/// With [`Encoding::Packed`] files get other indices, and rows that add nothing are left out: a gap
 /// before the first row, and a row with the file and line of the one before.
 pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>, EncodeError> {
     let Options { encoding, tuning } = options.into();
@@ -139,14 +166,15 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         .get_mut(..build_id_len)
         .ok_or(EncodeError::BuildId { len: build_id_len })?
         .copy_from_slice(image.build_id);
-    let files = narrow("the number of files", image.files.len())?;
+    let files: u32 = narrow("the number of files", image.files.len())?;
+    check_names("region", image.regions.iter().map(|region| region.name))?;
 
     let numbering = match encoding {
         Encoding::Flat | Encoding::Delta => None,
         Encoding::Packed => Some(Numbering::new(image)?),
     };
     let (model, encoded) = match &numbering {
-        None => (Vec::new(), encode_regions(image, encoding, files)),
+        None => (Vec::new(), encode_regions(image, encoding, files)?),
         Some(numbering) => numbering.encode_regions(image, tuning)?,
     };
     let names: Vec<&str> = match &numbering {
@@ -162,16 +190,11 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         let entry = RegionEntry {
             start: region.start.into(),
             len: region.len.into(),
-            rows: narrow("the number of rows", region_rows)?.into(),
-            table_offset: narrow("the size of the rows", tables.len())?.into(),
-            table_size: narrow("the size of the rows", table.len())?.into(),
-            name_offset: narrow("the size of the region names", region_names.len())?.into(),
-            name_len: u16::try_from(region.name.len())
-                .map_err(|_| EncodeError::TooLarge {
-                    what: "the length of a region's name",
-                    size: wide(region.name.len()),
-                })?
-                .into(),
+            rows: narrow::<u32>("the number of rows", region_rows)?.into(),
+            table_offset: narrow::<u32>("the size of the rows", tables.len())?.into(),
+            table_size: narrow::<u32>("the size of the rows", table.len())?.into(),
+            name_offset: narrow::<u32>("the size of the region names", region_names.len())?.into(),
+            name_len: narrow::<u16>("the length of a region's name", region.name.len())?.into(),
             flags: if region.init { REGION_INIT } else { 0 }.into(),
         };
         entries.extend_from_slice(entry.as_bytes());
@@ -195,8 +218,8 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
     for (kind, bytes) in &sections {
         let entry = SectionEntry {
             kind: kind.number().into(),
-            offset: narrow("the size of the blob", end)?.into(),
-            size: narrow("the size of a section", bytes.len())?.into(),
+            offset: narrow::<u32>("the size of the blob", end)?.into(),
+            size: narrow::<u32>("the size of a section", bytes.len())?.into(),
         };
         directory.extend_from_slice(entry.as_bytes());
         end = end.saturating_add(bytes.len());
@@ -208,22 +231,22 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
     let header = Header {
         magic: MAGIC,
         format_version: FORMAT_VERSION.into(),
-        header_size: u16::try_from(HEADER_SIZE).unwrap_or(u16::MAX).into(),
-        total_size: narrow("the size of the blob", end)?.into(),
+        header_size: narrow::<u16>("the size of the header", HEADER_SIZE)?.into(),
+        total_size: narrow::<u32>("the size of the blob", end)?.into(),
         crc32: 0.into(),
         machine: image.machine.into(),
         encoding: encoding.number(),
         profile: image.profile.number(),
         text_start: image.text_start.into(),
         text_len: text_len.into(),
-        rows: narrow("the number of rows", rows)?.into(),
+        rows: narrow::<u32>("the number of rows", rows)?.into(),
         files: files.into(),
-        regions: narrow("the number of regions", image.regions.len())?.into(),
-        sections: narrow("the number of sections", sections.len())?.into(),
-        build_id_len: u8::try_from(build_id_len).unwrap_or(u8::MAX),
+        regions: narrow::<u32>("the number of regions", image.regions.len())?.into(),
+        sections: narrow::<u32>("the number of sections", sections.len())?.into(),
+        build_id_len: narrow("the size of the build-id", build_id_len)?,
         build_id,
         reserved: [0; 3],
-        exact_files: narrow("the number of exact files", image.exact_files)?.into(),
+        exact_files: narrow::<u32>("the number of exact files", image.exact_files)?.into(),
         reserved_end: [0; 12],
     };
     let mut blob = Vec::with_capacity(end);
@@ -233,7 +256,8 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         blob.append(&mut bytes);
     }
     seal(&mut blob);
-    crate::Table::parse(&blob).map_err(EncodeError::Invalid)?;
+    let table = crate::Table::parse(&blob).map_err(EncodeError::Invalid)?;
+    table.check_rows().map_err(EncodeError::Invalid)?;
     Ok(blob)
 }
 
@@ -247,12 +271,11 @@ pub fn built_in_codes(image: &Image<'_>) -> Result<Vec<u8>, EncodeError> {
     let numbering = Numbering::new(image)?;
     let sources = numbering.sources(image);
     packed::built_in_codes(&sources, numbering.headers, Tuning::BALANCED.block)
-        .ok_or(TOO_LARGE_FOR_PACKED)
 }
 
 /// Writes the checksum of a blob into its header, after its bytes were changed.
 ///
-/// For tests and fuzzers that damage a blob behind its checksum. Bytes too few for a header are
+/// For tests and fuzzers that damage a blob and want its checksum right. Bytes too few for a header are
 /// left as they are.
 pub fn seal(blob: &mut [u8]) {
     use zerocopy::FromBytes;
@@ -266,21 +289,23 @@ pub fn seal(blob: &mut [u8]) {
 /// The table of every region, and the number of its rows.
 type Tables = Vec<(Vec<u8>, usize)>;
 
-fn encode_regions(image: &Image<'_>, encoding: Encoding, files: u32) -> Tables {
+fn encode_regions(
+    image: &Image<'_>,
+    encoding: Encoding,
+    files: u32,
+) -> Result<Tables, EncodeError> {
     let encode = |region: &Region<'_>| {
         let table = match encoding {
-            Encoding::Delta => delta::encode(region.rows),
-            _ => flat::encode(region.rows, files),
+            Encoding::Flat => flat::encode(region.rows, files),
+            Encoding::Delta => delta::encode(region.rows)?,
+            Encoding::Packed => {
+                return Err(EncodeError::Invariant("a packed table region by region"));
+            }
         };
-        (table, region.rows.len())
+        Ok((table, region.rows.len()))
     };
     image.regions.iter().map(encode).collect()
 }
-
-const TOO_LARGE_FOR_PACKED: EncodeError = EncodeError::TooLarge {
-    what: "the number of blocks or the length of a region, in a packed table,",
-    size: 1 << 24,
-};
 
 /// The files in the order that the packed encoding wants: headers first, by name, then the others
 /// by the address at which they appear first.
@@ -294,33 +319,25 @@ struct Numbering<'a> {
 
 impl<'a> Numbering<'a> {
     fn new(image: &Image<'a>) -> Result<Self, EncodeError> {
+        let files: u32 = narrow("the number of files", image.files.len())?;
         let mut first = alloc::vec![u64::MAX; image.files.len()];
         for region in image.regions {
-            let mut end = None;
+            let mut order = RowOrder::new(region.len, files);
             for row in region.rows {
-                let invalid = |expected, found: u32| {
+                order.check(row).map_err(|fault| {
                     EncodeError::Invalid(crate::Error::Malformed {
                         part: "rows",
                         offset: 0,
-                        expected,
-                        found: found.into(),
+                        expected: fault.expected,
+                        found: fault.found,
                     })
-                };
-                if end.is_some_and(|end| row.start <= end) {
-                    return Err(invalid("rows with ascending starts", row.start));
-                }
-                if row.start >= region.len {
-                    let expected = "a row that starts inside its region";
-                    return Err(invalid(expected, row.start));
-                }
-                end = Some(row.start);
+                })?;
                 if row.is_gap() {
                     continue;
                 }
-                let Some(first) = first.get_mut(index(row.file)) else {
-                    return Err(invalid("the index of a file", row.file));
-                };
-                *first = (*first).min(region.start.saturating_add(row.start.into()));
+                if let Some(first) = first.get_mut(index(row.file)) {
+                    *first = (*first).min(region.start.saturating_add(row.start.into()));
+                }
             }
         }
         let is_header = |name: &str| name.ends_with(".h");
@@ -344,9 +361,13 @@ impl<'a> Numbering<'a> {
                 *slot = new;
             }
         }
-        let renumber = |row: &Row| Row {
-            file: new_of_old.get(index(row.file)).copied().unwrap_or(0),
-            ..*row
+        let renumber = |row: &Row| match new_of_old.get(index(row.file)) {
+            Some(file) => Row {
+                file: *file,
+                ..*row
+            },
+            // A gap may name any file.
+            None => Row { file: 0, ..*row },
         };
         let regions = image.regions.iter();
         Ok(Self {
@@ -376,8 +397,7 @@ impl<'a> Numbering<'a> {
         tuning: Tuning,
     ) -> Result<(Vec<u8>, Tables), EncodeError> {
         let sources = self.sources(image);
-        let packed = packed::encode(&sources, self.headers, tuning.block);
-        let packed = packed.ok_or(TOO_LARGE_FOR_PACKED)?;
+        let packed = packed::encode(&sources, self.headers, tuning.block)?;
         let tables = packed.tables.into_iter();
         let tables = tables.map(|(table, rows)| (table, index(rows))).collect();
         Ok((packed.model, tables))
@@ -385,29 +405,30 @@ impl<'a> Numbering<'a> {
 }
 
 fn file_section(names: &[&str]) -> Result<Vec<u8>, EncodeError> {
-    for name in names {
-        if let Some(control) = name.chars().find(|c| c.is_control()) {
-            return Err(EncodeError::Invalid(crate::Error::Malformed {
-                part: "files",
-                offset: 0,
-                expected: "a name without control characters",
-                found: u64::from(u32::from(control)),
-            }));
-        }
-    }
-    files::write::encode(names).ok_or(EncodeError::TooLarge {
-        what: "the size of the file names",
-        size: 1 << 32,
-    })
+    check_names("file", names.iter().copied())?;
+    files::write::encode(names)
 }
 
-fn narrow(what: &'static str, size: usize) -> Result<u32, EncodeError> {
-    // Positions in a blob must be indices on every target.
-    u32::try_from(size)
-        .ok()
-        .filter(|narrow| index(*narrow) == size)
-        .ok_or(EncodeError::TooLarge {
-            what,
-            size: wide(size),
-        })
+fn check_names<'a>(
+    what: &'static str,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<(), EncodeError> {
+    for (position, name) in names.enumerate() {
+        if let Some(expected) = name::fault(name.as_bytes()) {
+            return Err(EncodeError::Name {
+                what,
+                position,
+                expected,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A number in the width that the format has for it.
+pub(crate) fn narrow<T: TryFrom<usize>>(what: &'static str, size: usize) -> Result<T, EncodeError> {
+    T::try_from(size).map_err(|_| EncodeError::TooLarge {
+        what,
+        size: wide(size),
+    })
 }

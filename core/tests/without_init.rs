@@ -1,7 +1,7 @@
 //! Blobs without the tables of init text.
 
 use lineinfo_core::blob::{Encoding, Profile};
-use lineinfo_core::writer::{Image, Region, encode};
+use lineinfo_core::writer::{Image, Region, encode, seal};
 use lineinfo_core::{Address, Offset, Row, Table};
 
 fn rows(first_line: u32) -> Vec<Row> {
@@ -46,8 +46,20 @@ fn the_rest_of_a_table_is_as_it_was() {
         let mut small = vec![0; whole.size_without_init()];
         assert!(small.len() < blob.len(), "{encoding}");
         assert!(whole.copy_without_init(&mut small[1..]).is_none());
-        assert!(whole.copy_without_init(&mut small).is_some());
+        let derived = whole.copy_without_init(&mut small).expect("there is room");
+
+        // In its own memory it becomes the same.
+        let mut shrunk = blob.clone();
+        let in_place = Table::remove_init(&mut shrunk, whole.layout()).expect("a table");
+        shrunk.truncate(in_place.size() as usize);
+        assert!(shrunk == small, "{encoding}");
+
+        // What was derived is what is found there.
         let table = Table::parse(&small).expect("a table");
+        for layout in [derived, in_place] {
+            let parsed = format!("{:?}", table.layout());
+            assert_eq!(format!("{layout:?}"), parsed, "{encoding}");
+        }
         assert_eq!(table.layout().rows(), 1000, "{encoding}");
         for offset in (0..12_288).map(Offset) {
             let found = table.lookup(Address::Exact(offset));
@@ -61,7 +73,78 @@ fn the_rest_of_a_table_is_as_it_was() {
                 );
             }
         }
-        let mut again = vec![0; table.size_without_init()];
-        assert_eq!(table.copy_without_init(&mut again), Some(&small[..]));
+        let mut again = small.clone();
+        let unchanged = Table::remove_init(&mut again, table.layout()).expect("a table");
+        assert_eq!(unchanged.size() as usize, small.len());
+        assert!(
+            again == small,
+            "{encoding}: there is nothing left to remove"
+        );
     }
+}
+
+/// Sections in another order, and one that no reader knows, move like the others.
+#[test]
+fn rows_may_come_before_what_describes_them() {
+    let (first, init) = (rows(1), rows(1000));
+    let region = |name, start, init, rows| Region {
+        name,
+        start,
+        len: 4000,
+        init,
+        rows,
+    };
+    let blob = encode(
+        &Image {
+            machine: 62,
+            build_id: &[7; 20],
+            text_start: 0,
+            profile: Profile::Full,
+            files: &["a.c", "b.c"],
+            exact_files: 2,
+            regions: &[
+                region(".init.text", 0, true, &init),
+                region(".text", 4096, false, &first),
+            ],
+        },
+        Encoding::Flat,
+    )
+    .expect("a blob");
+    let mut reordered = reverse_sections(&blob);
+    let layout = *Table::parse(&reordered).expect("a table").layout();
+    let small = Table::remove_init(&mut reordered, &layout).expect("a table");
+    let table = Table::parse(&reordered[..small.size() as usize]).expect("a table");
+    for offset in (0..8192).map(Offset) {
+        let whole = Table::parse(&blob).expect("a table");
+        let expected = whole.lookup(Address::Exact(offset));
+        let found = table.lookup(Address::Exact(offset));
+        assert_eq!(found, expected.filter(|_| offset.0 >= 4096), "{offset:?}");
+    }
+}
+
+/// The same blob with its sections in reverse order, and a section of an unknown kind at the end.
+fn reverse_sections(blob: &[u8]) -> Vec<u8> {
+    let number = |at: usize| u32::from_le_bytes(blob[at..at + 4].try_into().expect("four bytes"));
+    let count = number(52) as usize;
+    let sections = (0..count).rev().map(|section| {
+        let at = 96 + 12 * section;
+        let start = number(at + 4) as usize;
+        let size = number(at + 8) as usize;
+        (number(at), &blob[start..start + size])
+    });
+    let unknown = (99, &b"unknown"[..]);
+    let (mut directory, mut contents) = (Vec::new(), Vec::new());
+    for (kind, bytes) in sections.chain([unknown]) {
+        let start = (96 + 12 * (count + 1) + contents.len()) as u32;
+        for field in [kind, start, bytes.len() as u32] {
+            directory.extend_from_slice(&field.to_le_bytes());
+        }
+        contents.extend_from_slice(bytes);
+    }
+    let mut new = [&blob[..96], &directory, &contents].concat();
+    let size = new.len() as u32;
+    new[12..16].copy_from_slice(&size.to_le_bytes());
+    new[52..56].copy_from_slice(&(count as u32 + 1).to_le_bytes());
+    seal(&mut new);
+    new
 }

@@ -1,94 +1,190 @@
-//! Boot images with a table behind them.
+//! Boot images with a table at their end.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use lineinfo_core::footer::{self, Footer};
+use lineinfo_core::footer::{self, Ending, FooterError, PE_ENTRY_SIZE, Signature};
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
 use zerocopy::IntoBytes;
 
 use crate::error::Error;
 use crate::files;
+use crate::output::{HardLinks, Output};
+
+/// What may be lost when an image is changed, because its user said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// Nothing.
+    None,
+    /// A signature becomes invalid, and other names (hard links) keep the old contents.
+    Force,
+}
 
 /// A boot image on disk.
 #[derive(Debug)]
 pub struct BootImage {
     path: PathBuf,
     file: File,
-    len: u64,
-    footer: Option<Footer>,
+    metadata: Metadata,
+    ending: Ending,
 }
 
 impl BootImage {
-    /// Opens an image and looks for a footer.
+    /// Opens an image and looks for a table at its end.
     ///
     /// # Errors
     ///
-    /// Those of [`files::open_image`], and [`Error::Footer`] for a footer that cannot be true.
+    /// Those of [`files::open_image`], and [`Error::Footer`] for a footer that does not match what is
+    /// before it.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let mut file = files::open_image(path)?;
-        let mut read_tail = || {
-            let len = file.metadata()?.len();
-            let mut tail = Vec::new();
-            file.seek(SeekFrom::Start(len.saturating_sub(footer::TAIL as u64)))?;
-            file.read_to_end(&mut tail)?;
-            Ok((len, tail))
-        };
-        let (len, tail) = read_tail().map_err(Error::io(path))?;
-        let footer = Footer::find(&tail, len).map_err(|source| Error::Footer {
+        let file = files::open_image(path)?;
+        let metadata = file.metadata().map_err(Error::io(path))?;
+        let damaged = |source: FooterError| Error::Footer {
             path: path.to_owned(),
             source,
-        })?;
+        };
+        let read = |at, bytes: &mut [u8]| file.read_exact_at(bytes, at);
+        let ending = Ending::find(metadata.len(), &mut [0; 4096], read)
+            .map_err(Error::io(path))?
+            .map_err(damaged)?;
+        if let Some(footer) = ending.footer {
+            let mut payload = vec![0; footer.payload_size as usize];
+            file.read_exact_at(&mut payload, footer.payload().start)
+                .map_err(Error::io(path))?;
+            footer.blob(&payload).map_err(damaged)?;
+        }
         Ok(Self {
             path: path.to_owned(),
             file,
-            len,
-            footer,
+            metadata,
+            ending,
         })
     }
 
     /// Length of the image without what is appended, in bytes.
     pub fn image_len(&self) -> u64 {
-        self.footer.map_or(self.len, |footer| footer.image_len)
+        let footer = self.ending.footer;
+        footer.map_or(self.metadata.len(), |footer| footer.image_len)
+    }
+
+    /// Whether it is of a kind that is known to boot with a table after it: ELF, PE or bzImage.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn is_known_kind(&self) -> Result<bool, Error> {
+        /// Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header".
+        const BZIMAGE_MAGIC_AT: usize = 0x202;
+        const PE_OFFSET_AT: usize = 0x3c;
+
+        let mut head = Vec::new();
+        let mut file = &self.file;
+        file.rewind()
+            .and_then(|()| file.take(4096).read_to_end(&mut head))
+            .map_err(Error::io(&self.path))?;
+        let is_at =
+            |at: usize, magic: &[u8]| head.get(at..).is_some_and(|rest| rest.starts_with(magic));
+        let pe_offset = head
+            .get(PE_OFFSET_AT..)
+            .and_then(|rest| rest.first_chunk())
+            .map(|bytes| u32::from_le_bytes(*bytes) as usize);
+        Ok(is_at(0, b"\x7fELF")
+            || is_at(BZIMAGE_MAGIC_AT, b"HdrS")
+            || is_at(0, b"MZ") && pe_offset.is_some_and(|at| is_at(at, b"PE\0\0")))
     }
 
     /// Replaces what is appended, if anything, by this blob.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], and [`Error::TooLarge`]; the image is then as it was.
-    pub fn append(&self, blob_path: &Path, blob: &[u8]) -> Result<(), Error> {
+    /// [`Error::Signed`], [`Error::TooLarge`], and those of [`Output`]; the image is then as it
+    /// was.
+    pub fn append(&self, blob_path: &Path, blob: &[u8], consent: Consent) -> Result<(), Error> {
         let (pad, footer) =
             footer::append(self.image_len(), blob).ok_or_else(|| Error::TooLarge {
                 path: blob_path.to_owned(),
                 size_bytes: blob.len(),
             })?;
-        self.rewrite(&[pad, blob, footer.as_bytes()])
+        let output = self.output(consent)?;
+        output.differs_from(blob_path)?;
+        self.rewrite(output, &[pad, blob, footer.as_bytes()])
     }
 
     /// Removes what is appended, so that the image is again what it was, to the byte.
     ///
+    /// With it goes a signature that was made after the table was appended. The header of a PE file
+    /// then names no certificates any more; its checksum stays the one that the signing tool wrote.
+    ///
     /// # Errors
     ///
-    /// [`Error::NothingAppended`], and [`Error::Io`]; the image is then as it was.
-    pub fn strip(&self) -> Result<(), Error> {
-        if self.footer.is_none() {
+    /// [`Error::NothingAppended`], [`Error::Signed`], and those of [`Output`]; the image is then
+    /// as it was.
+    pub fn strip(&self, consent: Consent) -> Result<(), Error> {
+        if self.ending.footer.is_none() {
             return Err(Error::NothingAppended {
                 path: self.path.clone(),
             });
         }
-        self.rewrite(&[])
+        self.rewrite(self.output(consent)?, &[])
     }
 
-    fn rewrite(&self, behind: &[&[u8]]) -> Result<(), Error> {
-        files::replace(&self.path, Some(&self.file), |to| {
-            let mut from = &self.file;
-            from.seek(SeekFrom::Start(0))?;
-            let copied = io::copy(&mut from.take(self.image_len()), to)?;
-            if copied != self.image_len() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+    fn output(&self, consent: Consent) -> Result<Output, Error> {
+        if let (Some(signature), Consent::None) = (self.ending.signature, consent) {
+            return Err(Error::Signed {
+                path: self.path.clone(),
+                signature,
+            });
+        }
+        let hard_links = match consent {
+            Consent::None => HardLinks::Refuse,
+            Consent::Force => HardLinks::Break,
+        };
+        Output::in_place_of(&self.path, &self.metadata, hard_links)
+    }
+
+    fn rewrite(&self, output: Output, after: &[&[u8]]) -> Result<(), Error> {
+        output.write(|to| {
+            copy(&self.file, to, self.image_len())?;
+            if let Ending {
+                footer: Some(_),
+                signature: Some(Signature::Pe { entry }),
+            } = self.ending
+            {
+                to.write_all_at(&[0; PE_ENTRY_SIZE], entry)?;
             }
-            behind.iter().try_for_each(|part| to.write_all(part))
+            after.iter().try_for_each(|part| to.write_all(part))
         })
+    }
+}
+
+/// Copies the first `len` bytes of a file into an empty one, and leaves that at its end. Holes stay
+/// holes.
+fn copy(mut from: &File, to: &mut File, len: u64) -> io::Result<()> {
+    let mut at = 0;
+    while at < len {
+        let start = find(from, Whence::SeekData, at)?.min(len);
+        let end = find(from, Whence::SeekHole, start)?.min(len);
+        from.seek(SeekFrom::Start(start))?;
+        to.seek(SeekFrom::Start(start))?;
+        if io::copy(&mut from.take(end - start), to)? != end - start {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        at = end;
+    }
+    to.set_len(len)?;
+    to.seek(SeekFrom::End(0))?;
+    Ok(())
+}
+
+/// Where the next data or hole begins; the end of all where there is none.
+fn find(file: &File, whence: Whence, at: u64) -> io::Result<u64> {
+    let at = i64::try_from(at).map_err(io::Error::other)?;
+    match lseek(file, at, whence) {
+        Ok(found) => u64::try_from(found).map_err(io::Error::other),
+        Err(Errno::ENXIO) => Ok(u64::MAX),
+        Err(errno) => Err(errno.into()),
     }
 }

@@ -3,8 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use lineinfo_core::footer::Signature;
 use lineinfo_core::uapi::Errno;
 
+use crate::output::OutputError;
 use crate::symbols::SymbolsError;
 
 /// Why a command failed.
@@ -130,10 +132,36 @@ pub enum Error {
         source: lineinfo_core::footer::FooterError,
     },
     /// An image has no appended blob.
-    #[error("{}: no lineinfo footer at its end: nothing is appended to it", path.display())]
+    #[error(
+        "{}: no lineinfo footer at its end, nor before at most 1 MiB of padding or a signature: nothing is appended to it",
+        path.display()
+    )]
     NothingAppended {
         /// The image.
         path: PathBuf,
+    },
+    /// A file cannot be written, or is not known to be.
+    #[error("{}: {source}", path.display())]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: OutputError,
+    },
+    /// An image is signed.
+    #[error(
+        "{}: has {} at its end, which would become invalid; append or strip before you sign, or add --force and sign again",
+        path.display(),
+        match signature {
+            Signature::Module => "a module signature",
+            Signature::Pe { .. } => "a PE certificate table",
+        }
+    )]
+    Signed {
+        /// The image.
+        path: PathBuf,
+        /// Its kind.
+        signature: Signature,
     },
     /// A blob is too large for a footer.
     #[error("{}: a blob of {size_bytes} bytes is too large to append", path.display())]
@@ -238,7 +266,12 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         let corrupt = [Errno::EBADMSG, Errno::ENOEXEC, Errno::ESTALE].map(Errno::number);
         match self {
-            Self::Address { .. } | Self::Usage(_) => exit::USAGE,
+            Self::Address { .. }
+            | Self::Usage(_)
+            | Self::Output {
+                source: OutputError::Input,
+                ..
+            } => exit::USAGE,
             Self::Blob { .. }
             | Self::Footer { .. }
             | Self::OtherBuild { .. }

@@ -1,11 +1,12 @@
-//! Reading whole files and replacing them.
+//! Reading whole files.
 
-use std::fs::{File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use lineinfo_core::{Layout, Table};
+use nix::fcntl::OFlag;
 
 use crate::error::Error;
 
@@ -25,21 +26,38 @@ pub fn open_image(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
+/// Looks before it opens: to open a FIFO waits for a writer, and to open a device can do anything.
 fn open_regular(path: &Path) -> Result<File, Error> {
-    let file = File::open(path).map_err(Error::io(path))?;
-    let kind = file.metadata().map_err(Error::io(path))?.file_type();
-    let found = if kind.is_dir() {
-        "a directory"
-    } else if kind.is_socket() || kind.is_char_device() || kind.is_block_device() || kind.is_fifo()
-    {
-        "a device, socket or pipe"
-    } else {
-        return Ok(file);
+    let check = |kind: FileType| {
+        let found = if kind.is_dir() {
+            "a directory"
+        } else if kind.is_file() {
+            return Ok(());
+        } else {
+            "a device, socket or pipe"
+        };
+        Err(Error::NotAFile {
+            path: path.to_owned(),
+            found,
+        })
     };
-    Err(Error::NotAFile {
-        path: path.to_owned(),
-        found,
-    })
+    check(fs::metadata(path).map_err(Error::io(path))?.file_type())?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(path)
+        .map_err(Error::io(path))?;
+    // It may have become something else.
+    check(file.metadata().map_err(Error::io(path))?.file_type())?;
+    Ok(file)
+}
+
+/// Whether two paths lead to the same file.
+pub fn same_file(one: &Path, other: &Path) -> bool {
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
 }
 
 /// Reads a whole file, which must be regular.
@@ -53,7 +71,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// A blob from a file, as bytes that [`Table::parse`] accepts.
+/// A blob from a file, as bytes that [`Table::parse`] and [`Table::check_rows`] accept.
 #[derive(Debug)]
 pub struct BlobFile {
     bytes: Vec<u8>,
@@ -68,7 +86,8 @@ impl BlobFile {
     /// Those of [`read`], and [`Error::Blob`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let bytes = read(path)?;
-        let layout = *Table::parse(&bytes)
+        let table = Table::parse(&bytes).and_then(|table| table.check_rows().map(|()| table));
+        let layout = *table
             .map_err(|source| Error::Blob {
                 path: path.to_owned(),
                 source,
@@ -86,51 +105,4 @@ impl BlobFile {
     pub fn table(&self) -> Table<'_> {
         Table::from_layout(&self.bytes, self.layout)
     }
-}
-
-/// Writes a file so that at any time the old contents or the new ones are there, whole.
-///
-/// The new file has the permissions and the owner of `like`, or, without, those of a new file. A
-/// symbolic link is followed, not replaced.
-///
-/// # Errors
-///
-/// [`Error::Io`]; the old file is then as it was.
-pub fn replace(
-    path: &Path,
-    like: Option<&File>,
-    write: impl FnOnce(&mut File) -> io::Result<()>,
-) -> Result<(), Error> {
-    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let directory = match target.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".lineinfo-")
-        // As for any new file, the umask takes away from this.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)
-        .map_err(Error::io(path))?;
-    let written = (|| {
-        let file = temporary.as_file_mut();
-        write(file)?;
-        file.flush()?;
-        if let Some(like) = like {
-            let metadata = like.metadata()?;
-            let own = file.metadata()?;
-            if (own.uid(), own.gid()) != (metadata.uid(), metadata.gid()) {
-                chown(temporary.path(), Some(metadata.uid()), Some(metadata.gid()))?;
-            }
-            temporary
-                .as_file()
-                .set_permissions(metadata.permissions())?;
-        }
-        temporary.as_file().sync_all()
-    })();
-    written.map_err(Error::io(path))?;
-    temporary
-        .persist(&target)
-        .map_err(|error| Error::io(path)(error.error))?;
-    Ok(())
 }

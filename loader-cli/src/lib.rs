@@ -8,7 +8,8 @@
 //! ```
 //!
 //! [`cmd`] has one module per sub-command; each turns its arguments into calls of the other modules
-//! and prints the outcome. Results go to stdout, progress and errors to stderr.
+//! and prints the outcome. Results go to stdout, progress and errors to stderr. Whatever is written to
+//! a file goes through [`output`], so that no failure loses what was there.
 
 #![deny(unsafe_code)]
 
@@ -19,8 +20,11 @@ pub mod error;
 pub mod extract;
 pub mod files;
 pub mod images;
+mod interrupt;
 pub mod log;
+pub mod output;
 pub mod points;
+pub mod progress;
 pub mod source;
 pub mod symbols;
 pub mod verify;

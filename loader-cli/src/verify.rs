@@ -25,7 +25,6 @@ use std::path::Path;
 
 use addr2line::Context;
 use gimli::{DwarfSections, EndianSlice, RunTimeEndian};
-use indicatif::ProgressBar;
 use lineinfo_core::blob::Profile;
 use lineinfo_core::{Address, Offset, Table};
 use rayon::prelude::*;
@@ -37,6 +36,7 @@ use crate::extract::paths::{Naming, SourceRoot};
 use crate::extract::{printable, source_root};
 use crate::hex;
 use crate::points::Instructions;
+use crate::progress::Progress;
 
 /// Addresses that the crate is asked for at a time.
 const CHUNK: usize = 16 * 1024;
@@ -118,7 +118,7 @@ impl Report {
     }
 }
 
-/// Compares; the bar counts addresses.
+/// Compares; the steps of its progress are addresses.
 ///
 /// # Errors
 ///
@@ -129,7 +129,7 @@ pub fn verify(
     table: &Table<'_>,
     elf: &Elf<'_>,
     options: &Options,
-    bar: &ProgressBar,
+    progress: &dyn Progress,
 ) -> Result<Report, Error> {
     let identity = &elf.identity;
     if table.layout().build_id() != identity.build_id {
@@ -141,7 +141,7 @@ pub fn verify(
         });
     }
     let (offsets, counted) = offsets(table, elf, options)?;
-    bar.set_length(offsets.len() as u64);
+    progress.begin(offsets.len() as u64);
 
     let root = source_root(elf, &options.naming)?;
     let sections = DwarfSections::load(|id| elf.debug_section(id))?;
@@ -187,20 +187,20 @@ pub fn verify(
                 let answers = match (&options.oracle, batch.section) {
                     (Some(program), None) => {
                         let addresses: Vec<_> = addresses.collect();
-                        program.ask(asked, None, &addresses, bar)?
+                        program.ask(asked, None, &addresses, progress)?
                     }
                     (Some(program), Some(section)) => {
                         let offsets: Vec<_> = addresses
                             .map(|address| address.wrapping_sub(section.address))
                             .collect();
-                        program.ask(asked, Some(&section.name), &offsets, bar)?
+                        program.ask(asked, Some(&section.name), &offsets, progress)?
                     }
                     (None, _) => {
                         let answers = addresses
                             .map(|address| ask_crate(context, address))
                             .collect::<gimli::Result<_>>()
                             .map_err(failed)?;
-                        bar.inc(batch.offsets.len() as u64);
+                        progress.advance(batch.offsets.len() as u64);
                         answers
                     }
                 };

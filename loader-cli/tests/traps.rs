@@ -5,19 +5,20 @@ mod support;
 
 use std::io::Write;
 
-use indicatif::ProgressBar;
 use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::extract::{Extracted, extract};
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::{Address, Offset, Table};
-use support::{ARM_BIG, I386, Machine, S390X, SequenceSpec, UnitSpec, X86_64, object};
+use support::{
+    ARM_BIG, Extras, I386, Machine, S390X, SequenceSpec, UnitSpec, X86_64, object, object_with,
+};
 
 fn extract_from(file: &[u8]) -> Result<Extracted, lineinfo_cli::Error> {
     let mut temporary = tempfile::NamedTempFile::new().expect("a temporary file");
     temporary.write_all(file).expect("room for a small file");
     let file = ElfFile::open(temporary.path())?;
-    extract(&file.parse()?, &Naming::default(), &ProgressBar::hidden())
+    extract(&file.parse()?, &Naming::default(), &())
 }
 
 /// Everything from the object file to the look-up: one answer per byte of the named section.
@@ -180,6 +181,87 @@ fn sections_of_a_relocatable_file_do_not_collide_and_relocations_are_applied() {
             assert_eq!(said(".text.unlikely"), ["fs/xfs/xfs_aops.c:40"; 4]);
         }
     }
+}
+
+/// The offsets in a module's areas, by the rules of Linux's `layout_sections()`.
+#[test]
+fn a_module_is_laid_out_as_linux_lays_it_out() {
+    // Name, length, alignment, and offset in its area.
+    let layout = [
+        (".text", 0x51, 16, 0),
+        (".init.text", 0x21, 16, 0),
+        (".text.unlikely", 7, 1, 0x51),
+        (".init.text.unlikely", 8, 1, 0x21),
+        (".exit.text", 3, 1, 0x58),
+        // Without a byte it still aligns what follows.
+        (".text.empty", 0, 64, 0x80),
+        (".noinstr.text", 0x1000, 1, 0x80),
+        (".init.last", 4, 64, 0x40),
+        (".static_call.text", 2, 0x800, 0x1800),
+    ];
+    // A section without rows, .noinstr.text, takes its room as well.
+    let with_rows = |name: &str| name != ".noinstr.text" && name != ".text.empty";
+    let rows = [(0, "a.c", 1)];
+    let sections: Vec<_> = layout
+        .iter()
+        .map(|section| (section.0, section.1))
+        .collect();
+    let aligns: Vec<_> = layout.iter().map(|section| section.2).collect();
+    let sequence = |(section, (name, len)): (usize, &(&str, u64))| {
+        with_rows(name).then_some(SequenceSpec {
+            section,
+            rows: &rows,
+            len: *len,
+        })
+    };
+    let sequences: Vec<_> = sections.iter().enumerate().filter_map(sequence).collect();
+    let extras = Extras {
+        aligns: &aligns,
+        ..Extras::default()
+    };
+    let file = object_with(X86_64, &sections, &[unit("a.c", &sequences)], extras);
+    let extracted = extract_from(&file).expect("a module");
+    let blob = extracted.encode(Encoding::Packed).expect("a table");
+    let table = Table::parse(&blob).expect("a valid table");
+
+    let areas = table.module_areas().expect("a module");
+    assert_eq!((areas.text, areas.init), (0..0x1802, 0x2000..0x2044));
+    let mut found: Vec<_> = table
+        .regions()
+        .map(|region| (region.name, region.start.0))
+        .collect();
+    let mut expected: Vec<_> = layout
+        .iter()
+        .filter(|section| with_rows(section.0))
+        .map(|(name, _, _, offset)| {
+            let area = if name.starts_with(".init") { 0x2000 } else { 0 };
+            (*name, area + offset)
+        })
+        .collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_area_of_init_text_begins_with_its_first_section_even_without_rows() {
+    let rows = [(0, "a.c", 1)];
+    let sequences = [0, 2].map(|section| SequenceSpec {
+        section,
+        rows: &rows,
+        len: 4,
+    });
+    let sections = [(".text", 4), (".init.stub", 0x3000), (".init.text", 4)];
+    let file = object(X86_64, &sections, &[unit("a.c", &sequences)]);
+    let extracted = extract_from(&file).expect("a module");
+    let blob = extracted.encode(Encoding::Packed).expect("a table");
+    let table = Table::parse(&blob).expect("a valid table");
+    let areas = table.module_areas().expect("a module");
+    assert_eq!(areas.init, 0x1000..0x4004);
+    // What a kernel does with an address in the area at this base.
+    let offset = areas.offset_of(0xc020_3001, 0xc010_0000, Some(0xc020_0000));
+    let location = table.lookup(Address::Exact(offset.expect("in the area")));
+    assert_eq!(location.expect("a row").to_string(), "a.c:1");
 }
 
 #[test]

@@ -45,9 +45,9 @@ pub(crate) enum Syscall<'a> {
     Ioctl {
         /// A descriptor.
         fd: usize,
-        /// The number of the request, without its type and size.
+        /// The number of the request, which says its direction and size.
         request: u32,
-        /// Its argument, there and back.
+        /// Its argument, of that size.
         argument: &'a mut [u8],
     },
     /// Closes a descriptor of a file that has others.

@@ -12,23 +12,23 @@
 //!     entry.rs   do_syscall_64 ── fs/ ksys_write ── vfs_write ── FileOperations
 //!                      ┌─────────────────┬───────────────────────────┤
 //!                      v                 v                           v
-//!                fs/proc.rs         drivers/console.rs     drivers/lineinfo/file.rs
+//!                fs/proc.rs         drivers/console.rs     kernel/lineinfo/file.rs
 //!              /proc/sysrq-trigger                          pages of mm/ ── Table::parse
 //!                      v                                             v
-//!           kernel/sysrq.rs ── panic, traces ── look-up ──> the slot (drivers/lineinfo)
+//!           kernel/sysrq.rs ── panic, traces ── look-up ──> the slot (kernel/lineinfo)
 //!                      v                                             ^
-//!     machine/   frames, NMI (a signal), pages, system calls      footer.rs: boot image
+//!     machine/   frames, NMI (a signal), pages, system calls      load_from_image: boot image
 //! ```
 //!
 //! The life of one request: init reads `sysrq c` and writes `c` to `/proc/sysrq-trigger`. The
 //! write goes through [`entry`], [`fs::read_write`] and [`fs::proc`] to [`kernel::sysrq`], whose
 //! handler calls [`kernel::panic`]. That stops the other CPUs, walks the frames of all those calls
 //! ([`machine::frames`]), asks [`kernel::kallsyms`] for the function and the slot
-//! ([`drivers::lineinfo`]) for file and line of each, writes them to standard output, and ends the
+//! ([`kernel::lineinfo`]) for file and line of each, writes them to standard output, and ends the
 //! process with the status that `panic=` names ([`kernel::reboot`]).
 //!
 //! A table comes by one of two ways: from the end of the image at boot (`lineinfo=on`,
-//! [`drivers::lineinfo::footer`]), or through `/dev/lineinfo` later ([`drivers::lineinfo::file`]).
+//! [`kernel::lineinfo`]), or through `/dev/lineinfo` later ([`kernel::lineinfo::file`]).
 //! It lies in pages of its own ([`mm`]), which are mapped when it comes and unmapped when it goes,
 //! so that `/proc/meminfo` here and the resident set on the host agree to the page.
 //!

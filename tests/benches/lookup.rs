@@ -21,7 +21,6 @@ use blazesym::symbolize::source::{GsymFile, Source};
 use blazesym::symbolize::{Input, Symbolizer};
 use comfy_table::{Table as TextTable, presets};
 use gimli::{DwarfSections, EndianSlice};
-use indicatif::ProgressBar;
 use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::extract::{Extracted, extract};
@@ -92,13 +91,13 @@ fn main() -> Result<()> {
     let vmlinux = Path::new(&vmlinux);
     let file = ElfFile::open(vmlinux)?;
     let elf = file.parse()?;
-    let extracted = extract(&elf, &Naming::default(), &ProgressBar::hidden())?;
+    let extracted = extract(&elf, &Naming::default(), &())?;
     let text = extracted.regions.first().context("a text section")?;
     let text = text.section.address..text.section.end();
     let text_start = extracted.identity.text_start;
 
     let mut blobs = encode_all(&extracted, "full")?;
-    let mut reduced = extract(&elf, &Naming::default(), &ProgressBar::hidden())?;
+    let mut reduced = extract(&elf, &Naming::default(), &())?;
     reduced.reduce_to_calls(&elf)?;
     blobs.append(&mut encode_all(&reduced, "calls")?);
     let sections = DwarfSections::load(|id| elf.debug_section(id))?;

@@ -8,16 +8,16 @@ mod machines;
 use std::path::Path;
 use std::process::ExitCode;
 
-use indicatif::ProgressBar;
 use libtest_mimic::{Arguments, Failed};
-use lineinfo_cli::extract::elf::ElfFile;
+use lineinfo_cli::extract::elf::{Elf, ElfFile};
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::extract::{Extracted, extract};
 use lineinfo_cli::points::Instructions;
 use lineinfo_cli::verify::{Options, Program, verify};
 use lineinfo_core::blob::Encoding;
-use lineinfo_core::{Row, Table};
+use lineinfo_core::{Address, Offset, Row, Table};
 use machines::fixtures;
+use object::{Object, ObjectSymbol};
 
 /// All bytes of these small texts, with near certainty.
 const RANDOM_BYTES: u64 = 20_000;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 fn check(path: &Path, oracle: Option<&str>) -> Result<(), Failed> {
     let file = ElfFile::open(path)?;
     let elf = file.parse()?;
-    let extracted = extract(&elf, &Naming::default(), &ProgressBar::hidden())?;
+    let extracted = extract(&elf, &Naming::default(), &())?;
     has_what_it_is_for(&extracted)?;
 
     let blob = extracted.encode(Encoding::Packed)?;
@@ -53,13 +53,45 @@ fn check(path: &Path, oracle: Option<&str>) -> Result<(), Failed> {
         ..Options::default()
     };
     let table = Table::parse(&blob)?;
-    let report = verify(path, &table, &elf, &options, &ProgressBar::hidden())?;
+    let report = verify(path, &table, &elf, &options, &())?;
     if report.differences > 0 || report.checked < 300 {
         return Err(format!("{report:#?}").into());
+    }
+    if !elf.identity.relocatable {
+        keeps_what_stays_on_the_stack(path, &elf, &table)?;
     }
     let decoder = Instructions::of(elf.identity.machine, elf.address_size());
     if decoder.is_some() && report.call_sites.is_none_or(|calls| calls < 10) {
         return Err(format!("few calls: {:?}", report.call_sites).into());
+    }
+    Ok(())
+}
+
+/// That a table without init text still knows the functions below the idle task.
+fn keeps_what_stays_on_the_stack(
+    path: &Path,
+    elf: &Elf<'_>,
+    table: &Table<'_>,
+) -> Result<(), Failed> {
+    let mut small = vec![0; table.size_without_init()];
+    table.copy_without_init(&mut small).ok_or("no copy")?;
+    let small = Table::parse(&small)?;
+    let bytes = std::fs::read(path)?;
+    let file = object::File::parse(&*bytes)?;
+    let mut expected = vec![("start_kernel", true), ("early", false)];
+    if Instructions::of(elf.identity.machine, elf.address_size()).is_some() {
+        expected.push(("start_reservations", true));
+    }
+    for (name, kept) in expected {
+        let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name));
+        let symbol = symbol.ok_or_else(|| format!("no {name}"))?;
+        let thumb = elf.identity.machine == object::elf::EM_ARM.0;
+        let address = symbol.address() & !u64::from(thumb);
+        let offset = Offset(address - elf.identity.text_start);
+        let said = |table: &Table<'_>| table.lookup(Address::Exact(offset)).is_some();
+        if !said(table) || said(&small) != kept {
+            return Err(format!("{name} at {address:#x}: kept {}, not {kept}", !kept).into());
+        }
     }
     Ok(())
 }

@@ -7,7 +7,6 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use indicatif::ProgressBar;
 use libtest_mimic::{Arguments, Failed, Trial};
 use lineinfo_cli::error::exit;
 use lineinfo_cli::extract::elf::ElfFile;
@@ -15,9 +14,8 @@ use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::points::Instructions;
 use lineinfo_cli::verify::{Options, Program, verify};
-use lineinfo_core::Address;
-use lineinfo_core::Table;
 use lineinfo_core::blob::{Encoding, Profile};
+use lineinfo_core::{Address, Offset, Table};
 use lineinfo_tests::{Binaries, Kernel, stdout_of};
 use object::{Object, ObjectSymbol};
 
@@ -43,6 +41,16 @@ fn main() -> ExitCode {
         format!("a kernel in its place answers as the table does, at {LOOKUPS} addresses"),
         vmlinux.clone(),
         |path| taken_as_its_own(path),
+    ));
+    trials.push(trial(
+        "a table of calls marks what it does not know of assembly".to_owned(),
+        vmlinux.clone(),
+        |path| assembly(path),
+    ));
+    trials.push(trial(
+        "a table without init text knows start_kernel and its callers".to_owned(),
+        vmlinux.clone(),
+        |path| without_init(path),
     ));
     for names in [
         &[
@@ -90,7 +98,7 @@ fn compare(
 ) -> Result<(), Failed> {
     let file = ElfFile::open(vmlinux)?;
     let elf = file.parse()?;
-    let mut extracted = extract(&elf, &Naming::default(), &ProgressBar::hidden())?;
+    let mut extracted = extract(&elf, &Naming::default(), &())?;
     if profile == Profile::Calls {
         extracted.reduce_to_calls(&elf)?;
     }
@@ -110,12 +118,99 @@ fn compare(
         &Table::parse(&blob)?,
         &elf,
         &options,
-        &ProgressBar::hidden(),
+        &(),
     )?;
     if report.differences > 0 || report.checked < CHECKED_MIN {
         return Err(format!("{report:#?}").into());
     }
     Ok(())
+}
+
+/// Return addresses at the starts of rows in assembly, most of which no call precedes: a table of
+/// calls answers as a full one does, or marks its answer.
+fn assembly(vmlinux: &Path) -> Result<(), Failed> {
+    let file = ElfFile::open(vmlinux)?;
+    let elf = file.parse()?;
+    let mut extracted = extract(&elf, &Naming::default(), &())?;
+    let full = extracted.encode(Encoding::Delta)?;
+    let full = Table::parse(&full)?;
+    extracted.reduce_to_calls(&elf)?;
+    let calls = extracted.encode(Encoding::Packed)?;
+    let calls = Table::parse(&calls)?;
+
+    let (mut exact, mut marked) = (0, 0);
+    for (number, region) in full.regions().enumerate() {
+        let section = extracted.regions.get(number).ok_or("a region")?;
+        // What returns to the first byte was called before the assembly.
+        let inside = |start: u32| {
+            let mut ranges = section.assembly.iter();
+            ranges.any(|range| range.start < start && start < range.end)
+        };
+        for row in full.region_rows(number).filter(|row| inside(row.start)) {
+            let address = Address::Return(Offset(region.start.0 + u64::from(row.start)));
+            let Some(answer) = calls.lookup(address) else {
+                continue;
+            };
+            if answer.approximate {
+                marked += 1;
+                continue;
+            }
+            exact += 1;
+            let expected = full.lookup(address).map(|found| found.to_string());
+            if expected != Some(answer.to_string()) {
+                return Err(format!("{address:?}: {answer}, not {expected:?}").into());
+            }
+        }
+    }
+    if exact < 20 || marked < 1000 {
+        return Err(format!("{exact} exact and {marked} marked answers prove nothing").into());
+    }
+    Ok(())
+}
+
+/// The functions below the idle task of the first CPU keep their rows, and other init text does not.
+fn without_init(vmlinux: &Path) -> Result<(), Failed> {
+    let file = ElfFile::open(vmlinux)?;
+    let elf = file.parse()?;
+    let blob = extract(&elf, &Naming::default(), &())?.encode(Encoding::Packed)?;
+    let table = Table::parse(&blob)?;
+    let mut small = vec![0; table.size_without_init()];
+    table.copy_without_init(&mut small).ok_or("no copy")?;
+    let small = Table::parse(&small)?;
+    let callers = match object::elf::Machine(elf.identity.machine) {
+        object::elf::EM_X86_64 => &["x86_64_start_reservations", "x86_64_start_kernel"][..],
+        object::elf::EM_AARCH64 => &["__primary_switched"],
+        _ => &[],
+    };
+    let kept = [&["start_kernel", "rest_init"][..], callers].concat();
+    for name in kept {
+        let said = |table: &Table<'_>, offset| {
+            let found = table.lookup(Address::Exact(offset));
+            found.map(|found| found.to_string())
+        };
+        let (start, size) = function_of(vmlinux, name)?;
+        for address in start..start + size {
+            let offset = Offset(address - elf.identity.text_start);
+            if said(&small, offset) != said(&table, offset) {
+                return Err(format!("{name}: no row at {address:#x}").into());
+            }
+        }
+    }
+    let (start, _) = function_of(vmlinux, "proc_root_init")?;
+    let offset = Offset(start - elf.identity.text_start);
+    if small.lookup(Address::Exact(offset)).is_some() {
+        return Err("other init text has rows as well".into());
+    }
+    Ok(())
+}
+
+/// Start and size of a function.
+fn function_of(vmlinux: &Path, name: &str) -> Result<(u64, u64), Failed> {
+    let bytes = std::fs::read(vmlinux)?;
+    let file = object::File::parse(&*bytes)?;
+    let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name));
+    let symbol = symbol.ok_or_else(|| format!("no function {name}"))?;
+    Ok((symbol.address(), symbol.size()))
 }
 
 /// Boots a kernel `--as` this one, loads its table, and asks it what the loader can ask a table.

@@ -12,16 +12,23 @@
 //! line count from the last row that was not a gap (file 0 and line 0 before the first). A row
 //! whose line comes out as 0 is a gap; its file difference is 0.
 //!
-//! A look-up is a binary search over the directory and at most 64 steps through one block.
+//! Blocks ascend in the directory, and they are in the stream in that order without anything between
+//! them. A look-up is a binary search over the directory and at most 64 steps through one block.
 
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Fault, RegionTable, Row};
+use crate::steps::step;
+#[cfg(feature = "write")]
+use crate::writer::{EncodeError, narrow};
 use crate::{index, wide};
 
 /// Rows in a block; the last one may have fewer.
-pub const BLOCK_ROWS: u32 = 64;
+const BLOCK_ROWS: u32 = 64;
+
+/// Most steps through one block.
+pub(super) const STEPS_MAX: usize = index(BLOCK_ROWS);
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -34,6 +41,41 @@ struct BlockEntry {
 fn split<'a>(table: &RegionTable<'a>) -> Option<(&'a [BlockEntry], &'a [u8])> {
     let blocks = table.rows.div_ceil(BLOCK_ROWS);
     <[BlockEntry]>::ref_from_prefix_with_elems(table.bytes, index(blocks)).ok()
+}
+
+/// The light check: the directory ascends, and there are bytes for every row.
+pub(super) fn check(table: &RegionTable<'_>) -> Result<(), Fault> {
+    let (blocks, stream) =
+        split(table).ok_or_else(|| table.fault("a directory entry for every block"))?;
+    // The first row of a block has two numbers, every other row three.
+    let numbers = u64::from(table.rows)
+        .saturating_mul(3)
+        .saturating_sub(wide(blocks.len()));
+    if wide(stream.len()) < numbers || (blocks.is_empty() && !stream.is_empty()) {
+        return Err(table.fault("bytes for every row, and no others"));
+    }
+    let mut previous: Option<&BlockEntry> = None;
+    for (position, block) in blocks.iter().enumerate() {
+        step();
+        let fault = |expected, found: &U32| Fault {
+            at: position.saturating_mul(size_of::<BlockEntry>()),
+            expected,
+            found: found.get().into(),
+        };
+        let (start, begin) = (&block.start, &block.stream);
+        if start.get() >= table.len || previous.is_some_and(|previous| *start <= previous.start) {
+            return Err(fault("blocks that ascend inside the region", start));
+        }
+        let ascends = match previous {
+            Some(previous) => *begin > previous.stream,
+            None => begin.get() == 0,
+        };
+        if !ascends || index(begin.get()) >= stream.len() {
+            return Err(fault("a block after the one before", begin));
+        }
+        previous = Some(block);
+    }
+    Ok(())
 }
 
 /// Reads one block row by row.
@@ -69,8 +111,8 @@ impl<'a> Block<'a> {
         } else {
             self.row.start = self.row.start.checked_add(self.uleb()?)?;
             (
-                step(self.base.0, self.sleb()?)?,
-                step(self.base.1, self.sleb()?)?,
+                moved(self.base.0, self.sleb()?)?,
+                moved(self.base.1, self.sleb()?)?,
             )
         };
         if line != 0 {
@@ -132,21 +174,27 @@ impl<'a> Block<'a> {
 #[inline(never)]
 pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
     let (blocks, stream) = split(table)?;
-    let after = blocks.partition_point(|block| block.start.get() <= target);
+    let after = blocks.partition_point(|block| {
+        step();
+        block.start.get() <= target
+    });
     let mut block = Block::new(blocks.get(after.checked_sub(1)?)?, stream);
     let mut found = None;
-    // A block does not say where it ends: the next one begins beyond the target, so the rows of
+    // A block does not say where it ends: the next one begins after the target, so the rows of
     // this block are over when the count is, or when one starts beyond the target.
     for _ in 0..rows_of_block(table.rows, after.checked_sub(1)?) {
-        match block.next() {
-            Some(row) if row.start <= target => found = Some(row),
-            _ => break,
+        step();
+        // A block that ends too early gives a miss and not a wrong line.
+        let row = block.next()?;
+        if row.start > target {
+            break;
         }
+        found = Some(row);
     }
     found
 }
 
-fn step(base: u32, difference: i64) -> Option<u32> {
+fn moved(base: u32, difference: i64) -> Option<u32> {
     u32::try_from(i64::from(base).checked_add(difference)?).ok()
 }
 
@@ -235,8 +283,8 @@ impl Iterator for Rows<'_> {
     }
 }
 
-#[cfg(feature = "alloc")]
-pub(crate) fn encode(rows: &[Row]) -> alloc::vec::Vec<u8> {
+#[cfg(feature = "write")]
+pub(crate) fn encode(rows: &[Row]) -> Result<alloc::vec::Vec<u8>, EncodeError> {
     use alloc::vec::Vec;
 
     let mut directory = Vec::new();
@@ -248,7 +296,7 @@ pub(crate) fn encode(rows: &[Row]) -> alloc::vec::Vec<u8> {
             let file = if row.is_gap() { base.0 } else { row.file };
             match previous {
                 None => {
-                    let at = u32::try_from(stream.len()).unwrap_or(u32::MAX);
+                    let at: u32 = narrow("the size of a table", stream.len())?;
                     directory.extend_from_slice(
                         BlockEntry {
                             start: row.start.into(),
@@ -272,15 +320,15 @@ pub(crate) fn encode(rows: &[Row]) -> alloc::vec::Vec<u8> {
         }
     }
     directory.append(&mut stream);
-    directory
+    Ok(directory)
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 fn difference(value: u32, base: u32) -> i64 {
     i64::from(value).saturating_sub(i64::from(base))
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 fn push_uleb(stream: &mut alloc::vec::Vec<u8>, mut value: u32) {
     loop {
         let [low, ..] = value.to_le_bytes();
@@ -293,7 +341,7 @@ fn push_uleb(stream: &mut alloc::vec::Vec<u8>, mut value: u32) {
     }
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 fn push_sleb(stream: &mut alloc::vec::Vec<u8>, mut value: i64) {
     loop {
         let [low, ..] = value.to_le_bytes();

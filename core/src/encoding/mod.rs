@@ -23,11 +23,18 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether it stands for addresses with no line information.
+    /// Whether its addresses have no line information.
     pub const fn is_gap(&self) -> bool {
         self.line == 0
     }
 }
+
+/// Most steps of a binary search over what a `u32` counts.
+pub(crate) const SEARCH_STEPS_MAX: usize = 33;
+
+/// Most steps of a look-up in the table of a region.
+pub(crate) const STEPS_MAX: usize = packed::STEPS_MAX;
+const _: () = assert!(SEARCH_STEPS_MAX + delta::STEPS_MAX <= STEPS_MAX);
 
 /// The encoded table of one region, with the numbers from outside it that its decoder needs.
 #[derive(Clone, Copy, Debug)]
@@ -96,34 +103,26 @@ impl<'a> RegionTable<'a> {
         }
     }
 
-    /// Decodes every row once and proves the rules that hold for any encoding.
+    /// The light check: checks the directory that a look-up goes through, and decodes no row.
     pub(crate) fn check(&self, encoding: Encoding) -> Result<(), Fault> {
-        let mut count: u32 = 0;
-        let mut previous = None;
-        for row in self.rows(encoding)? {
-            let row = row?;
-            let fault = |expected, found: u32| Fault {
-                at: 0,
-                expected,
-                found: u64::from(found),
-            };
-            if previous.is_some_and(|previous| row.start <= previous) {
-                return Err(fault("rows with ascending starts", row.start));
-            }
-            if row.start >= self.len {
-                return Err(fault("a row that starts inside its region", row.start));
-            }
-            if row.file >= self.files && !row.is_gap() {
-                return Err(fault("the index of a file", row.file));
-            }
-            previous = Some(row.start);
-            count = count.saturating_add(1);
+        match encoding {
+            Encoding::Flat => flat::check(self),
+            Encoding::Delta => delta::check(self),
+            Encoding::Packed => packed::check(self),
         }
-        if count != self.rows {
+    }
+
+    /// Decodes every row once and checks the rules that hold for any encoding.
+    pub(crate) fn check_rows(&self, encoding: Encoding) -> Result<(), Fault> {
+        let mut order = RowOrder::new(self.len, self.files);
+        for row in self.rows(encoding)? {
+            order.check(&row?)?;
+        }
+        if order.count != self.rows {
             return Err(Fault {
                 at: 0,
                 expected: "as many rows as the region says",
-                found: u64::from(count),
+                found: u64::from(order.count),
             });
         }
         Ok(())
@@ -135,5 +134,49 @@ impl<'a> RegionTable<'a> {
             expected,
             found: wide(self.bytes.len()),
         }
+    }
+}
+
+/// The rules for the rows of a region, whatever their encoding.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowOrder {
+    /// Length of the region, in bytes of text.
+    len: u32,
+    /// Number of files in the blob.
+    files: u32,
+    previous: Option<u32>,
+    /// Rows so far.
+    count: u32,
+}
+
+impl RowOrder {
+    pub(crate) const fn new(len: u32, files: u32) -> Self {
+        Self {
+            len,
+            files,
+            previous: None,
+            count: 0,
+        }
+    }
+
+    /// Checks the next row.
+    pub(crate) fn check(&mut self, row: &Row) -> Result<(), Fault> {
+        let fault = |expected, found: u32| Fault {
+            at: 0,
+            expected,
+            found: found.into(),
+        };
+        if self.previous.is_some_and(|previous| row.start <= previous) {
+            return Err(fault("rows with ascending starts", row.start));
+        }
+        if row.start >= self.len {
+            return Err(fault("a row that starts inside its region", row.start));
+        }
+        if row.file >= self.files && !row.is_gap() {
+            return Err(fault("the index of a file", row.file));
+        }
+        self.previous = Some(row.start);
+        self.count = self.count.saturating_add(1);
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use super::print;
 use crate::Error;
-use crate::boot_image::BootImage;
+use crate::boot_image::{BootImage, Consent};
 use crate::error::exit;
 use crate::extract::elf::ElfFile;
 use crate::files::BlobFile;
@@ -18,7 +18,8 @@ pub(super) struct Args {
     /// The boot image; it stays bootable.
     #[arg(long = "to", value_name = "IMAGE")]
     image: PathBuf,
-    /// Append even if the image has another build-id than the table.
+    /// Append even if the image has another build-id than the table, if it is signed (the signature
+    /// becomes invalid), or if it has more names (hard links), which keep the old contents.
     #[arg(long)]
     force: bool,
 }
@@ -26,14 +27,24 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let blob = BlobFile::open(&args.blob)?;
     let image = BootImage::open(&args.image)?;
-    if !args.force {
+    let consent = if args.force {
+        Consent::Force
+    } else {
         check_build(args, &blob)?;
+        Consent::None
+    };
+    let is_known_kind = image.is_known_kind()?;
+    image.append(&args.blob, blob.bytes(), consent)?;
+    if !is_known_kind {
+        eprintln!(
+            "lineinfo: warning: {}: is no ELF file, PE file or bzImage; whether it still boots with a table after it is not known",
+            args.image.display()
+        );
     }
-    image.append(&args.blob, blob.bytes())?;
     print(|out| {
         writeln!(
             out,
-            "{}: {} bytes appended behind {} bytes of image",
+            "{}: {} bytes appended after {} bytes of image",
             args.image.display(),
             blob.bytes().len(),
             image.image_len()

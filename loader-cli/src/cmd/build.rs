@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use super::{Counts, ImageArgs, print, progress_bar};
 use crate::Error;
 use crate::error::exit;
 use crate::extract::extract;
-use crate::files;
+use crate::output::{HardLinks, Output};
 
 /// Build a table from an ELF file with DWARF.
 #[derive(Debug, clap::Args)]
@@ -86,7 +86,12 @@ fn parse_encoding(name: &str) -> Result<Encoding, String> {
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let start = Instant::now();
     let bar = progress_bar("rows", Counts::Bytes);
+    let output = Output::at(&args.output, HardLinks::Refuse)?;
+    output.differs_from(&args.image)?;
     let file = args.reading.open(&args.image)?;
+    if let Some(debug_path) = file.debug_path() {
+        output.differs_from(debug_path)?;
+    }
     let elf = file.parse()?;
     let mut extracted = extract(&elf, &args.reading.naming(), &bar)?;
     bar.finish_and_clear();
@@ -99,7 +104,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             path: args.image.clone(),
             source,
         })?;
-    files::replace(&args.output, None, |file| file.write_all(&blob))?;
+    let is_stdout = output.is_stdout();
+    output.write(|file| file.write_all(&blob))?;
 
     let entries: usize = extracted
         .regions
@@ -108,7 +114,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         .sum();
     let bytes = blob.len() as f64;
     let time = start.elapsed().as_secs_f64();
-    print(|out| {
+    let summary = |out: &mut dyn Write| {
         writeln!(
             out,
             "{}: {}, {}",
@@ -130,8 +136,12 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             "share of image   {:>11.2}%",
             100.0 * bytes / extracted.identity.size_bytes as f64
         )?;
-        writeln!(out, "time             {:>11.2}s", time)?;
-        Ok(())
-    })?;
+        writeln!(out, "time             {:>11.2}s", time)
+    };
+    if is_stdout {
+        summary(&mut io::stderr()).map_err(Error::io("stderr"))?;
+    } else {
+        print(|out| summary(out))?;
+    }
     Ok(exit::DONE)
 }

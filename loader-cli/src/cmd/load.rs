@@ -1,6 +1,8 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use lineinfo_core::Table;
+
 use super::{Counts, DeviceArg, print, progress_bar};
 use crate::Error;
 use crate::device::Access;
@@ -18,8 +20,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
-    // The kernel is the judge of what it takes, so nothing but the file is looked at here.
     let blob = files::read(&args.blob)?;
+    // The kernel refuses what does not parse, and says why. It does not look at the rows.
+    if let Ok(table) = Table::parse(&blob) {
+        table.check_rows().map_err(|source| Error::Blob {
+            path: args.blob.clone(),
+            source,
+        })?;
+    }
     let mut device = args.device.open(Access::Write)?;
     let bar = progress_bar("load", Counts::Bytes);
     bar.set_length(blob.len() as u64);

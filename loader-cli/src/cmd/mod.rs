@@ -21,6 +21,7 @@ use crate::Error;
 use crate::device::{Access, Device};
 use crate::extract::elf::ElfFile;
 use crate::extract::paths::{Naming, PathMap, SourceRoot};
+use crate::progress::Progress;
 
 /// Build, load and inspect file:line tables for kernel stack traces.
 ///
@@ -157,4 +158,14 @@ fn progress_bar(what: &'static str, counts: Counts) -> ProgressBar {
     };
     let style = ProgressStyle::with_template(template).expect("the template is a constant");
     ProgressBar::new(0).with_style(style).with_message(what)
+}
+
+impl Progress for ProgressBar {
+    fn begin(&self, total: u64) {
+        self.set_length(total);
+    }
+
+    fn advance(&self, steps: u64) {
+        self.inc(steps);
+    }
 }

@@ -4,26 +4,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 
-use lineinfo_core::uapi::{
-    Errno, IOCTL_TYPE, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Status,
-    Target,
-};
-use zerocopy::FromZeros;
+use lineinfo_core::uapi::{Errno, Ioctl};
+use nix::libc;
 
 use super::{Refusal, Transport};
-
-/// The requests of `lineinfo_core::uapi`, as nix makes functions of them.
-mod request {
-    use super::{
-        IOCTL_TYPE, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Status, Target,
-    };
-
-    nix::ioctl_read!(status, IOCTL_TYPE, NR_STATUS, Status);
-    nix::ioctl_none!(commit, IOCTL_TYPE, NR_COMMIT);
-    nix::ioctl_none!(unload, IOCTL_TYPE, NR_UNLOAD);
-    nix::ioctl_readwrite!(lookup, IOCTL_TYPE, NR_LOOKUP, Lookup);
-    nix::ioctl_readwrite!(target, IOCTL_TYPE, NR_TARGET, Target);
-}
 
 /// An errno of the device is its answer; any other says that there is none.
 impl From<io::Error> for Refusal {
@@ -38,12 +22,6 @@ impl From<io::Error> for Refusal {
     }
 }
 
-impl From<nix::errno::Errno> for Refusal {
-    fn from(errno: nix::errno::Errno) -> Self {
-        io::Error::from(errno).into()
-    }
-}
-
 impl Transport for File {
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
         loop {
@@ -54,39 +32,34 @@ impl Transport for File {
         }
     }
 
-    fn commit(&mut self) -> Result<(), Refusal> {
-        // SAFETY: passes a descriptor that `self` keeps open, and no pointer.
-        unsafe { request::commit(self.as_raw_fd()) }?;
+    fn ioctl(&mut self, request: Ioctl, argument: &mut [u8]) -> Result<(), Refusal> {
+        assert_eq!(argument.len(), request.size(), "the size is in the number");
+        let code = request.code() as libc::Ioctl;
+        // SAFETY: `self` keeps the descriptor open. A device that knows the number reads and writes
+        // at most as many bytes at the pointer as the number says, which is the length of the slice
+        // (asserted above); any bytes may be in it, and the borrow is exclusive during the call.
+        let done = unsafe { libc::ioctl(self.as_raw_fd(), code, argument.as_mut_ptr()) };
+        if done < 0 {
+            return Err(io::Error::last_os_error().into());
+        }
         Ok(())
     }
+}
 
-    fn unload(&mut self) -> Result<(), Refusal> {
-        // SAFETY: passes a descriptor that `self` keeps open, and no pointer.
-        unsafe { request::unload(self.as_raw_fd()) }?;
-        Ok(())
-    }
+#[cfg(test)]
+mod tests {
+    use lineinfo_core::uapi::{Direction, IOCTL_TYPE, Ioctl};
 
-    fn target(&mut self, mut target: Target) -> Result<(), Refusal> {
-        // SAFETY: the number of the request says that the size of a `Target` is read and written,
-        // it has no padding (`IntoBytes`), any bytes are one (`FromBytes`), and the reference is
-        // exclusive and valid during the call.
-        unsafe { request::target(self.as_raw_fd(), &raw mut target) }?;
-        Ok(())
-    }
-
-    fn status(&mut self) -> Result<Status, Refusal> {
-        let mut status = Status::new_zeroed();
-        // SAFETY: the number of the request says that the size of a `Status` is written, any bytes
-        // are one (`FromBytes`), and the reference is exclusive and valid during the call.
-        unsafe { request::status(self.as_raw_fd(), &raw mut status) }?;
-        Ok(status)
-    }
-
-    fn lookup(&mut self, mut question: Lookup) -> Result<Lookup, Refusal> {
-        // SAFETY: the number of the request says that the size of a `Lookup` is read and written,
-        // it has no padding (`IntoBytes`), any bytes are one (`FromBytes`), and the reference is
-        // exclusive and valid during the call.
-        unsafe { request::lookup(self.as_raw_fd(), &raw mut question) }?;
-        Ok(question)
+    #[test]
+    fn the_numbers_are_those_of_this_machine() {
+        for request in Ioctl::ALL {
+            let (number, size) = (request.number(), request.size());
+            let expected = match request.direction() {
+                Direction::None => nix::request_code_none!(IOCTL_TYPE, number),
+                Direction::Read => nix::request_code_read!(IOCTL_TYPE, number, size),
+                Direction::ReadWrite => nix::request_code_readwrite!(IOCTL_TYPE, number, size),
+            };
+            assert_eq!(u64::from(request.code()), expected, "{request}");
+        }
     }
 }

@@ -18,7 +18,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use lineinfo_core::Address;
-use lineinfo_core::uapi::{Errno, Lookup, Status, Target};
+use lineinfo_core::uapi::{Errno, Ioctl, Lookup, Status, Target};
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::error::Error;
 
@@ -28,7 +29,7 @@ const PIECE_BYTES: usize = lineinfo_core::uapi::socket::PAYLOAD_MAX as usize;
 /// What a device is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Status and look-ups; for anybody.
+    /// Status, for anybody; look-ups, for who may see addresses.
     Read,
     /// Load and unload; exclusive, and for root or the owner of the kernel.
     Write,
@@ -45,12 +46,15 @@ pub struct Device {
 trait Transport: fmt::Debug {
     /// Writes what comes next of a blob; gives the number of bytes taken.
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Refusal>;
-    /// Asks whether what was written is live.
-    fn commit(&mut self) -> Result<(), Refusal>;
-    fn unload(&mut self) -> Result<(), Refusal>;
-    fn target(&mut self, target: Target) -> Result<(), Refusal>;
-    fn status(&mut self) -> Result<Status, Refusal>;
-    fn lookup(&mut self, question: Lookup) -> Result<Lookup, Refusal>;
+    /// Makes a request; the argument has the size that belongs to it.
+    fn ioctl(&mut self, request: Ioctl, argument: &mut [u8]) -> Result<(), Refusal>;
+}
+
+/// Asks for the status.
+fn status(transport: &mut dyn Transport) -> Result<Status, Refusal> {
+    let mut status = Status::new_zeroed();
+    transport.ioctl(Ioctl::Status, status.as_mut_bytes())?;
+    Ok(status)
 }
 
 /// Why a request was not answered with success.
@@ -96,7 +100,7 @@ impl Device {
                 .open(path);
             let mut device = opened.map_err(|error| refused(error.into()))?;
             // Only a device knows its requests; writing to anything else would damage it.
-            match device.status() {
+            match status(&mut device) {
                 Err(Refusal::Errno(errno)) if errno == Errno::ENOTTY.number() => {
                     return Err(not_a_device("it knows no lineinfo requests"));
                 }
@@ -120,9 +124,9 @@ impl Device {
     ///
     /// [`Error::Device`], with `ENOENT` where no such module is loaded.
     pub fn target(&mut self, module: &str) -> Result<(), Error> {
-        let target = Target::module(module)
+        let mut target = Target::module(module)
             .ok_or_else(|| Error::Usage(format!("{module:?} is too long for a module's name")))?;
-        let done = self.transport.target(target);
+        let done = self.transport.ioctl(Ioctl::Target, target.as_mut_bytes());
         self.explain("module", done)
     }
 
@@ -144,8 +148,8 @@ impl Device {
                 .ok_or_else(|| self.broken(format!("it took {taken} of {} bytes", piece.len())))?;
             written((blob.len() - rest.len()) as u64);
         }
-        let live = self.transport.commit();
-        self.explain("load", live)
+        let published = self.transport.ioctl(Ioctl::Commit, &mut []);
+        self.explain("load", published)
     }
 
     /// Empties the slot.
@@ -154,7 +158,7 @@ impl Device {
     ///
     /// [`Error::Device`], with `ENODATA` where nothing is loaded.
     pub fn unload(&mut self) -> Result<(), Error> {
-        let done = self.transport.unload();
+        let done = self.transport.ioctl(Ioctl::Unload, &mut []);
         self.explain("unload", done)
     }
 
@@ -164,7 +168,7 @@ impl Device {
     ///
     /// [`Error::Io`] and [`Error::NotADevice`] for a device that does not answer.
     pub fn status(&mut self) -> Result<Status, Error> {
-        let status = self.transport.status();
+        let status = status(&mut *self.transport);
         self.explain("status", status)
     }
 
@@ -172,10 +176,13 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// [`Error::Device`], with `ENODATA` where nothing is loaded.
+    /// [`Error::Device`], with `ENODATA` where nothing is loaded, and `EPERM` for who may not see
+    /// addresses.
     pub fn lookup(&mut self, address: Address<u64>) -> Result<Lookup, Error> {
-        let answer = self.transport.lookup(Lookup::new(address));
-        self.explain("lookup", answer)
+        let mut question = Lookup::new(address);
+        let answered = self.transport.ioctl(Ioctl::Lookup, question.as_mut_bytes());
+        self.explain("lookup", answered)?;
+        Ok(question)
     }
 
     /// Turns a refusal into an error; for an errno the kernel's reason is in its status.
@@ -187,16 +194,20 @@ impl Device {
         match outcome {
             Ok(value) => Ok(value),
             Err(Refusal::Errno(errno)) => {
-                let reason = match operation {
-                    "load" => self.transport.status().ok(),
-                    _ => None,
+                let hidden = operation == "lookup" && errno == Errno::EPERM.number();
+                let reason = if operation == "load" {
+                    let status = status(&mut *self.transport).ok();
+                    status.map_or_else(String::new, |status| status.last_reason().to_owned())
+                } else if hidden {
+                    "only root and the owner of the kernel may look up run-time addresses; use a table instead of the device".to_owned()
+                } else {
+                    String::new()
                 };
                 Err(Error::Device {
                     path: self.path.clone(),
                     operation,
                     errno,
-                    reason: reason
-                        .map_or_else(String::new, |status| status.last_reason().to_owned()),
+                    reason,
                 })
             }
             Err(Refusal::Io(error)) => Err(self.broken(error.to_string())),

@@ -4,10 +4,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op, Reply, Request};
-use lineinfo_core::uapi::{
-    Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Status, Target,
-};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use lineinfo_core::uapi::{Direction, Ioctl};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Access, Refusal, Transport};
 
@@ -55,11 +53,6 @@ impl Socket {
         self.0.read_exact(answer).map_err(Refusal::Io)?;
         Ok(reply.value)
     }
-
-    fn ioctl(&mut self, number: u8, argument: &[u8], answer: &mut [u8]) -> Result<(), Refusal> {
-        self.request(Op::Ioctl, number.into(), argument, answer)?;
-        Ok(())
-    }
 }
 
 impl Transport for Socket {
@@ -67,28 +60,12 @@ impl Transport for Socket {
         Ok(self.request(Op::Write, 0, bytes, &mut [])? as usize)
     }
 
-    fn commit(&mut self) -> Result<(), Refusal> {
-        self.ioctl(NR_COMMIT, &[], &mut [])
-    }
-
-    fn unload(&mut self) -> Result<(), Refusal> {
-        self.ioctl(NR_UNLOAD, &[], &mut [])
-    }
-
-    fn target(&mut self, mut target: Target) -> Result<(), Refusal> {
-        let sent = target;
-        self.ioctl(NR_TARGET, sent.as_bytes(), target.as_mut_bytes())
-    }
-
-    fn status(&mut self) -> Result<Status, Refusal> {
-        let mut status = Status::new_zeroed();
-        self.ioctl(NR_STATUS, &[], status.as_mut_bytes())?;
-        Ok(status)
-    }
-
-    fn lookup(&mut self, question: Lookup) -> Result<Lookup, Refusal> {
-        let mut answer = question;
-        self.ioctl(NR_LOOKUP, question.as_bytes(), answer.as_mut_bytes())?;
-        Ok(answer)
+    fn ioctl(&mut self, request: Ioctl, argument: &mut [u8]) -> Result<(), Refusal> {
+        let sent = match request.direction() {
+            Direction::None | Direction::Read => Vec::new(),
+            Direction::ReadWrite => argument.to_vec(),
+        };
+        self.request(Op::Ioctl, request.code(), &sent, argument)?;
+        Ok(())
     }
 }

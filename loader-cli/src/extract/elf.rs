@@ -16,6 +16,7 @@ use object::{Endianness, RelocationFlags, RelocationKind, SectionFlags, elf};
 use tempfile::NamedTempFile;
 
 use super::separate::{self, DebugLink};
+use super::symbols::{self, Symbol};
 use crate::error::{ElfError, Error};
 use crate::files;
 
@@ -63,9 +64,14 @@ impl TextSection {
     }
 }
 
-/// In a relocatable file text sections are laid out one after the other with this alignment, and
-/// none at 0, where discarded code is.
-const RELOCATABLE_ALIGN: u64 = 4096;
+/// In a relocatable file, where each section starts at 0, text is laid out from this address: not
+/// from 0, where discarded code is.
+const RELOCATABLE_BASE: u64 = PAGE_SIZE;
+
+const PAGE_SIZE: u64 = 4096;
+
+/// Most bytes of text in an area of a module.
+const AREA_MAX: u64 = 1 << 32;
 
 /// Debug sections shrink to a fifth, in odd cases to a thirtieth of their size. Who claims more
 /// wants memory.
@@ -112,6 +118,11 @@ impl ElfFile {
         Ok(self)
     }
 
+    /// Where its debug file is, if that is another one.
+    pub fn debug_path(&self) -> Option<&Path> {
+        self.debug.as_deref().map(|debug| debug.path.as_path())
+    }
+
     /// Reads the headers.
     ///
     /// # Errors
@@ -130,8 +141,11 @@ impl ElfFile {
             None => None,
         };
         // The symbols of a stripped image are where its DWARF is.
-        let symbol = debug.as_ref().and_then(|debug| text_symbol(&debug.file));
-        if let (None, Some(address)) = (text_symbol(&file), symbol) {
+        if let Some(debug) = &debug
+            && !identity.relocatable
+            && symbols::text_start(&file).map_err(failed)?.is_none()
+            && let Some(address) = symbols::text_start(&debug.file).map_err(failed)?
+        {
             identity.text_start = address;
         }
         Ok(Elf {
@@ -154,7 +168,7 @@ pub struct Elf<'a> {
     debug: Option<Box<Self>>,
 }
 
-type Parsed<'a> = object::File<'a, &'a ReadCache<File>>;
+pub(super) type Parsed<'a> = object::File<'a, &'a ReadCache<File>>;
 
 fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
     let machine = match file {
@@ -165,12 +179,12 @@ fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
     let relocatable = file.kind() == ObjectKind::Relocatable;
     let mut text = Vec::new();
     let mut size_bytes = 0_u64;
-    let mut next = RELOCATABLE_ALIGN;
+    let mut areas = ModuleAreas::default();
     for section in file.sections() {
         let SectionFlags::Elf { sh_flags, .. } = section.flags() else {
             continue;
         };
-        if !sh_flags.contains(elf::SHF_ALLOC) || section.size() == 0 {
+        if !sh_flags.contains(elf::SHF_ALLOC) {
             continue;
         }
         let in_file = section.file_range().map_or(0, |(_, size)| size);
@@ -178,37 +192,77 @@ fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
         if !sh_flags.contains(elf::SHF_EXECINSTR) {
             continue;
         }
-        let name = section.name()?.to_owned();
-        let len = u32::try_from(section.size())
-            .ok()
-            .filter(|len| section.address().checked_add(u64::from(*len)).is_some())
-            .ok_or_else(|| ElfError::TextSection {
-                name: name.clone(),
-                address: section.address(),
-                size: section.size(),
-            })?;
-        let address = if relocatable { next } else { section.address() };
-        next = (next + u64::from(len)).next_multiple_of(RELOCATABLE_ALIGN);
-        text.push(TextSection {
-            init: name.starts_with(".init."),
-            name,
-            address,
-            len,
-            index: section.index(),
-        });
+        let name = section.name()?;
+        // Linux takes all of `.init*` of a module; an executable has a `.init` that is not freed.
+        let init = name.starts_with(if relocatable { ".init" } else { ".init." });
+        let size = section.size();
+        let address = if relocatable {
+            areas.place(init, section.align(), size)
+        } else {
+            Some(section.address())
+        };
+        let placed = address.zip(u32::try_from(size).ok());
+        let placed = placed.filter(|(address, len)| address.checked_add((*len).into()).is_some());
+        let (address, len) = placed.ok_or_else(|| ElfError::TextSection {
+            name: name.to_owned(),
+            address: section.address(),
+            size,
+        })?;
+        if len > 0 {
+            text.push(TextSection {
+                name: name.to_owned(),
+                address,
+                len,
+                init,
+                index: section.index(),
+            });
+        }
     }
+    let text_start = if relocatable {
+        areas.lay_out(&mut text);
+        Some(RELOCATABLE_BASE)
+    } else {
+        symbols::text_start(file)?
+    };
     text.sort_by_key(|section| section.address);
-    let text_start = text_symbol(file)
-        .or_else(|| text.first().map(|section| section.address))
-        .unwrap_or(0);
     Ok(Identity {
         machine: machine.0,
         relocatable,
         build_id: file.build_id()?.unwrap_or_default().to_owned(),
-        text_start,
+        text_start: text_start
+            .or_else(|| text.first().map(|section| section.address))
+            .unwrap_or(0),
         size_bytes,
         text,
     })
+}
+
+/// The sizes of the two areas of a module's text, as Linux lays them out
+/// ([`lineinfo_core::Table::module_areas`] has the rules).
+#[derive(Debug, Default)]
+struct ModuleAreas {
+    text: u64,
+    init: u64,
+}
+
+impl ModuleAreas {
+    /// Adds a section to its area; gives its offset there, if there is room for it.
+    fn place(&mut self, init: bool, align: u64, size: u64) -> Option<u64> {
+        let area = if init { &mut self.init } else { &mut self.text };
+        let start = area.checked_next_multiple_of(align.max(1))?;
+        let end = start.checked_add(size).filter(|end| *end <= AREA_MAX)?;
+        *area = end;
+        Some(start)
+    }
+
+    /// Makes the sections' offsets in their areas addresses.
+    fn lay_out(&self, text: &mut [TextSection]) {
+        let init = self.text.next_multiple_of(PAGE_SIZE);
+        for section in text {
+            let area = if section.init { init } else { 0 };
+            section.address += RELOCATABLE_BASE + area;
+        }
+    }
 }
 
 /// Where things stand in the section headers of a file, in bytes.
@@ -224,13 +278,6 @@ struct HeaderFields {
     size: usize,
     /// Length of address and size.
     width: usize,
-}
-
-/// Address of the symbol `_text`.
-fn text_symbol(file: &Parsed<'_>) -> Option<u64> {
-    file.symbols()
-        .find(|symbol| symbol.name_bytes() == Ok(b"_text"))
-        .map(|symbol| symbol.address())
 }
 
 impl<'a> Elf<'a> {
@@ -265,6 +312,15 @@ impl<'a> Elf<'a> {
             name: name.to_owned(),
             crc32,
         }))
+    }
+
+    /// The symbols of functions; those of a stripped image are in its debug file.
+    pub(super) fn functions(&self) -> Result<Vec<Symbol<'a>>, Error> {
+        let own = symbols::functions(&self.file).map_err(|source| self.failed(source))?;
+        match &self.debug {
+            Some(debug) if own.is_empty() => debug.functions(),
+            _ => Ok(own),
+        }
     }
 
     /// The instructions of a section; empty if they are not in the file.

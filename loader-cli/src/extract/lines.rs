@@ -9,12 +9,12 @@ use gimli::{
     DebugLineOffset, DwarfSections, EndianSlice, FileEntry, LineProgramHeader, Reader,
     RunTimeEndian, SectionId,
 };
-use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use super::elf::Elf;
 use super::paths::{Naming, UnitPaths, join};
 use crate::error::Error;
+use crate::progress::Progress;
 
 type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
 type Dwarf<'a> = gimli::Dwarf<Slice<'a>>;
@@ -52,11 +52,11 @@ pub(super) struct LineRow {
 
 /// Runs all line programs of an image, on all processors.
 ///
-/// The bar counts bytes of `.debug_line`.
+/// The steps of its progress are bytes of `.debug_line`.
 pub(super) fn run(
     elf: &Elf<'_>,
     naming: &Naming,
-    bar: &ProgressBar,
+    progress: &dyn Progress,
 ) -> Result<Vec<Program>, Error> {
     let names = Names {
         naming,
@@ -74,7 +74,7 @@ pub(super) fn run(
             path: path.to_owned(),
         });
     }
-    bar.set_length(line.len() as u64);
+    progress.begin(line.len() as u64);
     let offsets = program_offsets(Slice::new(&line, endian)).map_err(failed)?;
     // `.debug_info` is by far the largest section, and only programs before DWARF 5 need it.
     let needs_units = offsets.iter().any(|program| program.version < 5);
@@ -100,7 +100,7 @@ pub(super) fn run(
                     name,
                 )
                 .and_then(|program| Program::read(&dwarf, &names, program));
-            bar.inc(program.size as u64);
+            progress.advance(program.size as u64);
             read.map_err(failed)
         })
         .collect::<Result<_, _>>()?;

@@ -13,14 +13,16 @@
 //! say the same are one row, across functions and sequences.
 
 pub mod elf;
+mod kept;
 mod lines;
 pub mod paths;
 mod separate;
+mod symbols;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use indicatif::ProgressBar;
 use lineinfo_core::blob::Profile;
 use lineinfo_core::calls;
 use lineinfo_core::writer::{self, EncodeError, Options};
@@ -31,6 +33,7 @@ use self::lines::Program;
 use self::paths::{Naming, SourceRoot};
 use crate::error::Error;
 use crate::points::Instructions;
+use crate::progress::Progress;
 
 /// All that a table is made from.
 #[derive(Debug)]
@@ -44,7 +47,8 @@ pub struct Extracted {
     /// How many of the files have rows that are exact at calls and traps; the others are names of the
     /// same files for rows that are exact nowhere (see [`calls::reduce`]).
     pub exact_files: u32,
-    /// The text sections that have rows, by ascending address.
+    /// The text sections that have rows, by ascending address; in a module the first section of init
+    /// text as well, where the area of init text begins.
     pub regions: Vec<Region>,
     /// What was met on the way.
     pub counts: Counts,
@@ -61,6 +65,9 @@ pub struct Region {
     pub rows: Vec<Row>,
     /// Where it was made from assembly, in bytes from its start, ascending.
     pub assembly: Vec<Range<u32>>,
+    /// Parts of a section of init text whose rows the kernel keeps after boot, in bytes from its start,
+    /// ascending: functions that never return and their callers.
+    pub kept: Vec<Range<u32>>,
 }
 
 /// How much there was to read.
@@ -72,17 +79,19 @@ pub struct Counts {
     pub rows_read: u64,
     /// Sequences outside every text section: discarded code.
     pub sequences_discarded: u64,
-    /// Bytes of text for which two sequences have rows; the one that starts first is followed.
-    pub bytes_overlapping: u64,
 }
 
-/// Reads the rows of an image; the bar counts bytes of `.debug_line`.
+/// Reads the rows of an image; the steps of its progress are bytes of `.debug_line`.
 ///
 /// # Errors
 ///
 /// [`Error::NoDebugInformation`], or what is wrong with the file or its DWARF.
-pub fn extract(elf: &Elf<'_>, naming: &Naming, bar: &ProgressBar) -> Result<Extracted, Error> {
-    let programs = lines::run(elf, naming, bar)?;
+pub fn extract(
+    elf: &Elf<'_>,
+    naming: &Naming,
+    progress: &dyn Progress,
+) -> Result<Extracted, Error> {
+    let programs = lines::run(elf, naming, progress)?;
     let root = root_of(naming, &programs);
     let identity = elf.identity.clone();
     let mut counts = Counts {
@@ -105,16 +114,21 @@ pub fn extract(elf: &Elf<'_>, naming: &Naming, bar: &ProgressBar) -> Result<Extr
         }
     }
 
+    let kept = kept::kept(elf)?;
     let mut files = FileTable::new(&root);
-    let mut regions = Vec::new();
+    let mut regions: Vec<Region> = Vec::new();
     for (section, mut sequences) in identity.text.iter().zip(sequences) {
         sequences.sort_by_key(|of| of.sequence.start);
-        let rows = rows_of(section, &sequences, &mut files, &mut counts);
-        if rows.iter().any(|row| !row.is_gap()) {
+        let rows = rows_of(section, &sequences, &mut files);
+        let begins_init = identity.relocatable
+            && section.init
+            && !regions.iter().any(|region| region.section.init);
+        if begins_init || rows.iter().any(|row| !row.is_gap()) {
             regions.push(Region {
                 section: section.clone(),
                 rows,
                 assembly: assembly_of(section, &sequences),
+                kept: within(section, &kept),
             });
         }
     }
@@ -137,8 +151,7 @@ pub fn extract(elf: &Elf<'_>, naming: &Naming, bar: &ProgressBar) -> Result<Extr
 pub fn source_root(elf: &Elf<'_>, naming: &Naming) -> Result<SourceRoot, Error> {
     match &naming.root {
         Some(root) => Ok(root.clone()),
-        None => lines::run(elf, naming, &ProgressBar::hidden())
-            .map(|programs| root_of(naming, &programs)),
+        None => lines::run(elf, naming, &()).map(|programs| root_of(naming, &programs)),
     }
 }
 
@@ -209,17 +222,27 @@ fn assembly_of(section: &TextSection, sequences: &[SequenceOf<'_>]) -> Vec<Range
     assembly
 }
 
+/// The ranges that lie in a section, in bytes from its start.
+fn within(section: &TextSection, ranges: &[Range<u64>]) -> Vec<Range<u32>> {
+    let inside = ranges
+        .iter()
+        .filter(|range| section.address <= range.start && range.end <= section.end());
+    let offset = |address: u64| (address - section.address) as u32;
+    inside
+        .map(|range| offset(range.start)..offset(range.end))
+        .collect()
+}
+
+/// The rows of a section; where two sequences have rows for a byte, the one that starts first counts.
 fn rows_of(
     section: &TextSection,
     sequences: &[SequenceOf<'_>],
     files: &mut FileTable<'_>,
-    counts: &mut Counts,
 ) -> Vec<Row> {
     let mut rows = Rows::default();
     let mut covered = section.address;
     for SequenceOf { program, sequence } in sequences {
         let end = sequence.end.min(section.end());
-        counts.bytes_overlapping += covered.min(end).saturating_sub(sequence.start);
         if end <= covered {
             continue;
         }
@@ -347,15 +370,16 @@ impl Extracted {
     /// See [`writer::encode`].
     pub fn encode(&self, options: impl Into<Options>) -> Result<Vec<u8>, EncodeError> {
         let names: Vec<&str> = self.files.iter().map(String::as_str).collect();
-        let regions: Vec<_> = self
-            .regions
+        let parts: Vec<_> = self.regions.iter().flat_map(Region::parts).collect();
+        let regions: Vec<_> = parts
             .iter()
-            .map(|region| writer::Region {
-                name: &region.section.name,
-                start: region.section.address - self.identity.text_start,
-                len: region.section.len,
-                init: region.section.init,
-                rows: &region.rows,
+            .map(|part| writer::Region {
+                name: &part.section.name,
+                start: part.section.address - self.identity.text_start
+                    + u64::from(part.range.start),
+                len: part.range.end - part.range.start,
+                init: part.init,
+                rows: &part.rows,
             })
             .collect();
         writer::encode(
@@ -374,5 +398,63 @@ impl Extracted {
             },
             options,
         )
+    }
+}
+
+/// A part of a text section that is a region of the table.
+struct Part<'a> {
+    section: &'a TextSection,
+    /// In bytes from the start of the section.
+    range: Range<u32>,
+    /// It is freed after boot.
+    init: bool,
+    rows: Cow<'a, [Row]>,
+}
+
+impl Region {
+    /// The section as a whole, or, where some of it is kept after boot, what is freed and what is kept
+    /// by turns.
+    fn parts(&self) -> Vec<Part<'_>> {
+        let section = &self.section;
+        if self.kept.is_empty() {
+            return vec![Part {
+                section,
+                range: 0..section.len,
+                init: section.init,
+                rows: Cow::Borrowed(&self.rows),
+            }];
+        }
+        let mut parts = Vec::new();
+        let mut push = |range: Range<u32>, init| {
+            if !range.is_empty() {
+                parts.push(Part {
+                    section,
+                    rows: Cow::Owned(self.rows_within(&range)),
+                    range,
+                    init,
+                });
+            }
+        };
+        let mut end = 0;
+        for kept in &self.kept {
+            push(end..kept.start, true);
+            push(kept.clone(), false);
+            end = kept.end;
+        }
+        push(end..section.len, true);
+        parts
+    }
+
+    /// The rows of a part, from its start.
+    fn rows_within(&self, range: &Range<u32>) -> Vec<Row> {
+        let after = |end: u32| self.rows.partition_point(|row| row.start < end);
+        // The row that the part begins in.
+        let first = self.rows.partition_point(|row| row.start <= range.start);
+        let rows = &self.rows[first.saturating_sub(1)..after(range.end)];
+        let moved = rows.iter().map(|row| Row {
+            start: row.start.saturating_sub(range.start),
+            ..*row
+        });
+        moved.collect()
     }
 }

@@ -8,7 +8,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use indicatif::ProgressBar;
 use lineinfo_core::blob::{Encoding, FORMAT_VERSION};
 use tempfile::NamedTempFile;
 
@@ -16,8 +15,9 @@ use crate::error::Error;
 use crate::extract::elf::ElfFile;
 use crate::extract::extract;
 use crate::extract::paths::Naming;
-use crate::files::{self, BlobFile};
+use crate::files::BlobFile;
 use crate::hex;
+use crate::output::{HardLinks, Output};
 
 /// How much the tables take together, in bytes: some two hundred of kernels.
 pub const CACHE_BYTES_MAX: u64 = 1 << 30;
@@ -33,7 +33,7 @@ pub fn table_of(image: &Path, debug_dirs: &[PathBuf]) -> Result<BlobFile, Error>
     let build_id = &elf.identity.build_id;
     let kept = directory()
         .filter(|_| !build_id.is_empty())
-        .map(|directory| directory.join(format!("{}-v{FORMAT_VERSION}.lineinfo", hex(build_id))));
+        .map(|directory| directory.join(kept_name(build_id)));
     if let Some(kept) = &kept
         && let Ok(blob) = BlobFile::open(kept)
         && blob.table().layout().build_id() == build_id
@@ -41,7 +41,7 @@ pub fn table_of(image: &Path, debug_dirs: &[PathBuf]) -> Result<BlobFile, Error>
         touch(kept);
         return Ok(blob);
     }
-    let extracted = extract(&elf, &Naming::default(), &ProgressBar::hidden())?;
+    let extracted = extract(&elf, &Naming::default(), &())?;
     let blob = extracted
         .encode(Encoding::Packed)
         .map_err(|source| Error::Encode {
@@ -58,6 +58,12 @@ pub fn table_of(image: &Path, debug_dirs: &[PathBuf]) -> Result<BlobFile, Error>
         .write_all(&blob)
         .map_err(Error::io(temporary.path()))?;
     BlobFile::open(temporary.path())
+}
+
+/// The name of an image's table: one of another version may have been made by other rules.
+fn kept_name(build_id: &[u8]) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{}-{version}-{FORMAT_VERSION}.lineinfo", hex(build_id))
 }
 
 /// Where tables are kept; `None` without a home.
@@ -81,7 +87,7 @@ fn keep(path: &Path, blob: &[u8]) -> Result<(), Error> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
     make_room(directory, blob.len() as u64);
-    files::replace(path, None, |file| file.write_all(blob))
+    Output::at(path, HardLinks::Refuse)?.write(|file| file.write_all(blob))
 }
 
 /// Removes the tables that were not used for the longest time, until there is room for one more.

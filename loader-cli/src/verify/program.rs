@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 
-use indicatif::ProgressBar;
-
 use crate::error::Error;
+use crate::progress::Progress;
 
 /// A program that reads addresses from stdin and prints one answer a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +69,7 @@ impl Program {
         image: &Path,
         section: Option<&str>,
         addresses: &[u64],
-        bar: &ProgressBar,
+        progress: &dyn Progress,
     ) -> Result<Vec<Option<(String, u32)>>, Error> {
         let temporary = || tempfile::tempfile().map_err(Error::io(std::env::temp_dir()));
         let (mut questions, mut complaints) = (temporary()?, temporary()?);
@@ -100,7 +99,7 @@ impl Program {
             // An empty line ends an answer of llvm-symbolizer before LLVM 15.
             if !line.is_empty() {
                 answers.push(parse(&String::from_utf8_lossy(&line)));
-                bar.inc(1);
+                progress.advance(1);
             }
         }
         let status = child.wait().map_err(failed())?;
@@ -198,7 +197,7 @@ mod tests {
             dialect: Dialect::Addr2line,
         };
         let error = program
-            .ask(Path::new("x.ko"), None, &[1, 2], &ProgressBar::hidden())
+            .ask(Path::new("x.ko"), None, &[1, 2], &())
             .expect_err("no answers");
         assert_eq!(
             error.to_string(),

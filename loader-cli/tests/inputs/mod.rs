@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::{Extras, S390X, SequenceSpec, UnitSpec, X86_64, compress, object_with};
-use indicatif::ProgressBar;
 use lineinfo_cli::Error;
 use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::extract;
@@ -58,7 +57,7 @@ fn with_dwarf(extras: Extras<'_>) -> Vec<u8> {
 /// What a table of the file says at every byte of its text.
 fn answers(path: &Path, debug_dirs: &[PathBuf]) -> Result<Vec<String>, Error> {
     let file = ElfFile::open(path)?.with_debug(debug_dirs)?;
-    let extracted = extract(&file.parse()?, &Naming::default(), &ProgressBar::hidden())?;
+    let extracted = extract(&file.parse()?, &Naming::default(), &())?;
     let blob = extracted.encode(Encoding::Flat).expect("a table");
     let table = Table::parse(&blob).expect("a valid table");
     let regions = table.regions();

@@ -98,6 +98,8 @@ const COMPRESSED: SectionFlags = SectionFlags::Elf {
 pub(crate) struct Extras<'a> {
     /// Of debug sections.
     pub(crate) compression: Option<elf::CompressionType>,
+    /// Alignment of each text section; 16 for those that have none here.
+    pub(crate) aligns: &'a [u64],
     /// More sections; debug sections among them are taken to be compressed.
     pub(crate) sections: &'a [(&'a str, SectionKind, &'a [u8])],
 }
@@ -131,9 +133,11 @@ pub(crate) fn object_with(
     let mut object = Object::new(BinaryFormat::Elf, machine.architecture, endian);
     let text_symbols: Vec<_> = text
         .iter()
-        .map(|(name, len)| {
+        .enumerate()
+        .map(|(at, (name, len))| {
             let section = object.add_section(Vec::new(), (*name).into(), SectionKind::Text);
-            object.append_section_data(section, &vec![0x90; *len as usize], 16);
+            let align = extras.aligns.get(at).copied().unwrap_or(16);
+            object.append_section_data(section, &vec![0x90; *len as usize], align);
             object.section_symbol(section)
         })
         .collect();

@@ -2,4 +2,3 @@
 
 pub(crate) mod console;
 pub(crate) mod kmsg;
-pub(crate) mod lineinfo;

@@ -29,7 +29,7 @@ pub(crate) trait FileOperations: Send {
         Err(Errno::EINVAL)
     }
 
-    /// Anything else; the argument has the size that belongs to the request.
+    /// Anything else; the argument has the size that the number of the request says.
     fn ioctl(&mut self, _request: u32, _argument: &mut [u8]) -> Result<usize, Errno> {
         Err(Errno::ENOTTY)
     }

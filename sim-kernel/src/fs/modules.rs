@@ -1,12 +1,11 @@
 //! `/sys/module`: a directory for each loaded module.
 
-use lineinfo_core::uapi::Target;
 use nix::errno::Errno;
 
 use super::proc::text_file;
 use super::snapshot::Snapshot;
 use super::{FileOperations, Node};
-use crate::drivers::lineinfo::LINEINFO;
+use crate::kernel::lineinfo::LINEINFO;
 use crate::kernel::module::{self, Module};
 use crate::machine::frames::keep_frame;
 
@@ -83,8 +82,7 @@ fn coresize_show(module: &Module) -> String {
 
 /// What the device says of its table.
 fn lineinfo_show(module: &Module) -> String {
-    let status = Target::module(module.name()).map(|target| LINEINFO.status_of(&target));
-    status
-        .and_then(Result::ok)
-        .map_or_else(String::new, |status| status.to_string())
+    LINEINFO
+        .status_of(&module.table, &module.expected)
+        .to_string()
 }

@@ -6,8 +6,8 @@ use nix::errno::Errno;
 
 use super::{Node, modules, proc};
 use crate::block;
-use crate::drivers::{console, kmsg, lineinfo};
-use crate::kernel::pstore;
+use crate::drivers::{console, kmsg};
+use crate::kernel::{lineinfo, pstore};
 
 /// All files there are, directory by directory.
 pub(crate) static NODES: &[&[Node]] = &[

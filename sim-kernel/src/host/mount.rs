@@ -27,20 +27,17 @@ use fuser::{
     ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
     ReplyWrite, Request, Session, SessionACL, TimeOrNow, WriteFlags,
 };
-use lineinfo_core::uapi::{
-    IOCTL_TYPE, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_TARGET, NR_UNLOAD, Status, Target,
-};
+use lineinfo_core::uapi::Ioctl;
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Gid, Uid};
 
 use super::loader::{self, Opener};
-use crate::drivers::lineinfo;
 use crate::entry::{Syscall, do_syscall_64};
 use crate::fs::OpenMode;
 use crate::fs::namei::{self, Entry};
 use crate::kernel::task::{self, Credentials, Identity, Task};
-use crate::kernel::{cpu, reboot};
+use crate::kernel::{cpu, lineinfo, reboot};
 use crate::machine::frames::{keep_frame, stack_starts_here};
 use crate::machine::trap::TrapStack;
 use crate::printk;
@@ -412,34 +409,6 @@ fn host_errno(errno: Errno) -> fuser::Errno {
     fuser::Errno::from_i32(errno as i32)
 }
 
-/// The number of one of the device's requests, without type and size, and the size of its argument.
-fn request_number(command: u32) -> Option<(u32, usize)> {
-    let status = size_of::<Status>();
-    let lookup = size_of::<Lookup>();
-    let target = size_of::<Target>();
-    let requests = [
-        (
-            nix::request_code_read!(IOCTL_TYPE, NR_STATUS, status),
-            NR_STATUS,
-            status,
-        ),
-        (nix::request_code_none!(IOCTL_TYPE, NR_COMMIT), NR_COMMIT, 0),
-        (nix::request_code_none!(IOCTL_TYPE, NR_UNLOAD), NR_UNLOAD, 0),
-        (
-            nix::request_code_readwrite!(IOCTL_TYPE, NR_LOOKUP, lookup),
-            NR_LOOKUP,
-            lookup,
-        ),
-        (
-            nix::request_code_readwrite!(IOCTL_TYPE, NR_TARGET, target),
-            NR_TARGET,
-            target,
-        ),
-    ];
-    let found = requests.iter().find(|(code, ..)| *code == command.into());
-    found.map(|(_, number, size)| (u32::from(*number), *size))
-}
-
 impl Filesystem for Tree {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // Where the host takes less, it is the host's number that counts.
@@ -606,16 +575,16 @@ impl Filesystem for Tree {
         _output_size: u32,
         reply: ReplyIoctl,
     ) {
-        let Some((request, size)) = request_number(command) else {
+        let Some(request) = Ioctl::from_code(command) else {
             return reply.error(fuser::Errno::ENOTTY);
         };
         let mut bytes = input.to_vec();
-        bytes.resize(size, 0);
+        bytes.resize(request.size(), 0);
         let ioctl = move |task: &mut Task, fd| {
             let argument = &mut bytes;
             let call = Syscall::Ioctl {
                 fd,
-                request,
+                request: command,
                 argument,
             };
             do_syscall_64(task, call)?;
@@ -660,32 +629,5 @@ impl Filesystem for Tree {
         // With this its task ends.
         self.files().remove(&handle.0);
         reply.ok();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_requests_of_the_device_have_numbers() {
-        // As a program computes them that knows the header only.
-        let code = |direction: u32, number: u8, size: usize| {
-            direction << 30 | (size as u32) << 16 | u32::from(IOCTL_TYPE) << 8 | u32::from(number)
-        };
-        let status = code(2, NR_STATUS, 232);
-        assert_eq!(request_number(status), Some((NR_STATUS.into(), 232)));
-        let lookup = code(3, NR_LOOKUP, 280);
-        assert_eq!(request_number(lookup), Some((NR_LOOKUP.into(), 280)));
-        assert_eq!(
-            request_number(code(0, NR_UNLOAD, 0)),
-            Some((NR_UNLOAD.into(), 0))
-        );
-        assert_eq!(request_number(code(2, NR_STATUS, 231)), None);
-        assert_eq!(
-            request_number(0x5401),
-            None,
-            "TCGETS, which `isatty` asks for"
-        );
     }
 }

@@ -9,6 +9,9 @@ const KERNEL_HELP: &str = "\
 Kernel parameters (the kernel command line; by Linux's rules):
   lineinfo=on|off|never  take the table from the image; only later (default); not at all
   lineinfo.max=SIZE      largest table taken [default: 16M]
+  lineinfo.timeout=SECONDS
+                         a loader without a request for so long can lose the device to the
+                         next one [default: 30]
   mem=SIZE               memory of the machine [default: 64M]
   maxcpus=N              number of CPUs, 1 to 64 [default: 2]
   nokaslr                load the image where it is not random

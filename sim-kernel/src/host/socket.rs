@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op, PAYLOAD_MAX, Reply, Request};
-use lineinfo_core::uapi::{NR_STATUS, Status};
+use lineinfo_core::uapi::{Direction, Ioctl};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -266,9 +266,10 @@ impl Connection {
                 return Ok(read);
             }
             Op::Ioctl => {
-                // This argument only comes back.
-                if request.arg == u32::from(NR_STATUS) && self.payload.is_empty() {
-                    self.resize(size_of::<Status>())?;
+                // An argument that only comes back need not be sent.
+                let ioctl = Ioctl::from_code(request.arg).ok_or(Errno::ENOTTY)?;
+                if ioctl.direction() == Direction::Read && self.payload.is_empty() {
+                    self.resize(ioctl.size())?;
                 }
                 Syscall::Ioctl {
                     fd,

@@ -1,7 +1,8 @@
 //! What the kernel command line says to this kernel, and what it leaves to init.
 
+use lineinfo_core::device::{IDLE_MS_DEFAULT, Policy};
+
 use super::params::{Parameter, integer, memparse, next_arg, same_name};
-use crate::drivers::lineinfo::Policy;
 use crate::kernel::cpu::CPUS_MAX;
 use crate::kernel::printk::CONSOLE_LOGLEVEL_DEFAULT;
 use crate::mm::page_alloc::PAGE_SIZE;
@@ -13,6 +14,8 @@ pub(crate) struct Parameters {
     pub(crate) lineinfo: Policy,
     /// `lineinfo.max=`: the largest blob taken, in bytes.
     pub(crate) lineinfo_max_bytes: u64,
+    /// `lineinfo.timeout=`: seconds without a request after which a loader can lose the device.
+    pub(crate) lineinfo_idle_s: u64,
     /// `mem=`: memory of the machine, in bytes.
     pub(crate) mem_bytes: u64,
     /// `maxcpus=`.
@@ -38,6 +41,7 @@ impl Parameters {
     pub(crate) const DEFAULT: Self = Self {
         lineinfo: Policy::Off,
         lineinfo_max_bytes: 16 << 20,
+        lineinfo_idle_s: IDLE_MS_DEFAULT / 1000,
         mem_bytes: 64 << 20,
         maxcpus: 2,
         nokaslr: false,
@@ -64,6 +68,14 @@ impl Parameters {
         } else if is("lineinfo.max") {
             let size = memparse(value);
             store(&mut self.lineinfo_max_bytes, size, "a size like 16M")
+        } else if is("lineinfo.timeout") {
+            let seconds = integer(value).and_then(|seconds| u64::try_from(seconds).ok());
+            let seconds = seconds.filter(|seconds| *seconds > 0);
+            store(
+                &mut self.lineinfo_idle_s,
+                seconds,
+                "a number of seconds from 1",
+            )
         } else if is("mem") {
             let size = memparse(value).filter(|size| *size >= PAGE_SIZE as u64);
             store(&mut self.mem_bytes, size, "a size like 64M, at least 4K")
@@ -186,7 +198,7 @@ impl CommandLine {
             }
             None if name.starts_with("lineinfo.") => {
                 self.complaints.push(format!(
-                    "lineinfo: unknown parameter '{name}' ignored; there is lineinfo.max"
+                    "lineinfo: unknown parameter '{name}' ignored; there are lineinfo.max and lineinfo.timeout"
                 ));
             }
             // What has a dot is meant for a module that is not there (`unknown_bootoption`).
@@ -213,13 +225,14 @@ mod tests {
     #[test]
     fn known_parameters_and_the_last_one_wins() {
         let line = parse(
-            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k oops=panic load=on watchdog-thresh=3 nmi_watchdog=panic",
+            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k lineinfo.timeout=5 oops=panic load=on watchdog-thresh=3 nmi_watchdog=panic",
         );
         assert_eq!(
             line.parameters,
             Parameters {
                 lineinfo: Policy::Never,
                 lineinfo_max_bytes: 4096,
+                lineinfo_idle_s: 5,
                 mem_bytes: 1 << 30,
                 maxcpus: 8,
                 nokaslr: true,
@@ -253,6 +266,7 @@ mod tests {
             "watchdog_thresh=61",
             "nmi_watchdog=1",
             "lineinfo.max=-1",
+            "lineinfo.timeout=0",
             "lineinfo.min=1",
         ] {
             let line = parse(bad);

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use cmdline::{CommandLine, Parameters};
 
-use crate::drivers::lineinfo::{self, BuildId, LINEINFO, Policy};
 use crate::host::mount::Mount;
 use crate::host::socket::Listener;
 use crate::kernel::image::{self, Image};
+use crate::kernel::lineinfo::{LINEINFO, expected_of};
 use crate::kernel::task::Identity;
 use crate::kernel::{
     cpu, kdb, load, nmi, panic, printk, pstore, stacktrace, timer, traps, watchdog,
@@ -24,6 +24,7 @@ use crate::machine;
 use crate::mm::page_alloc::PAGE_SIZE;
 use crate::mm::vmalloc::{self, MemInfo};
 use crate::printk;
+use lineinfo_core::device::{BuildId, Config, Policy};
 
 pub(crate) use process::Input;
 
@@ -246,24 +247,14 @@ fn smp_init(parameters: Parameters) {
 
 machine::init_text! {
 fn lineinfo_init(parameters: Parameters, image: Option<&File>) {
-    LINEINFO.init(lineinfo::Config {
+    let config = Config {
         policy: parameters.lineinfo,
         max_bytes: parameters.lineinfo_max_bytes,
-        kernel: image::identity().map_or_else(
-            || lineinfo::Identity {
-                build_id: Vec::new(),
-                machine: image::MACHINE,
-                slide: 0,
-            },
-            |image| lineinfo::Identity {
-                build_id: image.build_id.clone(),
-                machine: image.machine,
-                slide: image.slide,
-            },
-        ),
-    });
+        idle_ms: parameters.lineinfo_idle_s.saturating_mul(1000),
+    };
+    LINEINFO.init(config, expected_of(image::identity()));
     match (parameters.lineinfo, image) {
-        (Policy::On, Some(image)) => lineinfo::footer::load_from_image(image),
+        (Policy::On, Some(image)) => LINEINFO.load_from_image(image),
         (Policy::On, None) => {}
         (Policy::Off, _) => printk!(
             Info,

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::lineinfo::LINEINFO;
 use super::load::{self, Load};
 use super::task::Identity;
 use super::{lkdtm, module, timer};
-use crate::drivers::lineinfo::LINEINFO;
 use crate::machine::frames::{keep_frame, stack_starts_here};
 use crate::machine::tick::Clock;
 use crate::machine::trap::TrapStack;

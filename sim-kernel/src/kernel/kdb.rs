@@ -23,11 +23,11 @@ use noline::line_buffer::SliceBuffer;
 use noline::sync_editor::Editor;
 
 use super::image::image;
+use super::lineinfo::LINEINFO;
 use super::nmi::{self, Held};
 use super::stacktrace::{self, Symbolized};
 use super::{cpu, kmsg, module, printk, reboot, task};
 use crate::drivers::console;
-use crate::drivers::lineinfo::LINEINFO;
 use crate::init;
 use crate::machine::signal::Registers;
 use crate::machine::{atomic, syscall};
@@ -297,7 +297,7 @@ fn lineinfo() {
         len: 0,
     };
     // They take everything.
-    let _always_taken = write!(lines, "{}", LINEINFO.status_now());
+    let _always_taken = write!(lines, "{}", LINEINFO.status());
 }
 
 /// Where commands come from: edited lines of a terminal, or lines as they are.

@@ -5,6 +5,7 @@ pub(crate) mod image;
 pub(crate) mod kallsyms;
 pub(crate) mod kdb;
 pub(crate) mod kmsg;
+pub(crate) mod lineinfo;
 pub(crate) mod lkdtm;
 pub(crate) mod load;
 pub(crate) mod module;

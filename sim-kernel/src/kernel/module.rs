@@ -14,11 +14,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use lineinfo_core::device::{Expected, TableSlot};
 use lineinfo_core::slot::{Slot, SwapError};
 use nix::errno::Errno;
 
-use super::image::{Image, MACHINE};
-use crate::drivers::lineinfo::{Identity, TableSlot, wait_for_readers};
+use super::image::Image;
+use super::lineinfo::{LINEINFO, Sim, expected_of, wait_for_readers};
 use crate::machine::frames::keep_frame;
 use crate::machine::module::Object;
 use crate::printk;
@@ -37,9 +38,9 @@ pub(crate) struct Module {
     /// What its file says about it.
     pub(crate) image: Image,
     /// What a table of it must be.
-    pub(crate) identity: Identity,
+    pub(crate) expected: Expected,
     /// Its own table, which goes when it goes.
-    pub(crate) table: TableSlot,
+    pub(crate) table: TableSlot<Sim>,
 }
 
 impl Module {
@@ -150,16 +151,12 @@ fn load_module(path: &Path) -> Result<(), (String, Errno)> {
     let image =
         Image::read(file, object.base()).map_err(|error| (error.to_string(), Errno::ENOEXEC))?;
     let text = image.text.clone();
-    let identity = Identity {
-        build_id: image.build_id.clone(),
-        machine: MACHINE,
-        slide: image.slide,
-    };
+    let expected = expected_of(Some(&image));
     let module = Module {
         name: name.clone(),
         object,
         image,
-        identity,
+        expected,
         table: TableSlot::new(),
     };
     match entry.slot.swap(Some(Box::new(module)), wait_for_readers()) {
@@ -220,7 +217,7 @@ fn finish(module: Option<Box<Module>>) {
             let name = module.name();
             printk!(
                 Info,
-                "lineinfo: {name} goes with its table, {} kB given back",
+                "lineinfo: {name} goes with its table, {} kB freed",
                 bytes / 1024
             );
         }
@@ -231,7 +228,7 @@ fn finish(module: Option<Box<Module>>) {
 pub(crate) fn reclaim() {
     for entry in &MODULES {
         if let Some(module) = entry.slot.read().get() {
-            module.table.reclaim();
+            LINEINFO.reclaim_in(&module.table);
         }
     }
     if let Ok(_changing) = CHANGING.try_lock() {

@@ -226,13 +226,18 @@ impl Answer {
 #[derive(Debug)]
 pub(crate) struct Held {
     request: u32,
+    /// Whether this is what holds them, and not a panic that has stopped them.
+    holding: bool,
 }
 
 /// Holds all other CPUs, with their traces; `None` where somebody else is collecting traces.
 pub(crate) fn roundup_cpus() -> Option<Held> {
     if STOPPING.load(Ordering::Acquire) {
         let request = REQUEST.load(Ordering::Acquire);
-        return Some(Held { request });
+        return Some(Held {
+            request,
+            holding: false,
+        });
     }
     if COLLECTING.swap(true, Ordering::Acquire) {
         return None;
@@ -241,7 +246,10 @@ pub(crate) fn roundup_cpus() -> Option<Held> {
     HOLDING.store(true, Ordering::Release);
     let sent = send_to_others();
     wait_for(&HELD, sent);
-    Some(Held { request })
+    Some(Held {
+        request,
+        holding: true,
+    })
 }
 
 /// Whether CPUs are held, and cannot be blamed for not getting on.
@@ -263,7 +271,8 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if HOLDING.swap(false, Ordering::AcqRel) {
+        if self.holding {
+            HOLDING.store(false, Ordering::Release);
             COLLECTING.store(false, Ordering::Release);
         }
     }

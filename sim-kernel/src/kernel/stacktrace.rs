@@ -8,10 +8,10 @@ use lineinfo_core::Address;
 use lineinfo_core::buffer::StrBuffer;
 
 use super::image::{Image, image};
+use super::lineinfo::LINEINFO;
 use super::module::{self, Module};
 use super::printk::{self, Level};
 use super::{task, traps};
-use crate::drivers::lineinfo::LINEINFO;
 use crate::machine::atomic;
 use crate::machine::frames::{Frames, keep_frame};
 use crate::machine::signal::Registers;

@@ -113,6 +113,19 @@ impl Pages {
         unsafe { NonNull::slice_from_raw_parts(start, self.size_bytes()).as_mut() }
     }
 
+    /// Frees the pages after the first `size_bytes` bytes; the first page stays.
+    pub(crate) fn truncate(&mut self, size_bytes: usize) {
+        let end = self.pages.start + size_bytes.div_ceil(PAGE_SIZE).max(1);
+        if self.arena.books().split(&self.pages, end) {
+            let tail = end..self.pages.end;
+            self.pages.end = end;
+            drop(Self {
+                arena: self.arena,
+                pages: tail,
+            });
+        }
+    }
+
     /// Makes them read-only, for good.
     pub(crate) fn seal(self) -> Result<SealedPages, Errno> {
         self.protect(ProtFlags::PROT_READ)?;

@@ -44,9 +44,24 @@ impl PageBooks {
         Some(start..end)
     }
 
-    /// Frees a run that [`PageBooks::allocate`] gave out; any other is not touched.
+    /// Frees a run that [`PageBooks::allocate`] or [`PageBooks::split`] made; any other is not
+    /// touched.
     pub(crate) fn free(&mut self, run: &Range<usize>) {
         self.used.retain(|used| used != run);
+    }
+
+    /// Makes two runs of one, the second from page `at` on; says whether there was room for that.
+    pub(crate) fn split(&mut self, run: &Range<usize>, at: usize) -> bool {
+        let position = self.used.iter().position(|used| used == run);
+        let Some(position) = position.filter(|_| run.start < at && at < run.end) else {
+            return false;
+        };
+        if self.used.try_reserve(1).is_err() {
+            return false;
+        }
+        self.used[position].end = at;
+        self.used.insert(position + 1, at..run.end);
+        true
     }
 
     /// Number of pages in use.
@@ -99,7 +114,15 @@ mod tests {
             for (count, give_back, which) in steps {
                 if give_back && !mine.is_empty() {
                     let run = mine.swap_remove(which.index(mine.len()));
-                    books.free(&run);
+                    // Sometimes only its end, sometimes all of it.
+                    let at = run.start + count;
+                    if books.split(&run, at) {
+                        mine.push(run.start..at);
+                        books.free(&(at..run.end));
+                    } else {
+                        prop_assert!(at >= run.end);
+                        books.free(&run);
+                    }
                 } else if let Some(run) = books.allocate(pages(count)) {
                     prop_assert_eq!(run.len(), count);
                     prop_assert!(run.end <= 32);

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use nix::errno::Errno;
 
 use super::page_alloc::PAGE_SIZE;
-use crate::drivers::lineinfo::LINEINFO;
+use crate::kernel::lineinfo::LINEINFO;
 use crate::machine::memory::{Arena, Pages};
 
 static ARENA: OnceLock<Arena> = OnceLock::new();

@@ -262,7 +262,7 @@ fn a_bad_footer_or_table_never_stops_a_boot() {
                 let at = image.len() - 18;
                 image[at..at + 4].fill(0xff);
             },
-            "footer names a blob of 4294967295 bytes",
+            "names a table of 4294967295 bytes",
             "-ENOEXEC",
         ),
         (b"no table", |_| {}, "not a lineinfo blob", "-ENOEXEC"),
@@ -311,6 +311,27 @@ fn a_bad_footer_or_table_never_stops_a_boot() {
     );
     let kernel = Kernel::boot(&["lineinfo=on"]);
     assert!(has(&kernel.console, "no table is appended"));
+}
+
+#[test]
+fn a_table_is_found_before_padding_and_signatures() {
+    let image = Image::read();
+    let blob = image.blob(Encoding::Delta);
+    // `struct module_signature` of a signature of 700 bytes, and the string after it.
+    let mut signature = vec![0x30; 700];
+    signature.extend([0, 0, 2, 0, 0, 0, 0, 0]);
+    signature.extend(700_u32.to_be_bytes());
+    signature.extend(b"~Module signature appended~\n");
+    for after in [&[0xff; 4096][..], &[0; 1 << 20], &signature] {
+        let directory = open_directory();
+        let path = append(&directory, &blob, |image| image.extend_from_slice(after));
+        let kernel = Kernel::boot_image(&path, &["lineinfo=on"]);
+        assert!(
+            has(&kernel.console, "lineinfo: loaded "),
+            "{:#?}",
+            kernel.console
+        );
+    }
 }
 
 /// Damages the blob: its last byte stands before the footer.

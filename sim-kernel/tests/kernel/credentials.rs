@@ -5,13 +5,17 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use lineinfo_core::uapi::Errno;
+use lineinfo_core::Address;
 use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE};
+use lineinfo_core::uapi::{Errno, Ioctl, Lookup};
 use nix::unistd::Uid;
+use zerocopy::IntoBytes;
 
 use crate::support::{Client, Kernel, open_directory};
 
 const NOBODY: u32 = 65534;
+/// How often nobody tries to load.
+const ATTEMPTS: usize = 100;
 /// Names the socket to the child.
 const SOCKET: &str = "SIM_KERNEL_TEST_SOCKET";
 
@@ -43,6 +47,16 @@ fn others_may_look_and_not_load() {
         line.contains("user 65534") && line.ends_with("-EPERM"),
         "{line}"
     );
+    // It tried often, and the log says so only now and then.
+    kernel.output_of("meminfo");
+    let lines = |what: &str| {
+        let has = |line: &&String| line.contains(what);
+        kernel.console.iter().filter(has).count()
+    };
+    let logged = lines("lineinfo: open refused");
+    let suppressed = lines("refusals suppressed");
+    assert!(logged <= 10 * (suppressed + 1), "{logged} lines");
+    assert!(logged < ATTEMPTS / 2, "{logged} lines");
 }
 
 #[test]
@@ -52,7 +66,7 @@ fn as_nobody() {
         return;
     };
     let socket = Path::new(&socket);
-    for flags in [OPEN_WRITE, OPEN_READ | OPEN_WRITE] {
+    for flags in [OPEN_WRITE, OPEN_READ | OPEN_WRITE].repeat(ATTEMPTS / 2) {
         let mut client = Client::connect(socket);
         assert_eq!(client.open(flags), Err(Errno::EPERM.number()));
         assert_eq!(client.unload(), Err(Errno::EBADF.number()));
@@ -60,6 +74,12 @@ fn as_nobody() {
     let mut client = Client::connect(socket);
     client.open(OPEN_READ).expect("anybody may read");
     assert_eq!(client.status().state, 0);
+    // Whoever could ask for any address would find out where the kernel is.
+    let question = Lookup::new(Address::Exact(0));
+    assert_eq!(
+        client.ioctl(Ioctl::Lookup, question.as_bytes()),
+        Err(Errno::EPERM.number())
+    );
     assert_eq!(client.unload(), Err(Errno::EBADF.number()));
     assert_eq!(client.write(b"x"), Err(Errno::EBADF.number()));
     // All that others can have are not all that there are.

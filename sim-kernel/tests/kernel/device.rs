@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op, PAYLOAD_MAX, Request};
-use lineinfo_core::uapi::{Errno, LOOKUP_FOUND, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, State};
+use lineinfo_core::uapi::{Errno, Ioctl, LOOKUP_FOUND, Lookup, State};
 use lineinfo_core::{Address, writer};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -73,7 +73,7 @@ fn load_look_up_unload() {
     assert_eq!(loader.unload(), errno(Errno::ENODATA));
     let question = Lookup::new(Address::Exact(start));
     assert_eq!(
-        client.ioctl(NR_LOOKUP, question.as_bytes()),
+        client.ioctl(Ioctl::Lookup, question.as_bytes()),
         errno(Errno::ENODATA)
     );
 }
@@ -150,6 +150,46 @@ fn a_loader_that_dies_half_way_leaves_all_as_it_was() {
     drop(loader);
     kernel.load(&new).expect("the next one can load");
     assert_eq!(kernel.status().bytes, new.len() as u64);
+}
+
+#[test]
+fn a_load_that_is_aborted_can_begin_again() {
+    let image = Image::read();
+    let (first, second) = (image.blob(Encoding::Flat), image.blob(Encoding::Delta));
+    let mut kernel = Kernel::boot(&[]);
+    let mut loader = kernel.loader();
+    loader.write(&first[..5000]).expect("a part");
+    loader.ioctl(Ioctl::Abort, &[]).expect("abort");
+    kernel.wait_for("aborted after 5000 bytes, before the end: discarded");
+    assert_eq!(loader.write(&[b'x'; 96]), errno(Errno::ENOEXEC));
+    loader.ioctl(Ioctl::Abort, &[]).expect("after a refusal");
+    loader.write_all(&second).expect("another one");
+    loader.commit().expect("it is loaded");
+    assert_eq!(kernel.status().bytes, second.len() as u64);
+    let mut reader = kernel.connect();
+    reader.open(OPEN_READ).expect("open");
+    assert_eq!(reader.ioctl(Ioctl::Abort, &[]), errno(Errno::EBADF));
+}
+
+#[test]
+fn a_loader_that_stops_loses_the_device_to_the_next() {
+    let blob = Image::read().blob(Encoding::Flat);
+    let mut kernel = Kernel::boot(&["lineinfo.timeout=1"]);
+    let mut stopped = kernel.loader();
+    stopped.write(&blob[..5000]).expect("a part");
+    let mut second = kernel.connect();
+    assert_eq!(second.open(OPEN_WRITE), errno(Errno::EBUSY));
+    // It tries again until the time has come.
+    let mut second = kernel.loader();
+    let line = kernel.wait_for("takes the device over");
+    assert!(line.ends_with("; 5000 bytes discarded"), "{line}");
+    assert_eq!(stopped.write(&blob[5000..6000]), errno(Errno::ETIMEDOUT));
+    assert_eq!(stopped.commit(), errno(Errno::ETIMEDOUT));
+    assert_eq!(stopped.unload(), errno(Errno::ETIMEDOUT));
+    second.write(&blob[..5000]).expect("a part");
+    drop(stopped);
+    second.write_all(&blob[5000..]).expect("the rest");
+    second.commit().expect("it is loaded");
 }
 
 #[test]
@@ -305,7 +345,7 @@ fn garbage_hurts_nobody_else() {
     let silent = kernel.connect();
 
     let mut client = kernel.connect();
-    assert_eq!(client.ioctl(NR_STATUS, &[]), errno(Errno::EBADF));
+    assert_eq!(client.ioctl(Ioctl::Status, &[]), errno(Errno::EBADF));
     assert_eq!(client.request(0, 0, &[]), errno(Errno::EINVAL));
     assert_eq!(client.request(99, 0, b"payload"), errno(Errno::EINVAL));
     for flags in [0, 4, u32::MAX] {
@@ -313,20 +353,22 @@ fn garbage_hurts_nobody_else() {
     }
     client.open(OPEN_READ).expect("open");
     assert_eq!(client.open(OPEN_READ), errno(Errno::EINVAL));
-    assert_eq!(client.ioctl(200, &[]), errno(Errno::ENOTTY));
-    assert_eq!(
-        client.request(Op::Ioctl.number(), u32::MAX, &[]).map(drop),
-        errno(Errno::ENOTTY)
-    );
-    assert_eq!(client.ioctl(NR_STATUS, &[0; 7]), errno(Errno::EINVAL));
-    assert_eq!(client.ioctl(NR_LOOKUP, &[]), errno(Errno::EINVAL));
+    let status = Ioctl::Status.code();
+    for unknown in [0x5401, 200, status ^ 1 << 16, status | 1 << 30, u32::MAX] {
+        assert_eq!(
+            client.request(Op::Ioctl.number(), unknown, &[]).map(drop),
+            errno(Errno::ENOTTY)
+        );
+    }
+    assert_eq!(client.ioctl(Ioctl::Status, &[0; 7]), errno(Errno::EINVAL));
+    assert_eq!(client.ioctl(Ioctl::Lookup, &[]), errno(Errno::EINVAL));
     let mut unknown_kind = Lookup::new(Address::Exact(0));
     unknown_kind.kind = 3;
     assert_eq!(
-        client.ioctl(NR_LOOKUP, unknown_kind.as_bytes()),
+        client.ioctl(Ioctl::Lookup, unknown_kind.as_bytes()),
         errno(Errno::EINVAL)
     );
-    assert_eq!(client.ioctl(NR_COMMIT, &[]), errno(Errno::EBADF));
+    assert_eq!(client.ioctl(Ioctl::Commit, &[]), errno(Errno::EBADF));
 
     // A payload that is too large ends the connection, for the next request cannot be found.
     let request = Request {
@@ -351,7 +393,9 @@ fn a_status_argument_may_be_sent_along() {
     let kernel = Kernel::boot(&[]);
     let mut client = kernel.connect();
     client.open(OPEN_READ).expect("open");
-    let bytes = client.ioctl(NR_STATUS, &[0xff; 232]).expect("the status");
+    let bytes = client
+        .ioctl(Ioctl::Status, &[0xff; 232])
+        .expect("the status");
     let status = lineinfo_core::uapi::Status::read_from_bytes(&bytes).expect("a status");
     assert_eq!(status.state, State::Empty.number());
 }

@@ -177,7 +177,7 @@ fn what_a_table_says_of_init_text_is_given_back_after_boot() {
     let directory = open_directory();
     let image = append(&directory, &blob, |_| ());
     let mut kernel = Kernel::boot_image(&image, &["lineinfo=on", "nokaslr"]);
-    let freed = "Freeing unused lineinfo of init text: ";
+    let freed = "kB of the table: init text is gone";
     assert!(kernel.console.iter().any(|line| line.contains(freed)));
     let slide = kernel
         .console
@@ -205,6 +205,75 @@ fn what_a_table_says_of_init_text_is_given_back_after_boot() {
     };
     assert_eq!(line(&mut client, 101), Some(51));
     assert_eq!(line(&mut client, 8192 + 101), None, "that text is gone");
+}
+
+/// Memory for the table and no page more.
+#[test]
+fn what_a_table_says_of_init_text_takes_no_memory_to_free() {
+    let blob = blob_with_init(&Image::read());
+    let pages_kb = (blob.len() as u64).div_ceil(4096) * 4;
+    let mem = format!("mem={pages_kb}K");
+
+    // It comes after boot: it shrinks where it is, and what is left over is free.
+    let mut kernel = Kernel::boot(&[&mem]);
+    kernel.load(&blob).expect("a load");
+    assert_eq!(kernel.status().rows, 4000);
+    let after = used_kb(&mut kernel);
+    assert!(after < pages_kb * 2 / 3, "{after} kB of {pages_kb} kB");
+
+    // It comes with the image: there is no room for a smaller copy, so it stays, without an error.
+    let directory = open_directory();
+    let image = append(&directory, &blob, |_| ());
+    let mut kernel = Kernel::boot_image(&image, &["lineinfo=on", &mem]);
+    let status = kernel.status();
+    assert_eq!((status.rows, status.last_errno), (8000, 0));
+    assert_eq!(used_kb(&mut kernel), pages_kb);
+    let warns = |line: &&String| line.contains("lineinfo: ") && line.contains("memory");
+    assert_eq!(kernel.console.iter().find(warns), None);
+}
+
+/// As the kernel's own table is: little of it is about init text, and there is no room for two.
+#[test]
+fn a_load_does_not_fail_to_save_less_than_a_page() {
+    let image = Image::read();
+    let rows: Vec<Row> = (0..20_000)
+        .map(|row| Row {
+            start: row * 2,
+            file: 0,
+            line: row + 1,
+        })
+        .collect();
+    let region = |name, start, init, rows| writer::Region {
+        name,
+        start,
+        len: 40_000,
+        init,
+        rows,
+    };
+    let blob = writer::encode(
+        &writer::Image {
+            machine: 62,
+            build_id: &image.build_id,
+            text_start: 0,
+            profile: Profile::Full,
+            files: &["sim.rs"],
+            exact_files: 1,
+            regions: &[
+                region(".text", 0, false, &rows),
+                region(".init.text", 40_000, true, &rows[..76]),
+            ],
+        },
+        Encoding::Flat,
+    )
+    .expect("a table");
+    let mut kernel = Kernel::boot(&["mem=300K"]);
+    kernel.load(&blob).expect("a load");
+    assert_eq!(kernel.status().rows, 20_000);
+    assert_eq!(kernel.status().last_errno, 0);
+    assert_eq!(
+        used_kb(&mut kernel),
+        (blob.len() as u64 - 760).div_ceil(4096) * 4
+    );
 }
 
 /// A table of about 8 MB: many rows, which take less time to check than one long name.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op, Reply, Request};
-use lineinfo_core::uapi::{Errno, Lookup, NR_COMMIT, NR_LOOKUP, NR_STATUS, NR_UNLOAD, Status};
+use lineinfo_core::uapi::{Errno, Ioctl, Lookup, Status};
 use lineinfo_core::writer;
 use lineinfo_core::{Address, Row};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
@@ -283,28 +283,28 @@ impl Client {
             .try_for_each(|piece| self.write(piece))
     }
 
-    pub(crate) fn ioctl(&mut self, number: u8, argument: &[u8]) -> Result<Vec<u8>, u32> {
-        let (_, payload) = self.request(Op::Ioctl.number(), number.into(), argument)?;
+    pub(crate) fn ioctl(&mut self, request: Ioctl, argument: &[u8]) -> Result<Vec<u8>, u32> {
+        let (_, payload) = self.request(Op::Ioctl.number(), request.code(), argument)?;
         Ok(payload)
     }
 
     pub(crate) fn commit(&mut self) -> Result<(), u32> {
-        self.ioctl(NR_COMMIT, &[]).map(drop)
+        self.ioctl(Ioctl::Commit, &[]).map(drop)
     }
 
     pub(crate) fn unload(&mut self) -> Result<(), u32> {
-        self.ioctl(NR_UNLOAD, &[]).map(drop)
+        self.ioctl(Ioctl::Unload, &[]).map(drop)
     }
 
     pub(crate) fn status(&mut self) -> Status {
-        let bytes = self.ioctl(NR_STATUS, &[]).expect("the status");
+        let bytes = self.ioctl(Ioctl::Status, &[]).expect("the status");
         Status::read_from_bytes(&bytes).expect("a status")
     }
 
     pub(crate) fn lookup_return_address(&mut self, address: u64) -> Lookup {
         let question = Lookup::new(Address::Return(address));
         let bytes = self
-            .ioctl(NR_LOOKUP, question.as_bytes())
+            .ioctl(Ioctl::Lookup, question.as_bytes())
             .expect("an answer");
         Lookup::read_from_bytes(&bytes).expect("an answer")
     }

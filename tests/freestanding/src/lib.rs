@@ -10,6 +10,8 @@
 
 #![cfg_attr(feature = "kernel", no_std)]
 
+mod device;
+
 use core::ffi::c_char;
 use core::slice;
 

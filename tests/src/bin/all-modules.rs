@@ -85,7 +85,7 @@ struct Sizes {
 
 impl Sizes {
     fn of(path: &Path, elf: &Elf<'_>) -> Result<Self> {
-        let read = || extract(elf, &Naming::default(), &ProgressBar::hidden());
+        let read = || extract(elf, &Naming::default(), &());
         let full = read()?;
         let mut calls = read()?;
         calls.reduce_to_calls(elf)?;
@@ -195,7 +195,7 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 fn check(path: &Path, args: &Args) -> Result<Findings> {
     let file = ElfFile::open(path)?.with_debug(&[])?;
     let elf = file.parse()?;
-    let extracted = extract(&elf, &Naming::default(), &ProgressBar::hidden())?;
+    let extracted = extract(&elf, &Naming::default(), &())?;
     let blob = extracted.encode(Encoding::Packed)?;
     let table = Table::parse(&blob)?;
     let mut found = Findings {
@@ -221,7 +221,7 @@ fn check(path: &Path, args: &Args) -> Result<Findings> {
             seed: args.seed,
             show: args.show,
         };
-        let report = verify(path, &table, &elf, &options, &ProgressBar::hidden())?;
+        let report = verify(path, &table, &elf, &options, &())?;
         let reference = name_of(options.oracle.as_ref());
         found.complaints.extend(
             report

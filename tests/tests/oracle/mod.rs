@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use indicatif::ProgressBar;
 use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::{Naming, SourceRoot, join};
@@ -28,9 +27,7 @@ impl Oracle {
     pub(crate) fn of(path: &Path) -> Self {
         let file = Box::leak(Box::new(ElfFile::open(path).expect("the executable")));
         let elf = Box::leak(Box::new(file.parse().expect("an ELF file")));
-        let root = extract(elf, &Naming::default(), &ProgressBar::hidden())
-            .expect("rows")
-            .root;
+        let root = extract(elf, &Naming::default(), &()).expect("rows").root;
         let sections = gimli::DwarfSections::load(|id| elf.debug_section(id)).expect("DWARF");
         let sections = Box::leak(Box::new(sections));
         let endian = elf.endian();

@@ -1,13 +1,11 @@
 //! Two streams of bits in one run of bytes.
 //!
-//! A forward stream takes the bytes in ascending order, and of each the least significant bit
-//! first; a backward stream takes them in descending order, the most significant bit first. So the
-//! streams of a block grow towards each other, they can meet in the middle of a byte, and neither
-//! needs to know where the other begins. The first bit of a number is its lowest in a forward
-//! stream, and its highest in a backward stream.
+//! The forward and the backward stream of a block ([specified](super#streams) in the head of the
+//! encoding) grow towards each other, they can meet in the middle of a byte, and neither needs to know
+//! where the other begins.
 //!
 //! The reader is the branch-free one of Fabian Giesen's "Reading bits in far too many ways"
-//! (variant 4): a fill reads eight bytes wherever it stands, keeps whole bytes of them, and leaves
+//! (variant 4): a fill reads eight bytes wherever it is, keeps whole bytes of them, and leaves
 //! 56 to 63 bits to take. Bytes that a fill sees beyond the block belong to its neighbours; what
 //! is *taken* is counted, and [`Bits::taken`] is what the check of a table relies on.
 
@@ -39,7 +37,7 @@ impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
     #[inline(always)]
     pub(super) fn fill(&mut self) {
         let bytes = crate::index(63_u32.wrapping_sub(self.count) >> 3);
-        // A position before the first byte wraps to one behind the last, where there are none.
+        // A position before the first byte wraps to one after the last, where there are none.
         if BACKWARD {
             self.buffer |= self.load().wrapping_shr(self.count);
             self.at = self.at.wrapping_sub(bytes);
@@ -143,7 +141,7 @@ pub(super) fn field(bytes: &[u8], at: u64, width: u32) -> Option<u64> {
 }
 
 /// Collects the bits of a stream.
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 #[derive(Clone, Debug, Default)]
 pub(super) struct BitVec<const BACKWARD: bool> {
     /// In stream order, the bits as in a forward stream.
@@ -151,7 +149,7 @@ pub(super) struct BitVec<const BACKWARD: bool> {
     bits: usize,
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 impl<const BACKWARD: bool> BitVec<BACKWARD> {
     /// Appends the low `bits` of `value`.
     pub(super) fn push(&mut self, value: u64, bits: u32) {
@@ -178,7 +176,7 @@ impl<const BACKWARD: bool> BitVec<BACKWARD> {
     }
 }
 
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 impl BitVec<false> {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -199,7 +197,7 @@ impl BitVec<false> {
     }
 }
 
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(all(test, feature = "write"))]
 mod tests {
     use super::*;
 

@@ -1,28 +1,33 @@
-//! From an address to its block, without a binary search.
+//! From an address to its block without a binary search ([specified](super#the-table-of-a-region) in
+//! the head of the encoding).
 //!
-//! Text is cut into pages of `2^page_bits` bytes. The entry of a page ([`Page`]) names the first
-//! block that starts in it or later; from there the records of the blocks are read one after the
-//! other. A record has a fixed number of bits: where the block starts in its page, in units of 16
-//! bytes, and the size of the block *before* it, less the smallest size in the region. So a run of
-//! records gives the positions of the blocks in the stream by addition, and there is one record more
-//! than there are blocks.
-//!
-//! The entry of a page also has the file and the line that its blocks begin with most often and in
-//! the middle; a block's first place is stored as a difference from them.
+//! The entry of a page ([`Page`]) names a block, and from there the records of blocks are read one
+//! after the other. A record has the size of the block *before* it, so a run of records gives the
+//! positions of the blocks by addition.
+
+#[cfg(feature = "write")]
+pub(super) mod cut;
+#[cfg(feature = "write")]
+pub(super) mod write;
 
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::bits::{field, low};
-use super::recent::Place;
-use crate::encoding::RegionTable;
-use crate::index;
+use super::model::Model;
+use super::recent::FileLine;
+use crate::encoding::{Fault, RegionTable};
+use crate::steps::step;
+use crate::{index, wide};
 
 /// Binary logarithm of the unit in which blocks start, in bytes of text.
 pub(super) const ALIGN_BITS: u32 = 4;
 /// Most pages that may lie between the start of a block and a page that it covers.
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub(super) const BACK_MAX: u32 = 255;
+
+/// Most blocks that start in one page.
+pub(super) const PAGE_BLOCKS_MAX: u32 = 256;
 
 /// The entry of one page, 12 bytes.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -48,8 +53,8 @@ impl Page {
         self.block_and_back.get() >> 24
     }
 
-    pub(super) fn guess(&self) -> Place {
-        Place {
+    pub(super) fn guess(&self) -> FileLine {
+        FileLine {
             file: self.file.get().into(),
             line: self.line.get().into(),
         }
@@ -83,18 +88,18 @@ pub(super) struct Block {
     /// Its bytes in the table.
     pub(super) begin: usize,
     pub(super) end: usize,
-    pub(super) guess: Place,
+    pub(super) guess: FileLine,
 }
 
 /// The directory of one region.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Directory<'a> {
-    pub(super) pages: &'a [Page],
+    pages: &'a [Page],
     records: &'a [u8],
     /// Where the stream begins in the table.
-    pub(super) stream: usize,
+    stream: usize,
     /// Number of blocks.
-    pub(super) blocks: u32,
+    blocks: u32,
     page_bits: u32,
     size_bits: u32,
     size_min: u32,
@@ -110,7 +115,7 @@ pub(super) fn find(table: &RegionTable<'_>, page_bits: u32, target: u32) -> Opti
 
 impl<'a> Directory<'a> {
     /// Of a region without rows.
-    pub(super) const EMPTY: Self = Self {
+    const EMPTY: Self = Self {
         pages: &[],
         records: &[],
         stream: 0,
@@ -122,7 +127,7 @@ impl<'a> Directory<'a> {
 
     /// `None` if the table does not have the form of one.
     #[inline]
-    pub(super) fn new(table: &RegionTable<'a>, page_bits: u32) -> Option<Self> {
+    fn new(table: &RegionTable<'a>, page_bits: u32) -> Option<Self> {
         if *table.bytes.first()? == ONE_BLOCK {
             return Some(Self {
                 pages: &[],
@@ -160,7 +165,7 @@ impl<'a> Directory<'a> {
 
     /// The start of a block in its page, in bytes, and the size of the block before.
     #[inline(always)]
-    pub(super) fn record(&self, block: u32) -> Option<(u32, u32)> {
+    fn record(&self, block: u32) -> Option<(u32, u32)> {
         let width = record_bits(self.page_bits, self.size_bits);
         let at = u64::from(block).wrapping_mul(width.into());
         let record = field(self.records, at, width)?;
@@ -189,7 +194,9 @@ impl<'a> Directory<'a> {
         let mut begin = page.data.get();
         let (mut start, mut size_before) = self.record(block)?;
         let mut found = None;
+        let stop = stop.min(block.saturating_add(PAGE_BLOCKS_MAX));
         while block < stop && start <= target_in_page {
+            step();
             let block_start = start;
             let block_begin = begin;
             block = block.wrapping_add(1);
@@ -216,12 +223,174 @@ impl<'a> Directory<'a> {
     }
 
     /// The block of a table that has one.
-    pub(super) fn only_block(&self, table: &RegionTable<'_>) -> Block {
+    fn only_block(&self, table: &RegionTable<'_>) -> Block {
         Block {
             start: 0,
             begin: self.stream,
             end: table.bytes.len(),
-            guess: Place { file: 0, line: 0 },
+            guess: FileLine { file: 0, line: 0 },
+        }
+    }
+}
+
+/// A block, and where it ends in text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    pub(super) block: Block,
+    /// Its last address and one, in bytes from the start of the region.
+    pub(super) text_end: u32,
+}
+
+/// All blocks of a region in order, and a check on the way of what [`find`] relies on.
+#[derive(Clone, Debug)]
+pub(super) struct Blocks<'a> {
+    table: RegionTable<'a>,
+    directory: Directory<'a>,
+    /// The end of the last block, in bytes of text.
+    text_end: u32,
+    /// Index of the block that follows.
+    next: u32,
+    /// Where it starts, in bytes of text.
+    start: u32,
+    /// Where it begins in the stream.
+    begin: u32,
+    /// The page in which it starts, and how many blocks start there before it.
+    page: u32,
+    in_page: u32,
+}
+
+impl<'a> Blocks<'a> {
+    pub(super) fn new(table: &RegionTable<'a>, model: &Model<'_>) -> Result<Self, Fault> {
+        let (page_bits, unit_bits) = (model.page_bits, model.unit_bits);
+        let empty = table.bytes.is_empty();
+        if empty != (table.rows == 0) || (table.len == 0 && !empty) {
+            return Err(table.fault("a table where there are rows, and only there"));
+        }
+        // A row takes at least a bit of each stream.
+        if u64::from(table.rows) > wide(table.bytes.len()).saturating_mul(4) {
+            return Err(table.fault("at least two bits for every row"));
+        }
+        let directory = if empty {
+            Directory::EMPTY
+        } else {
+            Directory::new(table, page_bits)
+                .filter(|directory| directory.blocks > 0)
+                .ok_or_else(|| table.fault("a directory of pages and blocks"))?
+        };
+        let unit = 1_u32.wrapping_shl(unit_bits);
+        let text_end = match empty {
+            true => Some(0),
+            false => table.len.checked_next_multiple_of(unit),
+        };
+        let blocks = Self {
+            table: *table,
+            directory,
+            text_end: text_end.ok_or_else(|| table.fault("text below 4 GB"))?,
+            next: 0,
+            start: 0,
+            begin: 0,
+            page: 0,
+            in_page: 0,
+        };
+        if let Some(first) = directory.pages.first() {
+            blocks.check_page(first, 0)?;
+            if directory.record(0).is_none_or(|(start, _)| start != 0) {
+                return Err(table.fault("a first block at the start of the region"));
+            }
+        }
+        Ok(blocks)
+    }
+
+    /// Goes through all blocks.
+    pub(super) fn check(mut self) -> Result<(), Fault> {
+        while self.next()?.is_some() {}
+        Ok(())
+    }
+
+    /// The block that follows; `None` after the last.
+    pub(super) fn next(&mut self) -> Result<Option<Extent>, Fault> {
+        let directory = self.directory;
+        if self.next == directory.blocks {
+            return Ok(None);
+        }
+        step();
+        self.next = self.next.wrapping_add(1);
+        if directory.pages.is_empty() {
+            let block = directory.only_block(&self.table);
+            let text_end = self.text_end;
+            return Ok(Some(Extent { block, text_end }));
+        }
+        let (start, begin) = (self.start, self.begin);
+        let guess = directory.pages.get(index(self.page)).map(Page::guess);
+        let (start_in_page, size) = directory
+            .record(self.next)
+            .ok_or_else(|| self.fault(begin, "a record for every block"))?;
+        let stream = self.table.bytes.get(directory.stream..).unwrap_or(&[]);
+        self.begin = begin
+            .checked_add(size)
+            .filter(|end| size > 0 && index(*end) <= stream.len())
+            .ok_or_else(|| self.fault(size, "a block of bytes inside the table"))?;
+        self.in_page = self.in_page.wrapping_add(1);
+        let home = self.page;
+        while let Some(page) = directory.pages.get(index(self.page.wrapping_add(1))) {
+            // The block that follows starts before this page.
+            if page.block() > self.next {
+                break;
+            }
+            step();
+            self.page = self.page.wrapping_add(1);
+            self.in_page = 0;
+            self.check_page(page, home)?;
+        }
+        let is_last = self.next == directory.blocks;
+        if is_last {
+            let pages = wide(directory.pages.len());
+            if u64::from(self.page).wrapping_add(1) != pages || index(self.begin) != stream.len() {
+                return Err(self.fault(self.begin, "pages and blocks up to their ends"));
+            }
+            self.start = self.text_end;
+        } else {
+            if self.in_page >= PAGE_BLOCKS_MAX {
+                return Err(self.fault(self.page, "at most 256 blocks in a page"));
+            }
+            let page_start = self.page.wrapping_shl(directory.page_bits);
+            self.start = page_start.wrapping_add(start_in_page);
+        }
+        if self.start <= start || self.start > self.text_end {
+            return Err(self.fault(self.start, "blocks that ascend inside the region"));
+        }
+        let block = Block {
+            start,
+            begin: directory.stream.wrapping_add(index(begin)),
+            end: directory.stream.wrapping_add(index(self.begin)),
+            guess: guess.unwrap_or_default(),
+        };
+        let text_end = self.start;
+        Ok(Some(Extent { block, text_end }))
+    }
+
+    /// Checks that the current page names the block that follows, the block before it starting in
+    /// page `home`.
+    fn check_page(&self, page: &Page, home: u32) -> Result<(), Fault> {
+        if page.block() != self.next {
+            return Err(self.fault(page.block(), "the first block of the page"));
+        }
+        if page.data.get() != self.begin {
+            return Err(self.fault(page.data.get(), "where that block begins"));
+        }
+        if page.back() != self.page.wrapping_sub(home) {
+            return Err(self.fault(page.back(), "the page of the block before"));
+        }
+        Ok(())
+    }
+
+    /// A fault of the directory at the page at hand.
+    fn fault(&self, found: u32, expected: &'static str) -> Fault {
+        let page = index(self.page).saturating_mul(size_of::<Page>());
+        Fault {
+            at: size_of::<DirectoryHeader>().saturating_add(page),
+            expected,
+            found: found.into(),
         }
     }
 }

@@ -1,30 +1,19 @@
-//! Hot pairs: places that many functions come to, most of them lines of headers whose code is
-//! inlined, in a dictionary shared by all regions.
+//! The hot pairs of the model section ([specified](super#the-model-section) in the head of the
+//! encoding).
 //!
-//! A token that names one costs little more than its index, and from a hot pair code often goes on
-//! to one of few others, so each has a list of up to eight likely successors; a token that picks
-//! one costs a few bits. The dictionary is ordered by falling frequency: small indices have short
-//! codes.
-//!
-//! | bytes | contents |
-//! |---|---|
-//! | 1 | bits of a file |
-//! | 1 | bits of a line |
-//! | 1 | bits of a class |
-//! | 1 | bits of a position in the lists |
-//! | 1 | bits of an index |
-//! | | records of `file, line, class, begin`: one per pair, and one of which only `begin` counts |
-//! | | the lists: indices of hot pairs, from bit 0 of the byte after the records |
-//!
-//! The class of a pair takes part in the context of the token behind the one that named it: pairs
-//! behind which code goes on in like ways have the same class.
-//!
-//! `begin` is where the pair's list begins in the lists; it ends where the next pair's begins.
+//! A token that names one costs little more than its index, and one that picks a successor of the
+//! last costs a few bits. The dictionary is ordered by falling frequency, so small indices have short
+//! codes. Pairs after which code continues in similar ways have the same class, which is part of the
+//! context of the next token.
+
+#[cfg(feature = "write")]
+pub(super) mod write;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::bits::{field, low};
-use super::recent::{Place, SUCCESSORS};
+use super::recent::{FileLine, SUCCESSORS};
+use crate::wide;
 
 /// The widths of the fields, in bits.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -38,7 +27,8 @@ pub(super) struct Widths {
 }
 
 impl Widths {
-    /// Bits of a record; at most 57, which is what one load gives.
+    /// Bits of a record: at least 1, so that no count is without bytes, and at most 57, which is
+    /// what one load gives.
     fn record(self) -> Option<u32> {
         let bits = u32::from(self.file)
             .wrapping_add(u32::from(self.line))
@@ -47,8 +37,8 @@ impl Widths {
         let fits = [self.file, self.line, self.begin, self.index]
             .iter()
             .all(|bits| *bits <= 31);
-        let fits = fits && self.class <= 7;
-        (fits && bits <= 57).then_some(bits)
+        let fits = fits && self.class <= 7 && self.index > 0;
+        (fits && (1..=57).contains(&bits)).then_some(bits)
     }
 }
 
@@ -102,7 +92,7 @@ impl<'a> Hot<'a> {
 
     /// The pair with an index, and its class.
     #[inline]
-    pub(super) fn get(&self, index: u32) -> Option<(Place, u8)> {
+    pub(super) fn get(&self, index: u32) -> Option<(FileLine, u8)> {
         if index >= self.pairs {
             return None;
         }
@@ -115,7 +105,7 @@ impl<'a> Hot<'a> {
         let file = field(self.widths.file);
         let line = field(self.widths.line);
         let class = u8::try_from(field(self.widths.class)).unwrap_or(0);
-        Some((Place { file, line }, class))
+        Some((FileLine { file, line }, class))
     }
 
     /// The index of a pair's successor.
@@ -133,11 +123,20 @@ impl<'a> Hot<'a> {
         Some(low(field(self.lists, bit, width)?))
     }
 
-    /// Whether every list is inside the section, and every successor a pair.
+    /// Whether the last list ends where the section does.
+    pub(super) fn has_all_lists(&self) -> bool {
+        let end = match self.pairs {
+            0 => Some(0),
+            pairs => self.begin(pairs),
+        };
+        end.is_some_and(|end| {
+            let bits = u64::from(end).wrapping_mul(self.widths.index.into());
+            wide(self.lists.len()) == bits.div_ceil(8)
+        })
+    }
+
+    /// Whether every list follows the one before, and every successor a pair.
     pub(super) fn is_sound(&self) -> bool {
-        if self.pairs == 0 {
-            return self.lists.is_empty();
-        }
         let mut end = 0;
         for index in 0..self.pairs {
             let (Some(begin), Some(next)) = (self.begin(index), self.begin(index.wrapping_add(1)))
@@ -148,16 +147,13 @@ impl<'a> Hot<'a> {
                 return false;
             }
             for rank in 0..next.wrapping_sub(begin) {
-                if self
-                    .successor(index, rank)
-                    .is_none_or(|successor| successor >= self.pairs)
-                {
+                let successor = self.successor(index, rank);
+                if successor.is_none_or(|successor| successor >= self.pairs) {
                     return false;
                 }
             }
             end = next;
         }
-        let bits = u64::from(end).wrapping_mul(self.widths.index.into());
-        crate::wide(self.lists.len()) == bits.div_ceil(8)
+        true
     }
 }

@@ -1,11 +1,11 @@
 //! Blocks of two bit streams, with codes fitted to the image: about 1.5 bytes a row.
 //!
-//! Compiled code goes on by a line or two, comes back to where it was, and visits the same inlined
-//! functions of headers everywhere. A row is a *length* and a *token*. The lengths of a block stand
+//! Compiled code continues by a line or two, returns to where it was, and comes to the same inlined
+//! functions of headers everywhere. A row is a *length* and a *token*. The lengths of a block are
 //! together, so that a look-up first adds lengths until it has passed its address, which is fast,
 //! and then reads exactly as many tokens as it needs. Lengths and tokens have static Huffman codes,
-//! the latter one for each kind of context; the tables of the codes stand in the blob and are used
-//! there. Nothing is expanded.
+//! the latter one for each kind of context; the tables of the codes are used where they are
+//! in the blob. Nothing is expanded.
 //!
 //! What follows is the specification. All integers are little-endian and unaligned.
 //!
@@ -33,7 +33,8 @@
 //! in it is made of the next bits, as many as bits 0 to 3 say. There the length of the code is that
 //! beyond 7.
 //!
-//! A length of 0 belongs to no symbol; a reader refuses it.
+//! A length of 0 belongs to no symbol; a reader that comes to one has no answer. Lengths are at most
+//! `bits` in a number code and at most 7 in each table of a token code.
 //!
 //! # The model section
 //!
@@ -62,12 +63,12 @@
 //! | | the roots of the token codes |
 //! | | the pool |
 //!
-//! The hot pairs are places that many functions come to, in a dictionary by falling frequency; from
-//! a hot pair code often goes on to one of few others. If there are none, it is empty; otherwise:
+//! The hot pairs are locations that many functions come to, in a dictionary by falling frequency; from
+//! a hot pair one of few others often follows. If there are none, it is empty; otherwise:
 //!
 //! | bytes | contents |
 //! |---|---|
-//! | 5 | the bits of a file, a line, a class (at most 7), a begin, an index; together at most 57 without the index |
+//! | 5 | the bits of a file, a line, a class (at most 7), a begin, an index (at least 1); without the index together 1 to 57 |
 //! | | a record for each pair, and one more of which only the begin counts: file, line, class, begin |
 //! | | the lists, from the next byte on: indices of hot pairs |
 //!
@@ -92,9 +93,10 @@
 //! A page is: `u32` where in the data the first block begins that starts in this page or a later one;
 //! `u32`, the number of that block in the lower 24 bits, and in the upper 8 how many pages back the
 //! block before it starts (0 in page 0); `u16` a file and `u16` a line to expect. If there is no such
-//! block, it says where the data ends and how many blocks there are.
+//! block, it says where the data ends and how many blocks there are. At most 256 blocks start in a
+//! page, and a block has at least one byte.
 //!
-//! A record is, for each block and once more behind the last: where it starts in its page, in units
+//! A record is, for each block and once more after the last: where it starts in its page, in units
 //! of 16 bytes, `p - 4` bits; and the size of the block *before* it, less the smallest size. So the
 //! record of the next block gives the size of this one.
 //!
@@ -107,23 +109,23 @@
 //! The forward stream has for every entry a number of the code *length*: its length in units, or in
 //! bytes if it is an escape.
 //!
-//! The backward stream begins with the place of the first entry: a number of the code *first file*,
+//! The backward stream begins with the location of the first entry: a number of the code *first file*,
 //! which is 0 for a gap, and otherwise one more than the difference to the file to expect, folded
 //! (0, -1, 1, -2, 2 as 0, 1, 2, 3, 4); and unless it is a gap, a number of the code *first line*,
 //! the distance to the line to expect, and a bit that is 1 if the line is below it. For every other
 //! entry follows a token.
 //!
-//! Rows that are cut at the end of a block, and a gap in front of the first row, are not rows of
+//! Rows that are cut at the end of a block, and a gap before the first row, are not rows of
 //! their own.
 //!
 //! # Tokens
 //!
-//! The decoder has eight recent places (file and line) with ranks 0 to 7, in the beginning all of them
-//! the first place (in a gap, the place to expect), and a *last hot pair*, in the beginning none. To
-//! *put* a place in at rank `r` is to move ranks below `r` back by one, over rank `r`, and make it
+//! The decoder has eight recent locations (file and line) with ranks 0 to 7, in the beginning all of them
+//! the first location (in a gap, the location to expect), and a *last hot pair*, in the beginning none. To
+//! *put* a location in at rank `r` is to move ranks below `r` back by one, over rank `r`, and make it
 //! rank 0.
 //!
-//! | symbol | followed by | the place of the entry |
+//! | symbol | followed by | the location of the entry |
 //! |---|---|---|
 //! | `r << 7 \| (d + 64)` | | of rank `r`, `d` lines on (-64 to 63); put in at `r` |
 //! | 1024 + `r` | *far*, a bit | of rank `r`, so many lines on, or back if the bit is 1; put in at 7 |
@@ -157,8 +159,8 @@
 //! expect), code `0`; first line 7, code `10111110`; not below, `0`; a token of rank 0 and 2 lines on,
 //! in context 0, 1, 3, code `001`; a gap, in context 7, 1, 2, code `11011100`.
 //!
-#![cfg_attr(not(feature = "alloc"), doc = "```ignore")]
-#![cfg_attr(feature = "alloc", doc = "```")]
+#![cfg_attr(not(feature = "write"), doc = "```ignore")]
+#![cfg_attr(feature = "write", doc = "```")]
 //! # use lineinfo_core::blob::{Encoding, Profile};
 //! # use lineinfo_core::writer::{Image, Region, encode};
 //! # use lineinfo_core::{Row, Table};
@@ -191,8 +193,24 @@
 //!
 //! # A look-up in steps
 //!
-//! At most the records of one page and one more; at most 160 lengths; at most 159 tokens. With
+//! At most the 256 records of one page and one more; at most 160 lengths; at most 159 tokens. With
 //! blocks of 48 entries on average these are 62 entries, unless no multiple of 16 bytes is near.
+//!
+//! # The modules
+//!
+//! Each has the reader of a structure, and in its `write` the writer.
+//!
+//! | module | structure |
+//! |---|---|
+//! | `bits` | streams and fields |
+//! | `codes` | the tables of codes |
+//! | `model` | the model section |
+//! | `hot` | the hot pairs in it |
+//! | `directory` | the table of a region without its blocks; `cut`: where the writer cuts blocks |
+//! | `recent` | the recent locations and contexts; reader and writer do the same with them |
+//! | `tokens` | the backward stream of a block |
+//! | `rows` | blocks: the full check, and their writer |
+//! | `write` | the choices that the writer makes for all regions together |
 
 mod bits;
 mod codes;
@@ -200,147 +218,35 @@ mod directory;
 mod hot;
 mod model;
 mod recent;
-#[cfg(feature = "alloc")]
+mod rows;
+mod tokens;
+#[cfg(feature = "write")]
 pub(crate) mod write;
 
 use self::bits::Bits;
-use self::directory::{Block, Directory};
+use self::directory::Blocks;
+use self::model::LENGTH;
 pub(crate) use self::model::Model;
-use self::model::{FAR, FILE, FIRST_FILE, FIRST_LINE, HOT, LENGTH, LINE};
-use self::recent::{DELTA_MIN, Place, Recent, length_class};
+use self::recent::{FileLine, length_class};
+pub(crate) use self::rows::Rows;
+use self::tokens::Tokens;
 use super::{Fault, RegionTable, Row};
-use crate::{index, wide};
+use crate::index;
+use crate::steps::step;
 
 /// Most entries of a block.
 pub(super) const ENTRIES_MAX: usize = 160;
 
-/// No hot pair.
-const COLD: u32 = u32::MAX;
-
-/// The backward stream of a block: its first place, and the tokens of the entries behind it.
-///
-/// A place with line 0 is a gap.
-#[derive(Clone, Debug)]
-struct Tokens<'a> {
-    bits: Bits<'a, true>,
-    recent: Recent,
-    /// The hot pair that the last token named, or [`COLD`].
-    hot: u32,
-}
-
-impl<'a> Tokens<'a> {
-    /// Begins a block, and reads its first place.
-    #[inline(always)]
-    fn begin(model: &Model<'_>, bytes: &'a [u8], block: &Block) -> Option<(Self, Place)> {
-        let mut bits = Bits::new(bytes, block.end);
-        bits.fill();
-        let (first, place) = match model
-            .codes
-            .number(FIRST_FILE)
-            .read(&mut bits)?
-            .checked_sub(1)
-        {
-            None => (block.guess, Place::default()),
-            Some(code) => {
-                let file = block.guess.file.wrapping_add_signed(unfold(code));
-                bits.fill();
-                let distance = model.codes.number(FIRST_LINE).read(&mut bits)?;
-                let line = step(block.guess.line, distance, bits.number(1))?;
-                let place = Place { file, line };
-                (place, place)
-            }
-        };
-        let tokens = Self {
-            bits,
-            recent: Recent::new(first, model.headers),
-            hot: COLD,
-        };
-        Some((tokens, place))
-    }
-
-    /// The place of the next entry, whose length is of a class.
-    #[inline(always)]
-    fn next(&mut self, model: &Model<'_>, length_class: u8) -> Option<Place> {
-        self.bits.fill();
-        let context = self.recent.context(model.headers, length_class);
-        let cluster = *model.codes.cluster_of.get(context)?;
-        let symbol = model.codes.tokens.read(cluster, &mut self.bits)?;
-        let (place, class) = if symbol < recent::FAR {
-            let rank = symbol >> 7;
-            let from = self.recent.get(rank);
-            let delta = i32::from(symbol & 127).wrapping_add(DELTA_MIN);
-            let place = Place {
-                file: from.file,
-                line: from.line.checked_add_signed(delta)?,
-            };
-            self.recent.put(rank, place);
-            (place, 0)
-        } else {
-            self.rare(model, symbol)?
-        };
-        self.recent.note(symbol, class, model.headers);
-        Some(place)
-    }
-
-    /// The tokens that are not a rank and a small delta, about one in six: the place, and the class
-    /// if it is a hot pair.
-    #[inline(never)]
-    fn rare(&mut self, model: &Model<'_>, symbol: u16) -> Option<(Place, u8)> {
-        let mut number = |kind| model.codes.number(kind).read(&mut self.bits);
-        let (place, class) = match symbol {
-            recent::GAP => return Some((Place::default(), 0)),
-            recent::FAR..recent::NEW => {
-                let from = self.recent.get(symbol);
-                let distance = number(FAR)?;
-                let line = step(from.line, distance, self.bits.number(1))?;
-                (Place { line, ..from }, 0)
-            }
-            recent::NEW => {
-                let file = number(FILE)?;
-                self.bits.fill();
-                let line = model.codes.number(LINE).read(&mut self.bits)?;
-                (Place { file, line }, 0)
-            }
-            recent::HOT => {
-                self.hot = number(HOT)?;
-                model.hot.get(self.hot)?
-            }
-            recent::SUCCESSOR..recent::GAP => {
-                let rank = symbol.wrapping_sub(recent::SUCCESSOR);
-                self.hot = model.hot.successor(self.hot, rank.into())?;
-                model.hot.get(self.hot)?
-            }
-            _ => return None,
-        };
-        self.recent.put(7, place);
-        Some((place, class))
-    }
-}
-
-/// A line at a distance from another: up if `sign` is 0, down if it is 1.
-#[inline(always)]
-fn step(line: u32, distance: u32, sign: u32) -> Option<u32> {
-    if sign == 0 {
-        line.checked_add(distance)
-    } else {
-        line.checked_sub(distance)
-    }
-}
-
-/// 0, -1, 1, -2, 2, ... as 0, 1, 2, 3, 4, ...
-#[inline(always)]
-const fn unfold(code: u32) -> i32 {
-    let half = (code >> 1).cast_signed();
-    if code & 1 == 0 { half } else { !half }
-}
+/// Most steps of a look-up: records of a page, and entries of a block.
+pub(super) const STEPS_MAX: usize = index(directory::PAGE_BLOCKS_MAX) + ENTRIES_MAX;
 
 #[inline(always)]
-const fn row(start: u32, place: Place) -> Row {
-    let file = if place.line == 0 { 0 } else { place.file };
+const fn row(start: u32, location: FileLine) -> Row {
+    let file = if location.line == 0 { 0 } else { location.file };
     Row {
         start,
         file,
-        line: place.line,
+        line: location.line,
     }
 }
 
@@ -353,327 +259,30 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
     let model = &Model::new(table.model)?;
     let block = directory::find(table, model.page_bits, target)?;
     let mut bits = Bits::<false>::new(table.bytes, block.begin);
-    let (mut tokens, mut place) = Tokens::begin(model, table.bytes, &block)?;
+    let (mut tokens, mut location) = Tokens::begin(model, table.bytes, &block)?;
     let length_code = model.codes.number(LENGTH);
     let mut start = block.start;
     for entry in 0..ENTRIES_MAX {
+        step();
         bits.fill();
         let (number, shift) = length_code.read_length(&mut bits, model.unit_bits)?;
         let length = number.wrapping_shl(shift);
-        // The first place came with the head of the block.
+        // The first location came with the head of the block.
         if entry > 0 {
             let class = length_class(length.wrapping_shr(model.unit_bits));
-            place = tokens.next(model, class)?;
+            location = tokens.next(model, class)?;
         }
         let end = start.wrapping_add(length);
         if target < end {
-            return Some(row(start, place));
+            return Some(row(start, location));
         }
         start = end;
     }
     None
 }
 
-/// Decodes a table block by block, and proves on the way what [`find`] relies on.
-#[derive(Clone, Debug)]
-pub(crate) struct Rows<'a> {
-    table: RegionTable<'a>,
-    model: Model<'a>,
-    directory: Directory<'a>,
-    /// The block at hand, if one is.
-    current: Option<Current<'a>>,
-    /// Index of the block that follows.
-    next_block: u32,
-    /// Where it starts, and the position of its data in the stream.
-    next_start: u32,
-    next_begin: u32,
-    /// The page it starts in.
-    next_page: u32,
-    /// The row given out last.
-    last: Option<Row>,
-    done: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Current<'a> {
-    block: Block,
-    lengths: Bits<'a, false>,
-    tokens: Tokens<'a>,
-    /// Of the first entry; afterwards none.
-    first: Option<Place>,
-    /// Where the next entry starts.
-    start: u32,
-    /// Where the block ends, in bytes of text.
-    end: u32,
-    entries: usize,
-}
-
-impl<'a> Rows<'a> {
-    pub(super) fn new(table: &RegionTable<'a>) -> Result<Self, Fault> {
-        let fault = |expected| Fault {
-            at: 0,
-            expected,
-            found: wide(table.bytes.len()),
-        };
-        let model = Model::new(table.model).ok_or_else(|| fault("a model"))?;
-        let empty = table.bytes.is_empty();
-        if !empty && (table.rows == 0 || table.len == 0) {
-            return Err(fault("no table for a region without rows"));
-        }
-        let directory = if empty {
-            Directory::EMPTY
-        } else {
-            Directory::new(table, model.page_bits)
-                .filter(|directory| directory.blocks > 0)
-                .ok_or_else(|| fault("a directory of pages and blocks"))?
-        };
-        Ok(Self {
-            table: *table,
-            model,
-            directory,
-            current: None,
-            next_block: 0,
-            next_start: 0,
-            next_begin: 0,
-            next_page: 0,
-            last: None,
-            done: empty,
-        })
-    }
-
-    fn fault(&self, at: usize, expected: &'static str, found: u32) -> Fault {
-        Fault {
-            at,
-            expected,
-            found: found.into(),
-        }
-    }
-
-    /// Checks that pages `from..=to` name the block that follows, `from - 1` being the page in
-    /// which the block before it starts (`home`).
-    fn check_pages(&self, from: u32, to: u32, home: u32) -> Result<(), Fault> {
-        for number in from..=to {
-            let at = index(number).wrapping_mul(size_of::<directory::Page>());
-            let Some(page) = self.directory.pages.get(index(number)) else {
-                return Err(self.fault(at, "a page of the region", number));
-            };
-            if page.block() != self.next_block {
-                return Err(self.fault(at, "the first block of the page", page.block()));
-            }
-            if page.data.get() != self.next_begin {
-                return Err(self.fault(at, "where that block begins", page.data.get()));
-            }
-            if page.back() != number.wrapping_sub(home) {
-                return Err(self.fault(at, "the page of the block before", page.back()));
-            }
-        }
-        Ok(())
-    }
-
-    /// The page in which the block that follows starts: the first whose successor begins with a
-    /// later block.
-    fn page_of_next(&self) -> Option<u32> {
-        let mut page = self.next_page;
-        loop {
-            match self.directory.pages.get(index(page.wrapping_add(1))) {
-                Some(next) if next.block() <= self.next_block => page = page.wrapping_add(1),
-                _ => return self.directory.pages.get(index(page)).map(|_| page),
-            }
-        }
-    }
-
-    fn text_end(&self) -> Option<u32> {
-        let unit = 1_u32.wrapping_shl(self.model.unit_bits);
-        self.table.len.checked_next_multiple_of(unit)
-    }
-
-    /// Goes to the next block.
-    fn advance(&mut self) -> Result<bool, Fault> {
-        let stream_len = self.table.bytes.len().saturating_sub(self.directory.stream);
-        if self.next_block == self.directory.blocks {
-            if index(self.next_begin) != stream_len {
-                return Err(self.fault(
-                    self.directory.stream,
-                    "blocks up to the end of the table",
-                    self.next_begin,
-                ));
-            }
-            return Ok(false);
-        }
-        let directory = self.directory;
-        let (start, begin, home) = (self.next_start, self.next_begin, self.next_page);
-        let too_long = |this: &Self| this.fault(0, "a block inside the region", start);
-        self.next_block = self.next_block.wrapping_add(1);
-        let block = if directory.pages.is_empty() {
-            self.next_begin = u32::try_from(stream_len).map_err(|_| too_long(self))?;
-            self.next_start = self.text_end().ok_or_else(|| too_long(self))?;
-            directory.only_block(&self.table)
-        } else {
-            if self.next_block == 1 {
-                // Block 0 starts at 0, in page 0, and nothing is before it.
-                let first = directory.pages.first();
-                let right = directory.record(0).is_some_and(|(start, _)| start == 0)
-                    && first.is_some_and(|page| {
-                        page.block() == 0 && page.data.get() == 0 && page.back() == 0
-                    });
-                if !right {
-                    return Err(self.fault(0, "a first block at the start of the region", 0));
-                }
-            }
-            let (next_in_page, size) = directory
-                .record(self.next_block)
-                .ok_or_else(|| too_long(self))?;
-            self.next_begin = begin.checked_add(size).ok_or_else(|| too_long(self))?;
-            if index(self.next_begin) > stream_len {
-                return Err(too_long(self));
-            }
-            if self.next_block == directory.blocks {
-                self.next_start = self.text_end().ok_or_else(|| too_long(self))?;
-                let last = u32::try_from(directory.pages.len()).unwrap_or(u32::MAX);
-                self.check_pages(home.wrapping_add(1), last.wrapping_sub(1), home)?;
-            } else {
-                let page = self.page_of_next().ok_or_else(|| too_long(self))?;
-                self.next_page = page;
-                self.next_start = page
-                    .wrapping_shl(self.model.page_bits)
-                    .wrapping_add(next_in_page);
-                self.check_pages(home.wrapping_add(1), page, home)?;
-            }
-            if self.next_start <= start {
-                return Err(self.fault(0, "blocks that ascend", self.next_start));
-            }
-            Block {
-                start,
-                begin: directory.stream.wrapping_add(index(begin)),
-                end: directory.stream.wrapping_add(index(self.next_begin)),
-                guess: directory
-                    .pages
-                    .get(index(home))
-                    .map_or(Place::default(), directory::Page::guess),
-            }
-        };
-        let Some((tokens, first)) = Tokens::begin(&self.model, self.table.bytes, &block) else {
-            return Err(self.fault(block.end, "the first place of a block", start));
-        };
-        self.current = Some(Current {
-            lengths: Bits::new(self.table.bytes, block.begin),
-            tokens,
-            first: Some(first),
-            start,
-            end: self.next_start,
-            entries: 0,
-            block,
-        });
-        Ok(true)
-    }
-
-    /// The next entry: part of a row, or of a gap that has none.
-    fn entry(&mut self) -> Result<Option<Row>, Fault> {
-        if self
-            .current
-            .as_ref()
-            .is_none_or(|current| current.start == current.end)
-            && !self.advance()?
-        {
-            return Ok(None);
-        }
-        let Some(current) = &mut self.current else {
-            return Ok(None);
-        };
-        current.entry(&self.model).map(Some)
-    }
-}
-
-impl Current<'_> {
-    fn entry(&mut self, model: &Model<'_>) -> Result<Row, Fault> {
-        let at = self.block.begin;
-        let start = self.start;
-        let fault = |expected| Fault {
-            at,
-            expected,
-            found: start.into(),
-        };
-        self.entries = self.entries.wrapping_add(1);
-        if self.entries > ENTRIES_MAX {
-            return Err(fault("a block of at most 160 entries"));
-        }
-        let length_code = model.codes.number(LENGTH);
-        self.lengths.fill();
-        let (number, shift) = length_code
-            .read_length(&mut self.lengths, model.unit_bits)
-            .ok_or_else(|| fault("the code of a length"))?;
-        let length = number
-            .checked_mul(1_u32.wrapping_shl(shift))
-            .filter(|length| *length > 0)
-            .ok_or_else(|| fault("a length of at least one byte"))?;
-        self.start = start
-            .checked_add(length)
-            .filter(|end| *end <= self.end)
-            .ok_or_else(|| fault("an entry inside its block"))?;
-        let is_first = self.first.is_some();
-        let place = match self.first.take() {
-            Some(first) => Some(first),
-            None => self
-                .tokens
-                .next(model, length_class(length.wrapping_shr(model.unit_bits))),
-        };
-        let place = place.ok_or_else(|| fault("a token that leads to a place"))?;
-        // A gap is said in one way only: by its own token, or by its own first file.
-        if place.line == 0 && (place.file != 0 || (!is_first && !self.tokens.in_gap())) {
-            return Err(fault("a line from 1"));
-        }
-        let lengths = self.lengths.taken(self.block.begin);
-        let taken = lengths.wrapping_add(self.tokens.bits.taken(self.block.end));
-        let size = self.block.end.wrapping_sub(self.block.begin);
-        if taken.div_ceil(8) > size {
-            return Err(fault("streams that do not run into each other"));
-        }
-        if self.start == self.end {
-            if taken.div_ceil(8) != size {
-                return Err(fault("streams that fill their block"));
-            }
-            let between = size.wrapping_mul(8).wrapping_sub(taken);
-            self.lengths.fill();
-            if self.lengths.peek(u32::try_from(between).unwrap_or(0)) != 0 {
-                return Err(fault("zeros between the streams"));
-            }
-        }
-        Ok(row(start, place))
-    }
-}
-
-impl Tokens<'_> {
-    /// Whether the last token was a gap.
-    const fn in_gap(&self) -> bool {
-        self.recent.in_gap()
-    }
-}
-
-impl Iterator for Rows<'_> {
-    type Item = Result<Row, Fault>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.done {
-            match self.entry() {
-                Ok(Some(row)) => {
-                    // A row that was cut between two blocks is one row, and before the first row
-                    // there is a gap anyway.
-                    let goes_on = match &self.last {
-                        Some(last) => (last.file, last.line) == (row.file, row.line),
-                        None => row.is_gap(),
-                    };
-                    if !goes_on {
-                        self.last = Some(row);
-                        return Some(Ok(row));
-                    }
-                }
-                Ok(None) => self.done = true,
-                Err(fault) => {
-                    self.done = true;
-                    return Some(Err(fault));
-                }
-            }
-        }
-        None
-    }
+/// The light check of a table: its directory, and no row.
+pub(super) fn check(table: &RegionTable<'_>) -> Result<(), Fault> {
+    let model = Model::new(table.model).ok_or_else(|| table.fault("a model"))?;
+    Blocks::new(table, &model)?.check()
 }

@@ -1,16 +1,16 @@
-//! The model section: what the blocks of all regions share.
-//!
-//! [`ModelHeader`] is followed by the hot pairs ([`super::hot`]) and, if the blob has codes of its own,
-//! by the codes: [`CodesHeader`], the token code of every context (a byte each), the seven number codes in the order of [`CodesHeader::bits`], the
-//! root tables of the token codes, and the pool of their sub-tables ([`super::codes`]).
+//! The model section: what the blocks of all regions share ([specified](super#the-model-section) in
+//! the head of the encoding).
 //!
 //! A table of few rows does not pay for codes of its own. It uses those that are built into every
-//! reader, the file `built-in.codes` beside this one, which has the same form.
+//! reader.
+
+#[cfg(feature = "write")]
+pub(super) mod write;
 
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::codes::{NUMBER_BITS, NumberCode, POOL_UNIT, ROOT_SIZE, TokenCodes};
+use super::codes::{self, NUMBER_BITS, NumberCode, POOL_UNIT, ROOT_SIZE, TokenCodes};
 use super::hot::Hot;
 use super::recent::contexts;
 use crate::index;
@@ -33,6 +33,10 @@ pub(super) const NUMBERS: usize = 7;
 pub(super) const CODES_OWN: u8 = 0;
 /// The codes are [`BUILT_IN`].
 pub(super) const CODES_BUILT_IN: u8 = 1;
+
+/// Smallest and largest binary logarithm of the size of a page.
+pub(super) const PAGE_BITS_MIN: u32 = 8;
+pub(super) const PAGE_BITS_MAX: u32 = 24;
 
 /// The head of the model section, 16 bytes.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -61,7 +65,7 @@ pub(super) struct CodesHeader {
     /// Number of token codes.
     pub(super) clusters: u8,
     /// Bits that index the table of each number code: length, far, file, line, hot, file and line of
-    /// a block's first place.
+    /// a block's first location.
     pub(super) bits: [u8; NUMBERS],
     /// Number of classes of hot pairs, at least 1 and at most 128.
     pub(super) hot_classes: u8,
@@ -117,13 +121,34 @@ impl<'a> Codes<'a> {
         })
     }
 
+    fn are_sound(&self) -> bool {
+        let codes = self.tokens.roots.len();
+        let is_number_code = |kind| {
+            let bits = self.bits.get(kind).copied().unwrap_or(0);
+            codes::is_number_code(self.table(kind), bits.into())
+        };
+        (0..NUMBERS).all(is_number_code)
+            && self.tokens.are_sound()
+            && self
+                .cluster_of
+                .iter()
+                .all(|code| usize::from(*code) < codes)
+    }
+
     /// The code of a kind of numbers.
     #[inline]
     pub(super) fn number(&self, kind: usize) -> NumberCode<'a> {
         let bits = u32::from(self.bits.get(kind).copied().unwrap_or(0));
+        NumberCode::new(self.table(kind), bits)
+    }
+
+    /// The table of a kind of numbers.
+    #[inline]
+    fn table(&self, kind: usize) -> &'a [U16] {
+        let bits = u32::from(self.bits.get(kind).copied().unwrap_or(0));
         let begin = begin_of(kind, &self.bits);
         let end = begin.wrapping_add(1_usize.wrapping_shl(bits));
-        NumberCode::new(self.numbers.get(begin..end).unwrap_or(&[]), bits)
+        self.numbers.get(begin..end).unwrap_or(&[])
     }
 }
 
@@ -147,13 +172,15 @@ impl<'a> Model<'a> {
             CODES_BUILT_IN if rest.is_empty() => BUILT_IN,
             _ => return None,
         };
-        let known =
-            (8..=24).contains(&header.page_bits) && header.unit_bits <= 4 && header.reserved == 0;
+        let page_bits = u32::from(header.page_bits);
+        let known = (PAGE_BITS_MIN..=PAGE_BITS_MAX).contains(&page_bits)
+            && header.unit_bits <= 4
+            && header.reserved == 0;
         if !known {
             return None;
         }
         Some(Self {
-            page_bits: header.page_bits.into(),
+            page_bits,
             unit_bits: header.unit_bits.into(),
             headers: header.headers.get(),
             hot: Hot::new(hot, header.hot_pairs.get())?,
@@ -161,8 +188,14 @@ impl<'a> Model<'a> {
         })
     }
 
-    /// Whether the parts that every block may use are sound; the rest is proved block by block.
+    /// The light check: no code takes more bits than a reader has ready, every context has a code,
+    /// and the lists of the hot pairs fill their section.
     pub(crate) fn is_sound(&self) -> bool {
+        self.codes.are_sound() && self.hot.has_all_lists()
+    }
+
+    /// Whether the hot pairs and their successors are sound, each of them.
+    pub(crate) fn has_sound_pairs(&self) -> bool {
         self.hot.is_sound()
     }
 }

@@ -1,25 +1,12 @@
-//! Tokens, and the recent places they refer to.
+//! Tokens, and the recent locations they refer to ([tokens](super#tokens) and
+//! [contexts](super#contexts) are specified in the head of the encoding).
 //!
-//! A *place* is a file and a line. Code moves between a few places: a function, the functions
-//! inlined into it, the arguments of a macro. So the decoder keeps the eight places that were left
-//! last ([`Recent`]), and a token says which of them to go on from and by how many lines. The place
-//! that is gone on from moves to rank 0, and those before it move back by one; a place that is new
-//! (or far from where it was left) comes in at rank 0, and the one at rank 7 is forgotten.
-//!
-//! | symbol | token |
-//! |---|---|
-//! | `rank << 7 \| (delta + 64)` | the place at `rank` (0-7), `delta` (-64 to 63) lines on |
-//! | 1024 + rank | far: the place at `rank`, on by a number of the code *far*; stays at its rank, too |
-//! | 1032 | new: file and line are numbers of the codes *file* and *line* |
-//! | 1033 | hot: a hot pair, its index a number of the code *hot* |
-//! | 1034 + i | successor `i` (0-7) of the hot pair that the last token named |
-//! | 1042 | gap: no place, and the recent ones stay as they are |
-//!
-//! The code of a token depends on its *context*: the class of the token before, how the line stands
-//! to the highest seen, and the length of the entry it stands for.
+//! Code moves between a few locations: a function, the functions inlined into it, the arguments of a
+//! macro. So the decoder keeps the eight locations that were left last ([`Recent`]), and a token says
+//! from which of them to continue and by how many lines.
 
-/// Places that are remembered.
-pub(super) const PLACES: usize = 8;
+/// Locations that are remembered.
+pub(super) const LOCATIONS: u16 = 8;
 /// The delta that a token of value 0 in its low seven bits has.
 pub(super) const DELTA_MIN: i32 = -64;
 /// Symbols from here on are not a rank and a delta.
@@ -30,16 +17,16 @@ pub(super) const SUCCESSOR: u16 = 1034;
 pub(super) const GAP: u16 = 1042;
 /// Most successors of a hot pair.
 pub(super) const SUCCESSORS: u32 = 8;
-#[cfg(feature = "alloc")]
+#[cfg(feature = "write")]
 pub(super) const SYMBOLS: usize = 1043;
 
 /// Classes of tokens, but for those that name a hot pair.
 const CLASSES: usize = 19;
-/// Ways in which a line stands to the highest seen.
+/// Relations of a line to the highest seen.
 const LEVELS: usize = 4;
 /// Classes of lengths.
 const LENGTH_CLASSES: usize = 5;
-/// Contexts of a token behind one of a class.
+/// Contexts of a token after one of a class.
 pub(super) const CONTEXTS_OF_CLASS: usize = LEVELS * LENGTH_CLASSES;
 
 /// Contexts of a token, if the hot pairs have a number of classes.
@@ -53,7 +40,7 @@ pub(super) const fn contexts(hot_classes: u8) -> usize {
 
 /// A file and a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct FileLine {
     pub(super) file: u32,
     pub(super) line: u32,
 }
@@ -84,7 +71,7 @@ const fn class_of(symbol: usize) -> u8 {
             56..61 => 2, // 4 to 8 back
             61..63 => 3, // 2 or 3 back
             63 => 4,     // 1 back
-            64 => 5,     // the same line, behind a gap
+            64 => 5,     // the same line, after a gap
             65 => 6,     // 1 on
             66 => 7,     // 2 on
             67..69 => 8, // 3 or 4 on
@@ -115,27 +102,27 @@ pub(super) const fn length_class(length: u32) -> u8 {
     }
 }
 
-/// The places that were left last, and what the context of the next token is made of.
+/// The locations that were left last, and what the context of the next token is made of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recent {
     /// By rank: the file in the upper half, the line in the lower, so that a move is one move.
-    places: [u64; PLACES],
+    locations: [u64; 8],
     /// The highest line seen outside headers.
     top: u32,
     class: u8,
 }
 
-const fn pack(place: Place) -> u64 {
+const fn pack(location: FileLine) -> u64 {
     #[expect(clippy::as_conversions, reason = "u64::from is not const")]
-    let (file, line) = (place.file as u64, place.line as u64);
+    let (file, line) = (location.file as u64, location.line as u64);
     file << 32 | line
 }
 
 impl Recent {
     /// Before the first token of a block that begins at `first`.
-    pub(super) const fn new(first: Place, headers: u32) -> Self {
+    pub(super) const fn new(first: FileLine, headers: u32) -> Self {
         Self {
-            places: [pack(first); PLACES],
+            locations: [pack(first); 8],
             top: if first.file < headers { 0 } else { first.line },
             class: CLASS_FIRST,
         }
@@ -146,26 +133,30 @@ impl Recent {
         self.class == CLASS_GAP
     }
 
-    /// The place at `rank`, of which the low three bits count.
+    /// The location at `rank`, of which the low three bits count.
     #[inline(always)]
-    pub(super) fn get(&self, rank: u16) -> Place {
-        let packed = self.places.get(usize::from(rank & 7)).copied().unwrap_or(0);
-        Place {
+    pub(super) fn get(&self, rank: u16) -> FileLine {
+        let packed = self
+            .locations
+            .get(usize::from(rank & 7))
+            .copied()
+            .unwrap_or(0);
+        FileLine {
             file: super::bits::low(packed >> 32),
             line: super::bits::low(packed),
         }
     }
 
-    /// Moves ranks below `rank` back by one, over the one at `rank`, and puts `place` at rank 0.
+    /// Moves ranks below `rank` back by one, over the one at `rank`, and puts `location` at rank 0.
     ///
     /// Every step is a choice between two values that are both there, so that the processor does
     /// not have to guess the rank.
     #[inline(always)]
-    pub(super) fn put(&mut self, rank: u16, place: Place) {
-        let [p0, p1, p2, p3, p4, p5, p6, p7] = self.places;
+    pub(super) fn put(&mut self, rank: u16, location: FileLine) {
+        let [p0, p1, p2, p3, p4, p5, p6, p7] = self.locations;
         let choose = |limit: u16, moved: u64, kept: u64| if rank >= limit { moved } else { kept };
-        self.places = [
-            pack(place),
+        self.locations = [
+            pack(location),
             choose(1, p0, p1),
             choose(2, p1, p2),
             choose(3, p2, p3),
@@ -176,20 +167,20 @@ impl Recent {
         ];
     }
 
-    /// Notes what the last token was, and the place it led to; and if it named a hot pair, the
+    /// Notes what the last token was, and the location it led to; and if it named a hot pair, the
     /// class of that (otherwise 0).
     #[inline(always)]
     pub(super) fn note(&mut self, symbol: u16, hot_class: u8, headers: u32) {
         let class = CLASS.get(usize::from(symbol)).copied().unwrap_or(0);
         self.class = class.wrapping_add(hot_class);
-        let place = self.get(0);
-        if place.file >= headers {
+        let location = self.get(0);
+        if location.file >= headers {
             // A line that was not near the last ones is of another function.
             let other = (FAR..GAP).contains(&symbol);
             self.top = if other {
-                place.line
+                location.line
             } else {
-                self.top.max(place.line)
+                self.top.max(location.line)
             };
         }
     }
@@ -197,12 +188,12 @@ impl Recent {
     /// The context of the next token, for an entry with a length of this class.
     #[inline(always)]
     pub(super) fn context(&self, headers: u32, length_class: u8) -> usize {
-        let place = self.get(0);
-        let level = if place.file < headers {
+        let location = self.get(0);
+        let level = if location.file < headers {
             0
-        } else if place.line >= self.top {
+        } else if location.line >= self.top {
             1
-        } else if place.line.wrapping_add(12) >= self.top {
+        } else if location.line.wrapping_add(12) >= self.top {
             2
         } else {
             3

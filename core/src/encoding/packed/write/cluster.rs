@@ -4,12 +4,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::encoding::packed::recent::SYMBOLS;
+use crate::writer::{EncodeError, narrow};
 
 /// Rounds in which contexts may move to a better cluster.
 const ROUNDS: usize = 6;
 
 /// The counts of the symbols that occur in a context: symbol and count.
-pub(super) type Histogram = Vec<(u16, u32)>;
+pub(in super::super) type Histogram = Vec<(u16, u32)>;
 
 struct Cluster {
     counts: Vec<u32>,
@@ -58,7 +59,11 @@ impl Cluster {
 
 /// The cluster of every histogram, and their number, at most `most`: k-means on the histograms, and then clusters
 /// are merged for as long as the `price` of one, in bits, is more than it saves.
-pub(super) fn cluster(histograms: &[Histogram], most: usize, price: f32) -> (Vec<u8>, usize) {
+pub(in super::super) fn cluster(
+    histograms: &[Histogram],
+    most: usize,
+    price: f32,
+) -> Result<(Vec<u8>, usize), EncodeError> {
     let weight = |h: &Histogram| h.iter().map(|(_, count)| *count).sum::<u32>();
     let mut by_weight: Vec<usize> = (0..histograms.len()).collect();
     by_weight.sort_by_key(|&context| core::cmp::Reverse(weight(&histograms[context])));
@@ -96,8 +101,10 @@ pub(super) fn cluster(histograms: &[Histogram], most: usize, price: f32) -> (Vec
     }
     merge(&mut clusters, &mut cluster_of, price);
     let count = clusters.len();
-    let cluster_of = cluster_of.iter().map(|&c| u8::try_from(c).unwrap_or(0));
-    (cluster_of.collect(), count)
+    let cluster_of = cluster_of
+        .iter()
+        .map(|&c| narrow("the number of clusters", c));
+    Ok((cluster_of.collect::<Result<_, _>>()?, count))
 }
 
 fn merge(clusters: &mut Vec<Cluster>, cluster_of: &mut [usize], price: f32) {
@@ -134,8 +141,8 @@ fn merge(clusters: &mut Vec<Cluster>, cluster_of: &mut [usize], price: f32) {
                 *cluster = b;
             }
         }
-        let moved = losses.pop().unwrap_or_default();
-        if b < last {
+        let moved = losses.pop();
+        if let Some(moved) = moved.filter(|_| b < last) {
             for (other, loss) in moved.into_iter().enumerate() {
                 if other != b {
                     let (low, high) = (other.min(b), other.max(b));
@@ -154,7 +161,7 @@ fn merge(clusters: &mut Vec<Cluster>, cluster_of: &mut [usize], price: f32) {
 
 /// Counts are estimates here: what is lost above 2^24 does not matter.
 #[expect(clippy::as_conversions, reason = "there is no From<u32> for f32")]
-pub(super) const fn as_f32(count: u32) -> f32 {
+pub(crate) const fn as_f32(count: u32) -> f32 {
     count as f32
 }
 

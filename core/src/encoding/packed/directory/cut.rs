@@ -1,21 +1,29 @@
 //! Where text is cut into blocks.
 //!
 //! A block begins at a multiple of 16 bytes, as functions do. After a cut the decoder has no recent
-//! places, so the best cut is where they would not have helped: at the row that cost most to say
+//! locations, so the best cut is where they would not have helped: at the row that cost most to write
 //! when the region was taken as one block.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "runs on the host, over its own counts and lists; the reader is what a kernel links"
+)]
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::coder::Entry;
+use super::{ALIGN_BITS, BACK_MAX};
 use crate::encoding::packed::ENTRIES_MAX;
-use crate::encoding::packed::directory::{ALIGN_BITS, BACK_MAX};
+use crate::encoding::packed::tokens::write::Entry;
+use crate::index;
+use crate::writer::EncodeError;
 
 /// One block: its entries, and the address at which they begin.
 #[derive(Clone, Debug)]
-pub(super) struct Cut {
-    pub(super) start: u32,
-    pub(super) entries: Range<usize>,
+pub(in super::super) struct Cut {
+    pub(in super::super) start: u32,
+    pub(in super::super) entries: Range<usize>,
 }
 
 /// How large blocks may be.
@@ -29,14 +37,14 @@ struct Size {
 }
 
 /// Cuts the entries of a region into blocks of about `wanted`; splits those that reach across a
-/// cut. `None` if the region is longer than addresses are.
-pub(super) fn cut(
+/// cut.
+pub(in super::super) fn cut(
     entries: &[Entry],
     costs: &[f32],
     wanted: u32,
     page_bits: u32,
-) -> Option<(Vec<Entry>, Vec<Cut>)> {
-    let wanted = crate::index(wanted);
+) -> Result<(Vec<Entry>, Vec<Cut>), EncodeError> {
+    let wanted = index(wanted);
     let size = Size {
         least: (wanted * 7).div_ceil(10),
         most: (wanted * 13 / 10).max(1),
@@ -55,7 +63,7 @@ pub(super) fn cut(
         let end = splitter.block_end(start, costs, &size);
         start = splitter.emit(start, end)?;
     }
-    Some((splitter.out, splitter.cuts))
+    Ok((splitter.out, splitter.cuts))
 }
 
 /// Where a block ends: before an entry, or within it at an address.
@@ -107,7 +115,7 @@ impl Splitter<'_> {
             }
             let cut_off = if count == 0 { self.cut_off } else { 0 };
             let end = address + self.length(entry, cut_off);
-            // The first multiple of 16 behind the entry's start: a cut within it, if need be.
+            // The first multiple of 16 after the entry's start: a cut within it, if need be.
             let inside = (address + 1).next_multiple_of(ALIGN);
             if inside < end && count >= size.least {
                 within = Some(End {
@@ -137,8 +145,8 @@ impl Splitter<'_> {
         u64::from(self.entries[entry].length - cut_off)
     }
 
-    /// Puts out the entries up to `end`, and gives the address behind them.
-    fn emit(&mut self, start: u32, end: End) -> Option<u32> {
+    /// Puts out the entries up to `end`, and gives the address after them.
+    fn emit(&mut self, start: u32, end: End) -> Result<u32, EncodeError> {
         let from = self.out.len();
         let mut address = u64::from(start);
         while self.next < self.entries.len() && self.next < end.entry {
@@ -152,7 +160,7 @@ impl Splitter<'_> {
         }
         if self.next < self.entries.len() && end.address > address {
             let mut entry = self.entries[self.next];
-            entry.length = u32::try_from(end.address - address).ok()?;
+            entry.length = address_of(end.address - address)?;
             self.cut_off += entry.length;
             self.out.push(entry);
             address = end.address;
@@ -161,6 +169,13 @@ impl Splitter<'_> {
             start,
             entries: from..self.out.len(),
         });
-        u32::try_from(address).ok()
+        address_of(address)
     }
+}
+
+fn address_of(address: u64) -> Result<u32, EncodeError> {
+    u32::try_from(address).map_err(|_| EncodeError::TooLarge {
+        what: "the length of a region",
+        size: address,
+    })
 }

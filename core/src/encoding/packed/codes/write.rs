@@ -1,14 +1,63 @@
-//! Huffman codes of limited length, and their tables.
+//! Huffman codes of limited length, and the tables of codes.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "runs on the host, over its own counts and lists; the reader is what a kernel links"
+)]
 
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::encoding::packed::codes::{LINK, POOL_UNIT, ROOT_BITS, ROOT_SIZE};
+use super::{LINK, NumberCode, POOL_UNIT, ROOT_BITS, ROOT_SIZE, TokenCodes};
+use crate::index;
+use crate::writer::{EncodeError, narrow};
+
+/// Symbols of a number code: 64 that are their own heads, 4 for each power of two above, and the
+/// two escapes.
+pub(in super::super) const NUMBER_SYMBOLS: usize = 64 + 26 * 4 + 2;
+/// The escape for numbers below 2^31; the one for larger ones follows.
+pub(in super::super) const ESCAPE: usize = NUMBER_SYMBOLS - 2;
+
+/// The escape that a number needs.
+pub(in super::super) const fn escape(value: u32) -> usize {
+    if value >> 31 == 0 { ESCAPE } else { ESCAPE + 1 }
+}
+
+/// The symbol of a number, its raw bits, and how many they are.
+pub(in super::super) fn number_symbol(value: u32) -> (usize, u32, u32) {
+    if value < 64 {
+        return (index(value), 0, 0);
+    }
+    let power = value.ilog2();
+    let raw = power - 2;
+    let head = value >> raw;
+    let symbol = 64 + (power - 6) * 4 + (head - 4);
+    (index(symbol), value - (head << raw), raw)
+}
+
+/// The heads and raw bits of all symbols, as in the entries of a table.
+pub(in super::super) fn number_heads() -> Vec<u16> {
+    (0_u16..).map(number_head).take(NUMBER_SYMBOLS).collect()
+}
+
+/// The raw bits of a symbol, of its entry in a table.
+pub(in super::super) const fn raw_bits(head: u16) -> u16 {
+    head >> 4 & 31
+}
+
+const fn number_head(symbol: u16) -> u16 {
+    let (head, raw) = match symbol {
+        0..64 => (symbol, 0),
+        64..168 => (4 + (symbol - 64) % 4, 4 + (symbol - 64) / 4),
+        _ => (symbol - 168, 31),
+    };
+    head << 9 | raw << 4
+}
 
 /// The lengths of an optimal code of at most `limit` bits, 0 for symbols that do not occur.
 ///
 /// Package-merge (Larmore and Hirschberg 1990). A code of one symbol has one bit.
-pub(super) fn lengths(counts: &[u64], limit: u32) -> Vec<u8> {
+pub(in super::super) fn lengths(counts: &[u64], limit: u32) -> Vec<u8> {
     let mut symbols: Vec<usize> = (0..counts.len()).filter(|&s| counts[s] > 0).collect();
     symbols.sort_by_key(|&s| counts[s]);
     let mut lengths = vec![0_u8; counts.len()];
@@ -53,7 +102,7 @@ pub(super) fn lengths(counts: &[u64], limit: u32) -> Vec<u8> {
 }
 
 /// The canonical codes of these lengths, their first bit highest.
-pub(super) fn codes(lengths: &[u8]) -> Vec<u16> {
+pub(in super::super) fn codes(lengths: &[u8]) -> Result<Vec<u16>, EncodeError> {
     let mut symbols: Vec<usize> = (0..lengths.len()).filter(|&s| lengths[s] > 0).collect();
     symbols.sort_by_key(|&s| (lengths[s], s));
     let mut codes = vec![0; lengths.len()];
@@ -62,28 +111,33 @@ pub(super) fn codes(lengths: &[u8]) -> Vec<u16> {
     for symbol in symbols {
         code <<= lengths[symbol] - length;
         length = lengths[symbol];
-        codes[symbol] = u16::try_from(code).unwrap_or(u16::MAX);
+        codes[symbol] = narrow("a code", index(code))?;
         code += 1;
     }
-    codes
+    Ok(codes)
 }
 
 /// The same codes with their first bit lowest, for a forward stream.
-pub(super) fn forward_codes(lengths: &[u8]) -> Vec<u16> {
-    let mut codes = codes(lengths);
+pub(in super::super) fn forward_codes(lengths: &[u8]) -> Result<Vec<u16>, EncodeError> {
+    let mut codes = codes(lengths)?;
     for (code, &length) in codes.iter_mut().zip(lengths) {
         if length > 0 {
             *code = code.reverse_bits() >> (16 - length);
         }
     }
-    codes
+    Ok(codes)
 }
 
 /// The table of a number code: an entry for every value of `bits` bits, which a forward stream has
 /// with its first bit lowest.
-pub(super) fn number_table(lengths: &[u8], heads: &[u16], bits: u8, forward: bool) -> Vec<u16> {
+pub(in super::super) fn number_table(
+    lengths: &[u8],
+    bits: u8,
+    forward: bool,
+) -> Result<Vec<u16>, EncodeError> {
+    let heads = number_heads();
     let mut table = vec![0; 1 << bits];
-    for (symbol, code) in codes(lengths).into_iter().enumerate() {
+    for (symbol, code) in codes(lengths)?.into_iter().enumerate() {
         let length = lengths[symbol];
         if length > 0 {
             let first = usize::from(code) << (bits - length);
@@ -92,16 +146,18 @@ pub(super) fn number_table(lengths: &[u8], heads: &[u16], bits: u8, forward: boo
     }
     if forward && bits > 0 {
         let reversed = |at: usize| at.reverse_bits() >> (usize::BITS - u32::from(bits));
-        return (0..table.len()).map(|at| table[reversed(at)]).collect();
+        table = (0..table.len()).map(|at| table[reversed(at)]).collect();
     }
-    table
+    Ok(table)
 }
 
-/// The root table of a token code; its sub-tables are appended to the pool. `None` if the pool is
-/// full.
-pub(super) fn token_table(lengths: &[u8], pool: &mut Vec<u16>) -> Option<[u16; ROOT_SIZE]> {
-    let root_bits = u8::try_from(ROOT_BITS).ok()?;
-    let codes = codes(lengths);
+/// The root table of a token code; its sub-tables are appended to the pool.
+pub(in super::super) fn token_table(
+    lengths: &[u8],
+    pool: &mut Vec<u16>,
+) -> Result<[u16; ROOT_SIZE], EncodeError> {
+    let root_bits: u8 = narrow("the bits of a root table", index(ROOT_BITS))?;
+    let codes = codes(lengths)?;
     let mut root = [0; ROOT_SIZE];
     let mut longest = [0_u8; ROOT_SIZE];
     for (symbol, &code) in codes.iter().enumerate() {
@@ -115,9 +171,12 @@ pub(super) fn token_table(lengths: &[u8], pool: &mut Vec<u16>) -> Option<[u16; R
     for (prefix, &bits) in longest.iter().enumerate() {
         if bits > 0 {
             begins[prefix] = pool.len();
-            let unit = u16::try_from(pool.len() / POOL_UNIT).ok()?;
+            let unit: u16 = narrow("the size of the sub-tables", pool.len() / POOL_UNIT)?;
             if unit >= 1 << 11 {
-                return None;
+                return Err(EncodeError::TooLarge {
+                    what: "the size of the sub-tables",
+                    size: unit.into(),
+                });
             }
             root[prefix] = LINK | unit << 4 | u16::from(bits);
             let size = (1_usize << bits).next_multiple_of(POOL_UNIT);
@@ -126,9 +185,9 @@ pub(super) fn token_table(lengths: &[u8], pool: &mut Vec<u16>) -> Option<[u16; R
     }
     for (symbol, &code) in codes.iter().enumerate() {
         let length = lengths[symbol];
-        let symbol = u16::try_from(symbol).ok()? << 4;
+        let symbol = narrow::<u16>("a symbol", symbol)? << 4;
         let code = usize::from(code);
-        // The codes that begin like this one, or the values that the bits behind it have.
+        // The codes that begin like this one, or the values that the bits after it have.
         let (slots, code, bits, length) = if length <= root_bits {
             (&mut root[..], code, root_bits, length)
         } else {
@@ -147,7 +206,40 @@ pub(super) fn token_table(lengths: &[u8], pool: &mut Vec<u16>) -> Option<[u16; R
             slots[first..first + (1 << (bits - length))].fill(symbol | u16::from(length));
         }
     }
-    Some(root)
+    Ok(root)
+}
+
+impl NumberCode<'_> {
+    /// All entries that belong to a symbol.
+    pub(in super::super) fn entries(&self) -> impl Iterator<Item = u16> {
+        let entries = self.table.iter().map(|entry| entry.get());
+        entries.filter(|entry| entry & 15 != 0)
+    }
+}
+
+impl TokenCodes<'_> {
+    /// All symbols of a cluster and the lengths of their codes, some of them several times.
+    pub(in super::super) fn symbols(&self, cluster: usize) -> Vec<(u16, u32)> {
+        let mut symbols = Vec::new();
+        for entry in self.roots.get(cluster).into_iter().flatten() {
+            let entry = entry.get();
+            if entry & LINK == 0 {
+                symbols.push((entry >> 4, u32::from(entry & 15)));
+                continue;
+            }
+            let begin = usize::from(entry >> 4 & 0x7ff).wrapping_mul(POOL_UNIT);
+            let size = 1_usize << (entry & 15);
+            for entry in self.pool.iter().skip(begin).take(size) {
+                let entry = entry.get();
+                let length = u32::from(entry & 15).wrapping_add(ROOT_BITS);
+                if entry & 15 != 0 {
+                    symbols.push((entry >> 4, length));
+                }
+            }
+        }
+        symbols.retain(|(_, length)| *length != 0);
+        symbols
+    }
 }
 
 #[cfg(test)]
