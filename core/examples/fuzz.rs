@@ -182,8 +182,9 @@ fn run(rng: &mut Rng, blob: &[u8], totals: &mut Totals) -> Result<(), String> {
         return Ok(());
     }
     let mut copy = vec![0; table.size_without_init()];
-    let copy = table.copy_without_init(&mut copy).map(Table::parse);
-    let copy = copy.ok_or("a copy without init text")?;
+    let layout = table.copy_without_init(&mut copy);
+    layout.ok_or("a copy without init text")?;
+    let copy = Table::parse(&copy);
     let copy = copy.map_err(|error| format!("a copy without init text: {error}"))?;
     ensure(
         !is_checked || copy.check_rows().is_ok(),

@@ -8,10 +8,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Defines an enumeration of the format together with its numbers and names.
 macro_rules! numbered {
-    ($(#[$meta:meta])* $name:ident: $repr:ty { $($(#[$doc:meta])* $variant:ident = $number:literal, $text:literal;)* }) => {
-        $(#[$meta])*
+    ($(#[doc = $about:literal])* $name:ident: $repr:ty { $($(#[doc = $doc:literal])* $variant:ident = $number:literal, $text:literal;)* }) => {
+        $(#[doc = $about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$doc])* $variant),* }
+        pub enum $name { $($(#[doc = $doc])* $variant),* }
 
         impl $name {
             /// All of them.
@@ -30,6 +30,14 @@ macro_rules! numbered {
             /// Its name, in lower case.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
+            }
+
+            /// The documentation of the enumeration, for a header in another language.
+            pub const ABOUT: &str = concat!($($about, "\n"),*);
+
+            /// Its documentation, for a header in another language.
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc, "\n"),*)),* }
             }
         }
 

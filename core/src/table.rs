@@ -279,6 +279,7 @@ impl<'a> Table<'a> {
     }
 
     /// The name of one file.
+    #[inline(always)] // So that a look-up needs no `Table` in memory.
     pub fn file(&self, file: u32) -> Option<FileName<'a>> {
         let section = self.layout.files.of(self.bytes);
         FileName::new(section, self.layout.files(), file)
@@ -291,6 +292,11 @@ impl<'a> Table<'a> {
             .region_entries()
             .iter()
             .filter_map(move |entry| table.view(entry))
+    }
+
+    /// One region, by its position among [`Table::regions`].
+    pub fn region(&self, region: usize) -> Option<RegionView<'a>> {
+        self.view(self.region_entries().get(region)?)
     }
 
     /// The rows of one region, by its position among [`Table::regions`].
@@ -336,10 +342,12 @@ impl<'a> Table<'a> {
         (!row.is_gap()).then_some(row)
     }
 
+    #[inline(always)] // As `file`.
     fn region_entries(&self) -> &'a [RegionEntry] {
         <[RegionEntry]>::ref_from_bytes(self.layout.regions.of(self.bytes)).unwrap_or(&[])
     }
 
+    #[inline(always)] // As `file`.
     fn region_table(&self, entry: &RegionEntry) -> Option<RegionTable<'a>> {
         let bytes = slice(
             self.layout.rows.of(self.bytes),

@@ -79,10 +79,10 @@ pub enum Who {
 
 /// Defines the requests of the device: number, name, direction, argument, and who may make it.
 macro_rules! ioctls {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal, $text:literal, $direction:ident, $argument:ty, $who:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $number:literal, $text:literal, $direction:ident, $argument:ty, $who:ident;)*) => {
         numbered! {
-            /// The requests of the device: one line each, from which everything else follows.
-            Ioctl: u8 { $($(#[$doc])* $variant = $number, $text;)* }
+            /// The requests of the device.
+            Ioctl: u8 { $($(#[doc = $doc])* $variant = $number, $text;)* }
         }
 
         impl Ioctl {
@@ -94,6 +94,11 @@ macro_rules! ioctls {
             /// Size of the argument in bytes.
             pub const fn size(self) -> usize {
                 match self { $(Self::$variant => size_of::<$argument>()),* }
+            }
+
+            /// The name of the argument's type, for a header in another language.
+            pub const fn argument(self) -> &'static str {
+                match self { $(Self::$variant => stringify!($argument)),* }
             }
 
             /// Who may make it.
@@ -175,6 +180,9 @@ pub const fn ioctl_code(read: bool, write: bool, kind: u8, number: u8, size: usi
 
 /// Longest name of a module, in bytes (`MODULE_NAME_LEN` of 64-bit Linux, without the zero).
 pub const MODULE_NAME_MAX: usize = 55;
+/// Room for the name of a module and a zero after it, in bytes.
+pub const MODULE_NAME_SIZE: usize = 56;
+const _: () = assert!(MODULE_NAME_SIZE == MODULE_NAME_MAX + 1);
 
 /// The argument of [`Ioctl::Target`], 56 bytes.
 ///
@@ -184,7 +192,7 @@ pub const MODULE_NAME_MAX: usize = 55;
 #[repr(C)]
 pub struct Target {
     /// The name of a module, zeros after it; none for the kernel.
-    pub name: [u8; MODULE_NAME_MAX + 1],
+    pub name: [u8; MODULE_NAME_SIZE],
 }
 
 const _: () = assert!(size_of::<Target>() == 56);
@@ -207,7 +215,7 @@ impl Target {
 impl Default for Target {
     fn default() -> Self {
         Self {
-            name: [0; MODULE_NAME_MAX + 1],
+            name: [0; MODULE_NAME_SIZE],
         }
     }
 }
@@ -259,6 +267,9 @@ pub struct Status {
 
 const _: () = assert!(size_of::<Status>() == 232);
 
+/// Longest text of a [`Status`], in bytes.
+pub const STATUS_TEXT_MAX: usize = 400;
+
 impl Status {
     /// The build-id.
     pub fn build_id(&self) -> &[u8] {
@@ -281,9 +292,6 @@ impl Status {
             self.build_id_len = self.build_id_len.saturating_add(1);
         }
     }
-
-    /// Most bytes that [`Status::push_to`] appends.
-    pub const TEXT_BYTES: usize = 400;
 
     /// Appends the text that `read` gives, one `name: value` a line, without `core::fmt`.
     pub fn push_to(&self, text: &mut StrBuffer<'_>) {
@@ -336,12 +344,23 @@ impl fmt::Display for Status {
 numbered! {
     /// The kinds of [`crate::Address`] that a [`Lookup`] asks for.
     AddressKind: u32 {
-        /// [`crate::Address::Exact`].
+        /// The instruction itself ([`crate::Address::Exact`]).
         Exact = 0, "exact";
-        /// [`crate::Address::Return`].
+        /// A call returns to it ([`crate::Address::Return`]).
         Return = 1, "return";
-        /// [`crate::Address::Trap`].
+        /// An instruction that traps by design ([`crate::Address::Trap`]).
         Trap = 2, "trap";
+    }
+}
+
+impl AddressKind {
+    /// An address of this kind.
+    pub const fn address(self, value: u64) -> Address<u64> {
+        match self {
+            Self::Return => Address::Return(value),
+            Self::Exact => Address::Exact(value),
+            Self::Trap => Address::Trap(value),
+        }
     }
 }
 
@@ -391,9 +410,7 @@ impl Lookup {
     /// The address that is asked for; `None` for a kind that this version does not know.
     pub const fn address(&self) -> Option<Address<u64>> {
         match AddressKind::from_number(self.kind) {
-            Some(AddressKind::Return) => Some(Address::Return(self.address)),
-            Some(AddressKind::Exact) => Some(Address::Exact(self.address)),
-            Some(AddressKind::Trap) => Some(Address::Trap(self.address)),
+            Some(kind) => Some(kind.address(self.address)),
             None => None,
         }
     }
@@ -484,7 +501,7 @@ pub mod socket {
     #[repr(C)]
     pub struct Reply {
         /// 0, or an [`super::Errno`].
-        pub errno: u32,
+        pub error: u32,
         /// See [`Op`].
         pub value: u32,
         /// Length of the payload in bytes, at most [`PAYLOAD_MAX`].
@@ -533,7 +550,7 @@ mod tests {
             build_id: [0xab; BUILD_ID_MAX],
             last_reason: [b'x'; REASON_BYTES],
         };
-        let mut buffer = [0; Status::TEXT_BYTES];
+        let mut buffer = [0; STATUS_TEXT_MAX];
         let mut text = StrBuffer::new(&mut buffer);
         status.push_to(&mut text);
         assert!(text.as_str().ends_with("xxx\n"));

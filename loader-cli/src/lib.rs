@@ -5,6 +5,8 @@
 //!                                                              ├─ device: load, unload, status
 //!                                                              ├─ verify: against addr2line
 //!                                                              └─ source: look-ups, or on a device
+//!
+//!   log ─ log::Reader ─> frames ─ images: symbols, source ─> locations ─ log::Annotator ─> log
 //! ```
 //!
 //! [`cmd`] has one module per sub-command; each turns its arguments into calls of the other modules

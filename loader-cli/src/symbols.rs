@@ -94,8 +94,6 @@ pub enum SymbolsError {
 struct Raw {
     name: Range<u32>,
     address: u64,
-    /// Where the kernel loads it, which decides what comes next.
-    loaded: u64,
     /// Which of the separate memories of a module it is in.
     memory: u8,
     /// The size in the ELF symbol.
@@ -103,12 +101,11 @@ struct Raw {
     is_code: bool,
 }
 
-/// A text section of a module, where it is in tables and in memory.
+/// A text section of a module, laid out as the kernel does it.
 #[derive(Debug)]
 struct ModuleText {
     index: SectionIndex,
     address: u64,
-    loaded: u64,
     memory: u8,
 }
 
@@ -180,14 +177,13 @@ impl Symbols {
                 address &= !1;
             }
             let text = texts.iter().find(|text| Some(text.index) == section);
-            let (base, loaded, memory) = match text {
-                Some(text) => (text.address, text.loaded, text.memory),
+            let (base, memory) = match text {
+                Some(text) => (text.address, text.memory),
                 None if is_module => continue,
-                None => (0, 0, CORE),
+                None => (0, CORE),
             };
             raw.push(Raw {
                 name: push(&mut names, name),
-                loaded: loaded.wrapping_add(address),
                 address: base.wrapping_add(address),
                 memory,
                 len: symbol.size(),
@@ -237,7 +233,6 @@ impl Symbols {
             raw.push(Raw {
                 name: push(&mut names, name),
                 address,
-                loaded: address,
                 memory: CORE,
                 len: 0,
                 is_code: !of_module && matches!(kind, b't' | b'T' | b'w' | b'W'),
@@ -461,30 +456,30 @@ fn list_line(line: &[u8]) -> Option<(u64, u8, &[u8])> {
 
 /// Gives symbols their sizes, and keeps those of code. `ends` is where each memory ends.
 fn functions(mut raw: Vec<Raw>, ends: [u64; MEMORIES], names: &[u8]) -> Vec<Function> {
-    raw.sort_unstable_by_key(|symbol| (symbol.memory, symbol.loaded));
+    raw.sort_unstable_by_key(|symbol| (symbol.memory, symbol.address));
     let places: Vec<(u8, u64)> = raw
         .iter()
-        .map(|symbol| (symbol.memory, symbol.loaded))
+        .map(|symbol| (symbol.memory, symbol.address))
         .collect();
     // Bytes to the next symbol that is at or behind `limit`.
     let size_to = |symbol: &Raw, limit: u64| {
         let next = places.partition_point(|place| *place < (symbol.memory, limit));
         let end = match places.get(next) {
-            Some((memory, loaded)) if *memory == symbol.memory => *loaded,
+            Some((memory, address)) if *memory == symbol.memory => *address,
             _ => ends[usize::from(symbol.memory)],
         };
-        end.saturating_sub(symbol.loaded)
+        end.saturating_sub(symbol.address)
     };
     let mut functions: Vec<Function> = raw
         .iter()
         .filter(|symbol| symbol.is_code)
         .map(|symbol| {
-            let after = symbol.loaded.saturating_add(1);
-            let behind = symbol.loaded.saturating_add(symbol.len).max(after);
+            let after = symbol.address.saturating_add(1);
+            let behind = symbol.address.saturating_add(symbol.len).max(after);
             let [first, mut second] = [after, behind].map(|limit| size_to(symbol, limit));
-            let end = symbol.loaded.saturating_add(first);
+            let end = symbol.address.saturating_add(first);
             if end == ends[usize::from(symbol.memory)] {
-                second = end.next_multiple_of(PAGE) - symbol.loaded;
+                second = end.next_multiple_of(PAGE) - symbol.address;
             }
             Function {
                 hash: hash_of(name_of(names, &symbol.name)),
@@ -505,29 +500,29 @@ fn is_executable<'a>(section: &impl ObjectSection<'a>) -> bool {
     sh_flags.contains(elf::SHF_ALLOC) && sh_flags.contains(elf::SHF_EXECINSTR) && section.size() > 0
 }
 
-/// The text sections of a module as the kernel lays them out (kernel/module/main.c,
-/// `layout_sections`), and where each memory ends.
+/// The text sections of a module, and where each memory ends.
 fn module_texts<'a>(file: &Parsed<'a>, identity: &Identity) -> (Vec<ModuleText>, [u64; MEMORIES]) {
+    // In each memory sections are in the order of the file.
+    let in_memory = |init: bool| identity.text.iter().filter(move |text| text.init == init);
+    let (mut core, mut init) = (in_memory(false), in_memory(true));
     let mut ends = [0_u64; MEMORIES];
-    let sections = file.sections().filter(is_executable);
-    // Text sections of a relocatable file have their addresses in the order of the file.
-    let texts = sections.zip(&identity.text).map(|(section, text)| {
-        let memory = if text.name.starts_with(".init") {
-            INIT
-        } else {
-            CORE
+    let mut texts = Vec::new();
+    for section in file.sections().filter(is_executable) {
+        let is_init = section.name().is_ok_and(|name| name.starts_with(".init"));
+        let (memory, next) = match is_init {
+            true => (INIT, init.next()),
+            false => (CORE, core.next()),
         };
-        let end = &mut ends[usize::from(memory)];
-        let loaded = end.next_multiple_of(section.align().max(1));
-        *end = loaded + section.size();
-        ModuleText {
-            index: section.index(),
-            address: text.address,
-            loaded,
-            memory,
+        if let Some(text) = next {
+            ends[usize::from(memory)] = text.end();
+            texts.push(ModuleText {
+                index: section.index(),
+                address: text.address,
+                memory,
+            });
         }
-    });
-    (texts.collect(), ends)
+    }
+    (texts, ends)
 }
 
 /// What a module says of itself in `.modinfo`.

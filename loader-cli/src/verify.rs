@@ -29,7 +29,6 @@ use gimli::{DwarfSections, EndianSlice, RunTimeEndian};
 use lineinfo_core::blob::Profile;
 use lineinfo_core::{Address, Offset, Table};
 use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 
 pub use self::program::Program;
 use crate::error::Error;
@@ -150,7 +149,7 @@ pub fn verify(
 
     let root = source_root(elf, &options.naming)?;
     let sections = DwarfSections::load(|id| elf.debug_section(id))?;
-    let pool = pool(elf)?;
+    let contexts_max = contexts_max(elf)?;
     let (mut copy, mut by_section) = (None, false);
     match &options.oracle {
         Some(program) if program.takes_sections() => by_section = identity.relocatable,
@@ -182,45 +181,49 @@ pub fn verify(
     let contexts = Mutex::new(Vec::new());
     let new_context =
         || Context::from_dwarf(sections.borrow(|section| EndianSlice::new(section, endian)));
-    let compare = || {
-        batches
-            .par_iter()
-            .map(|batch| {
-                let taken = lock(&contexts).pop();
-                let context = taken.map_or_else(new_context, Ok).map_err(failed)?;
-                let base = identity.text_start;
-                let addresses = batch
-                    .offsets
-                    .iter()
-                    .map(|offset| base.wrapping_add(offset.0));
-                let answers = match (&options.oracle, batch.section) {
-                    (Some(program), None) => {
-                        let addresses: Vec<_> = addresses.collect();
-                        program.ask(asked, None, &addresses, progress)?
-                    }
-                    (Some(program), Some(section)) => {
-                        let offsets: Vec<_> = addresses
-                            .map(|address| address.wrapping_sub(section.address))
-                            .collect();
-                        program.ask(asked, Some(&section.name), &offsets, progress)?
-                    }
-                    (None, _) => {
-                        let answers = addresses
-                            .map(|address| ask_crate(&context, address))
-                            .collect();
-                        progress.advance(batch.offsets.len() as u64);
-                        answers
-                    }
-                };
-                let report = judge.compare(&context, batch.offsets, answers);
-                lock(&contexts).push(context);
-                Ok(report)
-            })
-            .try_reduce(Report::default, |one, other| {
-                Ok(one.merge(other, options.show))
-            })
+    // A piece of work for each context, or, where every thread has one, as many as rayon likes.
+    let min_len = if contexts_max < rayon::current_num_threads() {
+        batches.len().div_ceil(contexts_max)
+    } else {
+        1
     };
-    let found = pool.install(compare)?;
+    let found = batches
+        .par_iter()
+        .with_min_len(min_len)
+        .map(|batch| {
+            let taken = lock(&contexts).pop();
+            let context = taken.map_or_else(new_context, Ok).map_err(failed)?;
+            let base = identity.text_start;
+            let addresses = batch
+                .offsets
+                .iter()
+                .map(|offset| base.wrapping_add(offset.0));
+            let answers = match (&options.oracle, batch.section) {
+                (Some(program), None) => {
+                    let addresses: Vec<_> = addresses.collect();
+                    program.ask(asked, None, &addresses, progress)?
+                }
+                (Some(program), Some(section)) => {
+                    let offsets: Vec<_> = addresses
+                        .map(|address| address.wrapping_sub(section.address))
+                        .collect();
+                    program.ask(asked, Some(&section.name), &offsets, progress)?
+                }
+                (None, _) => {
+                    let answers = addresses
+                        .map(|address| ask_crate(&context, address))
+                        .collect();
+                    progress.advance(batch.offsets.len() as u64);
+                    answers
+                }
+            };
+            let report = judge.compare(&context, batch.offsets, answers);
+            lock(&contexts).push(context);
+            Ok(report)
+        })
+        .try_reduce(Report::default, |one, other| {
+            Ok(one.merge(other, options.show))
+        })?;
     Ok(Report {
         checked: found.checked,
         unclaimed: found.unclaimed,
@@ -230,19 +233,17 @@ pub fn verify(
     })
 }
 
-/// The threads that compare: each keeps all of the units, in the worst case, so there are as many as
-/// the budget of the image has memory for.
-fn pool(elf: &Elf<'_>) -> Result<ThreadPool, Error> {
+/// How many contexts of the crate there may be at a time: each keeps all units, in the worst case, so
+/// there are as many as the budget of the image has memory for, and one for each thread at most.
+fn contexts_max(elf: &Elf<'_>) -> Result<usize, Error> {
     let bytes = crate_bytes(elf)?.max(1);
     let budget = elf.budget();
     let threads = rayon::current_num_threads() as u64;
-    let threads = (budget.rest() / bytes).clamp(1, threads);
+    let contexts = (budget.rest() / bytes).clamp(1, threads);
     budget
-        .charge("units for the addr2line crate", threads * bytes)
+        .charge("units for the addr2line crate", contexts * bytes)
         .map_err(|source| elf.over_budget(source))?;
-    let pool = ThreadPoolBuilder::new().num_threads(threads as usize);
-    pool.build()
-        .map_err(|source| Error::io("threads")(std::io::Error::other(source)))
+    Ok(contexts as usize)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -271,9 +272,9 @@ fn batches<'a>(
     let mut rest = offsets;
     for section in sections {
         let end = rest.partition_point(|offset| text_start.wrapping_add(offset.0) < section.end());
-        let (inside, behind) = rest.split_at(end);
+        let (inside, after) = rest.split_at(end);
         cut(Some(section), inside);
-        rest = behind;
+        rest = after;
     }
     cut(None, rest);
     batches

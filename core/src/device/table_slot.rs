@@ -23,12 +23,14 @@ pub struct LoadedTable<S> {
 }
 
 impl<S: Sealed> LoadedTable<S> {
+    #[inline(always)] // So that a look-up needs no `Table` in memory.
     fn table(&self) -> Table<'_> {
         let blob = self.memory.bytes().get(..index(self.layout.size()));
         Table::from_layout(blob.unwrap_or(&[]), self.layout)
     }
 
     /// The location of a run-time address; for any context.
+    #[inline(always)] // A frame less on the stack of an interrupt, which is short.
     pub fn lookup(&self, address: Address<u64>) -> Option<Location<'_>> {
         self.table().lookup(address.relative_to(self.text_start)?)
     }
@@ -96,6 +98,7 @@ impl<P: Port> TableSlot<P> {
     }
 
     /// Asks a table, and counts.
+    #[inline(always)] // As `LoadedTable::lookup`.
     fn lookup<'a>(
         &self,
         table: &'a LoadedTable<SealedOf<P>>,

@@ -44,10 +44,10 @@ impl Socket {
         self.0.read_exact(&mut reply).map_err(Refusal::Io)?;
         let reply = Reply::read_from_bytes(&reply)
             .map_err(|_| Refusal::Io(io::ErrorKind::InvalidData.into()))?;
-        if reply.errno != 0 && reply.len == 0 {
-            return Err(Refusal::Errno(reply.errno));
+        if reply.error != 0 && reply.len == 0 {
+            return Err(Refusal::Errno(reply.error));
         }
-        if reply.errno != 0 || reply.len as usize != answer.len() {
+        if reply.error != 0 || reply.len as usize != answer.len() {
             return Err(Refusal::Io(io::ErrorKind::InvalidData.into()));
         }
         self.0.read_exact(answer).map_err(Refusal::Io)?;

@@ -76,7 +76,7 @@ impl Budget {
         }
     }
 
-    /// Gives back, when the result is dropped, all that is charged until then. Nothing else may use the
+    /// Frees, when the result is dropped, all that is charged until then. Nothing else may use the
     /// budget meanwhile.
     pub(crate) fn scope(&self) -> Scope<'_> {
         Scope {
@@ -119,7 +119,7 @@ impl Drop for Scope<'_> {
     }
 }
 
-/// Memory that goes back to the budget.
+/// Memory that is free again when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Held<'a> {
     budget: &'a Budget,

@@ -343,7 +343,7 @@ impl ModuleAreas {
     }
 }
 
-/// Where things stand in the section headers of a file, in bytes.
+/// Positions of fields in the section headers of a file, in bytes.
 struct HeaderFields {
     /// Start of the headers in the file.
     headers: u64,

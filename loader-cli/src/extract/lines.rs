@@ -278,7 +278,7 @@ struct Frame {
 }
 
 impl Frames {
-    /// The programs stand one after the other; where one is damaged the next is looked for among the
+    /// The programs follow each other; where one is damaged the next is looked for among the
     /// starts that are known otherwise.
     fn of(line: Slice<'_>, starts: &BTreeSet<usize>) -> Self {
         let mut found = Self::default();
@@ -571,7 +571,7 @@ impl<'a> ProgramReader<'a> {
         Ok((read, sequence.is_none()))
     }
 
-    /// Index of the text section that has an address; none has what stands below `_text`, for which
+    /// Index of the text section that has an address; none has what is below `_text`, for which
     /// there are no offsets in a table.
     fn section_of(&self, address: u64) -> usize {
         let after = self.text.partition_point(|text| text.address <= address);
@@ -695,8 +695,8 @@ impl Sequence {
     }
 }
 
-/// A string that may stand in the section of strings of its kind, or in the supplementary file; empty
-/// if that is missing.
+/// A string, which may be in the section of strings of its kind or in the supplementary file; empty
+/// if that file is missing.
 pub(super) fn resolve<'a>(
     dwarf: &Dwarf<'a>,
     supplement: Slice<'a>,

@@ -308,7 +308,7 @@ fn rows_of(
             let address = |row: &lines::LineRow| sequence.start.saturating_add(row.start.into());
             let ends = next.map_or(end, address);
             let start = address(row).max(covered);
-            // Wholly inside an earlier sequence, or behind the end of the section.
+            // Wholly inside an earlier sequence, or after the end of the section.
             if ends <= start || start >= end {
                 continue;
             }

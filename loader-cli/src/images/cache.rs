@@ -33,7 +33,7 @@ pub fn table_of(image: &Path, debug_dirs: &[PathBuf]) -> Result<BlobFile, Error>
     let build_id = &elf.identity.build_id;
     let kept = directory()
         .filter(|_| !build_id.is_empty())
-        .map(|directory| directory.join(format!("{}-v{FORMAT_VERSION}.lineinfo", hex(build_id))));
+        .map(|directory| directory.join(kept_name(build_id)));
     if let Some(kept) = &kept
         && let Ok(blob) = BlobFile::open(kept)
         && blob.table().layout().build_id() == build_id
@@ -58,6 +58,12 @@ pub fn table_of(image: &Path, debug_dirs: &[PathBuf]) -> Result<BlobFile, Error>
         .write_all(&blob)
         .map_err(Error::io(temporary.path()))?;
     BlobFile::open(temporary.path())
+}
+
+/// The name of an image's table: one of another version may have been made by other rules.
+fn kept_name(build_id: &[u8]) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{}-{version}-{FORMAT_VERSION}.lineinfo", hex(build_id))
 }
 
 /// Where tables are kept; `None` without a home.

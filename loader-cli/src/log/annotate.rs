@@ -214,9 +214,9 @@ impl<R: Resolve> Annotator<R> {
                 copied = frame.end;
             }
             if let Some((ticket, kind)) = frame.decides {
-                decide(&mut self.undecided, &mut self.out, Some(ticket), kind);
+                decide(&mut self.undecided, &mut self.out, ticket, kind);
             }
-            if frame.located {
+            if frame.located && self.style != Style::Json {
                 self.summary.frames += 1;
                 self.summary.annotated += 1;
                 continue;
@@ -282,7 +282,7 @@ impl<R: Resolve> Annotator<R> {
                 Kind::Exact
             };
             let ticket = first.ticket;
-            decide(&mut self.undecided, &mut self.out, Some(ticket), kind);
+            decide(&mut self.undecided, &mut self.out, ticket, kind);
         }
     }
 
@@ -322,8 +322,9 @@ impl<R: Resolve> Annotator<R> {
 }
 
 /// Puts in the text of an undecided frame.
-fn decide(undecided: &mut Vec<Undecided>, out: &mut Vec<u8>, ticket: Option<Ticket>, kind: Kind) {
-    let Some(position) = undecided.iter().position(|one| Some(one.ticket) == ticket) else {
+fn decide(undecided: &mut Vec<Undecided>, out: &mut Vec<u8>, ticket: Ticket, kind: Kind) {
+    let position = undecided.iter().position(|one| one.ticket == ticket);
+    let Some(position) = position else {
         return;
     };
     let decided = undecided.remove(position);

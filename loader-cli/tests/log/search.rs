@@ -68,7 +68,10 @@ impl Home {
 
 /// The name of the image's table among those that are kept.
 fn kept_name() -> String {
-    format!("{BUILD_ID}-v{FORMAT_VERSION}.lineinfo")
+    format!(
+        "{BUILD_ID}-{}-{FORMAT_VERSION}.lineinfo",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 /// A log of the kernel with the build-id of the image.

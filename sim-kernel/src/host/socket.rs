@@ -318,7 +318,7 @@ impl Connection {
 fn reply(mut stream: &UnixStream, result: Result<usize, Errno>, payload: &[u8]) -> io::Result<()> {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     let head = Reply {
-        errno: result.err().map_or(0, |errno| errno as u32),
+        error: result.err().map_or(0, |errno| errno as u32),
         value: result.map_or(0, number),
         len: number(payload.len()),
     };

@@ -52,6 +52,11 @@ pub(crate) fn threads() -> impl Iterator<Item = (usize, i32)> {
         .filter(|(_, thread)| *thread != 0)
 }
 
+/// The thread that runs on a CPU; for any context.
+pub(crate) fn running(cpu: usize) -> i32 {
+    RUNNING[cpu].load(Ordering::Acquire)
+}
+
 /// All threads that CPUs run, their own and those in system calls, each once; for any context.
 pub(crate) fn all_threads() -> impl Iterator<Item = i32> {
     let own = |cpu: usize| Some(own_thread(cpu)).filter(|thread| *thread != 0);

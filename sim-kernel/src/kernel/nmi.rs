@@ -194,21 +194,13 @@ fn trigger_all_cpu_backtrace(level: Level) {
     let _atomic = atomic::enter();
     let this = nmi::this_thread();
     let request = next_request();
+    let mut interrupted = [0; CPUS_MAX];
     for (cpu, thread) in cpu::threads().filter(|(_, thread)| *thread != this) {
-        if let Err(errno) = nmi::send(thread) {
-            printk!(
-                Warning,
-                "NMI backtrace: cannot interrupt cpu {cpu}: {errno}"
-            );
-        }
+        interrupted[cpu] = interrupt(cpu, thread);
     }
     let start = Instant::now();
-    for (cpu, thread) in cpu::threads() {
-        if thread == this {
-            stacktrace::dump_stack(level);
-        } else {
-            print_answer(cpu, request, start, level);
-        }
+    for (cpu, _) in cpu::threads() {
+        print_answer(cpu, interrupted[cpu], request, start, level);
     }
     COLLECTING.store(false, Ordering::Release);
     keep_frame(());
@@ -220,9 +212,33 @@ fn next_request() -> u32 {
     request
 }
 
-fn print_answer(cpu: usize, request: u32, start: Instant, level: Level) {
+/// Sends the interrupt to the thread that a CPU runs; gives that thread.
+fn interrupt(cpu: usize, thread: i32) -> i32 {
+    match nmi::send(thread) {
+        // A task whose thread has ended has left its CPU.
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => printk!(
+            Warning,
+            "NMI backtrace: cannot interrupt cpu {cpu}: {errno}"
+        ),
+    }
+    thread
+}
+
+/// Prints the trace of a CPU: that of this thread if it is what runs there, or the answer of the one
+/// that does. A task may leave its CPU before the interrupt reaches it; then whatever runs there now
+/// is interrupted.
+fn print_answer(cpu: usize, mut interrupted: i32, request: u32, start: Instant, level: Level) {
     let answer = &ANSWERS[cpu];
     while answer.request.load(Ordering::Acquire) != request {
+        let running = cpu::running(cpu);
+        if running == nmi::this_thread() {
+            stacktrace::dump_stack(level);
+            return;
+        }
+        if running != interrupted {
+            interrupted = interrupt(cpu, running);
+        }
         if start.elapsed() > TIMEOUT {
             printk!(Warning, "NMI backtrace: cpu {cpu} does not answer");
             return;

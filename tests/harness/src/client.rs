@@ -73,7 +73,7 @@ impl Client {
         self.0.read_exact(reply.as_mut_bytes()).expect("it answers");
         let mut payload = vec![0; reply.len as usize];
         self.0.read_exact(&mut payload).expect("it answers");
-        match reply.errno {
+        match reply.error {
             0 => Ok((reply.value, payload)),
             errno => Err(errno),
         }
