@@ -9,6 +9,7 @@ use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_core::Table;
 use lineinfo_core::blob::Encoding;
+use lineinfo_core::writer::EncodeError;
 
 fuzz_target!(|input: &[u8]| {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -22,21 +23,20 @@ fuzz_target!(|input: &[u8]| {
     let Ok(mut extracted) = extract(&elf, &Naming::default(), &()) else {
         return;
     };
-    check(
-        &extracted
-            .encode(Encoding::Packed)
-            .expect("rows that make a table"),
-    );
+    check(extracted.encode(Encoding::Packed));
     if extracted.reduce_to_calls(&elf).is_ok() {
-        check(
-            &extracted
-                .encode(Encoding::Packed)
-                .expect("rows that make a table"),
-        );
+        check(extracted.encode(Encoding::Packed));
     }
 });
 
-fn check(blob: &[u8]) {
-    let table = Table::parse(blob).expect("a valid table");
-    table.check_rows().expect("valid rows");
+fn check(encoded: Result<Vec<u8>, EncodeError>) {
+    match encoded {
+        Ok(blob) => {
+            let table = Table::parse(&blob).expect("a valid table");
+            table.check_rows().expect("valid rows");
+        }
+        // The name of a section that a log cannot show.
+        Err(EncodeError::Name { what: "region", .. }) => {}
+        Err(error) => panic!("rows that make no table: {error}"),
+    }
 }

@@ -50,6 +50,8 @@ const CLOCKS: Duration = Duration::from_millis(20);
 /// How many sequences of steps are tried, and the most steps of one.
 const CASES: u32 = 12;
 const STEPS_MAX: usize = 50;
+/// How long a failure is made smaller, in milliseconds: each attempt boots a kernel.
+const SHRINK_MS_MAX: u32 = 60_000;
 /// How long the kernel may take to see that a client has gone.
 const GONE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -168,7 +170,7 @@ fn test(setting: &Setting) -> Result<()> {
     let config = Config {
         cases,
         failure_persistence: None,
-        max_shrink_iters: 200,
+        max_shrink_time: SHRINK_MS_MAX,
         ..Config::default()
     };
     let (steps_done, refused) = (Cell::new(0), Cell::new(0));
