@@ -9,6 +9,7 @@ use lineinfo_core::uapi::{LOOKUP_APPROXIMATE, LOOKUP_FOUND};
 use crate::device::{Access, Device};
 use crate::error::Error;
 use crate::files::BlobFile;
+use crate::raw;
 
 /// Something that knows the locations of addresses.
 #[derive(Debug)]
@@ -36,6 +37,15 @@ pub struct LocationBuf {
     pub approximate: bool,
 }
 
+impl LocationBuf {
+    /// What [`fmt::Display`] shows, with the bytes of a name that is not UTF-8.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        raw::to_bytes(&self.to_string()).into_owned()
+    }
+}
+
+/// A byte of a name that is no part of a UTF-8 character is shown as a character from U+EF80 to
+/// U+EFFF.
 impl fmt::Display for LocationBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if self.approximate { "~" } else { "" };

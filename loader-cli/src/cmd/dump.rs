@@ -10,6 +10,7 @@ use super::print;
 use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
+use crate::raw;
 use crate::{hex, machine_name};
 
 /// Show what is in a table.
@@ -170,7 +171,11 @@ fn print_rows(table: &Table<'_>, to: &mut impl Write) -> io::Result<()> {
         for row in table.region_rows(position) {
             let address = base.wrapping_add(row.start.into());
             match table.file(row.file).filter(|_| !row.is_gap()) {
-                Some(file) => writeln!(to, "{address:#x} {file}:{}", row.line)?,
+                Some(file) => {
+                    write!(to, "{address:#x} ")?;
+                    to.write_all(&raw::to_bytes(&file.to_string()))?;
+                    writeln!(to, ":{}", row.line)?;
+                }
                 None => writeln!(to, "{address:#x} ??")?,
             }
         }

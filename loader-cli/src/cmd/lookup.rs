@@ -79,14 +79,22 @@ impl<'a> Answer<'a> {
             serde_json::to_writer(&mut *to, &self)?;
             return writeln!(to);
         }
-        let mark = if self.approximate { "~" } else { "" };
         if let Some(symbol) = self.symbol {
             write!(to, "{symbol} ")?;
         }
-        match (&self.file, self.line) {
-            (Some(file), Some(line)) => writeln!(to, "{} {file}:{mark}{line}", self.address),
-            _ => writeln!(to, "{} ??", self.address),
+        write!(to, "{} ", self.address)?;
+        match (self.file, self.line) {
+            (Some(file), Some(line)) => {
+                let location = LocationBuf {
+                    file,
+                    line,
+                    approximate: self.approximate,
+                };
+                to.write_all(&location.to_bytes())?;
+            }
+            _ => to.write_all(b"??")?,
         }
+        writeln!(to)
     }
 }
 
