@@ -383,7 +383,7 @@ pub struct Lookup {
     pub line: u32,
     /// Zero.
     pub reserved: u32,
-    /// Out: the file, UTF-8, zeros behind it; cut to what fits.
+    /// Out: the file, UTF-8, padded with zeros; cut to what fits.
     pub file: [u8; 256],
 }
 

@@ -461,7 +461,7 @@ fn functions(mut raw: Vec<Raw>, ends: [u64; MEMORIES], names: &[u8]) -> Vec<Func
         .iter()
         .map(|symbol| (symbol.memory, symbol.address))
         .collect();
-    // Bytes to the next symbol that is at or behind `limit`.
+    // Bytes to the next symbol that is at or after `limit`.
     let size_to = |symbol: &Raw, limit: u64| {
         let next = places.partition_point(|place| *place < (symbol.memory, limit));
         let end = match places.get(next) {

@@ -361,7 +361,7 @@ fn loader(ready: &Ready) -> Result<()> {
     );
     machine.expect(ready, "cat dev/lineinfo", &lineinfo(&["status"])?)?;
     let unloaded = lineinfo(&["unload"])?;
-    ensure!(unloaded.contains("given back"), "{unloaded}");
+    ensure!(unloaded.contains("bytes of memory freed"), "{unloaded}");
     let again = ready.binaries.lineinfo(&["unload", "--device", &device])?;
     let said = String::from_utf8(again.stderr)?;
     ensure!(said.contains("unload: ENODATA"), "{said}");

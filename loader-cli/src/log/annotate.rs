@@ -14,7 +14,7 @@ const FORMAT_VERSION: u32 = 1;
 /// How many answers are kept.
 const ANSWERS_MAX: usize = 1 << 16;
 
-/// How far behind an undecided frame the log is read for what decides it, in bytes.
+/// How far after an undecided frame the log is read for what decides it, in bytes.
 const UNDECIDED_MAX: usize = 64 << 10;
 
 /// What knows where frames are.
