@@ -10,8 +10,10 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use bstr::ByteSlice;
+use memchr::memmem::Finder;
 use object::read::{
     Object, ObjectKind, ObjectSection, ObjectSymbol, ReadCache, SectionIndex, SymbolSection,
 };
@@ -407,7 +409,8 @@ fn name_of<'a>(names: &'a [u8], name: &Range<u32>) -> &'a [u8] {
 
 /// A name without the `.llvm.NNN` of ThinLTO.
 fn base_of(name: &[u8]) -> &[u8] {
-    name.find(".llvm.").map_or(name, |at| &name[..at])
+    static SUFFIX: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(".llvm."));
+    SUFFIX.find(name).map_or(name, |at| &name[..at])
 }
 
 fn hash_of(name: &[u8]) -> u64 {
