@@ -112,7 +112,8 @@ ioctls! {
     Commit = 1, "commit", None, (), Writer;
     /// Empties the slot and frees its memory.
     Unload = 2, "unload", None, (), Writer;
-    /// File and line of a run-time address; for who may see addresses.
+    /// File and line of an address: by run-time address for who may see those, by offset from
+    /// `_text` for anybody.
     Lookup = 3, "lookup", ReadWrite, Lookup, Anybody;
     /// Whose table this open file is about: that of the kernel, or of a module. The argument comes
     /// back as it was.
@@ -345,6 +346,18 @@ numbered! {
     }
 }
 
+numbered! {
+    /// What the address of a [`Lookup`] is counted from.
+    AddressBase: u32 {
+        /// From 0: a run-time address, of the kernel or of a module. The answer tells where they
+        /// are, so it is for who may see addresses.
+        RunTime = 0, "run-time";
+        /// From `_text` of the file's [`Target`], for anybody: the answer is the same wherever the
+        /// kernel is.
+        Text = 1, "text";
+    }
+}
+
 /// [`Lookup`] found a location.
 pub const LOOKUP_FOUND: u32 = 1;
 /// The location found is approximate.
@@ -354,7 +367,7 @@ pub const LOOKUP_APPROXIMATE: u32 = 2;
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Lookup {
-    /// In: a run-time address.
+    /// In: an address, in bytes from the [`AddressBase`].
     pub address: u64,
     /// In: an [`AddressKind`].
     pub kind: u32,
@@ -362,8 +375,8 @@ pub struct Lookup {
     pub result: u32,
     /// Out: the line, from 1.
     pub line: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// In: an [`AddressBase`].
+    pub base: u32,
     /// Out: the file, UTF-8, zeros behind it; cut to what fits.
     pub file: [u8; 256],
 }
@@ -371,8 +384,13 @@ pub struct Lookup {
 const _: () = assert!(size_of::<Lookup>() == 280);
 
 impl Lookup {
-    /// A question.
+    /// The location of a run-time address.
     pub const fn new(address: Address<u64>) -> Self {
+        Self::from_base(address, AddressBase::RunTime)
+    }
+
+    /// The location of an address, counted from a base.
+    pub const fn from_base(address: Address<u64>, base: AddressBase) -> Self {
         let kind = match address {
             Address::Return(_) => AddressKind::Return,
             Address::Exact(_) => AddressKind::Exact,
@@ -383,7 +401,7 @@ impl Lookup {
             kind: kind.number(),
             result: 0,
             line: 0,
-            reserved: 0,
+            base: base.number(),
             file: [0; 256],
         }
     }
@@ -398,12 +416,16 @@ impl Lookup {
         }
     }
 
+    /// What the address is counted from; `None` for a base that this version does not know.
+    pub const fn base(&self) -> Option<AddressBase> {
+        AddressBase::from_number(self.base)
+    }
+
     /// Fills in the answer.
     pub fn answer(&mut self, location: Option<crate::Location<'_>>) {
         *self = Self {
             result: 0,
             line: 0,
-            reserved: 0,
             file: [0; 256],
             ..*self
         };

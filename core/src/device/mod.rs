@@ -41,10 +41,10 @@ use crate::error::Error;
 use crate::footer::{ALIGN, Ending, Footer};
 use crate::slot::Owner;
 use crate::table::Layout;
-use crate::uapi::{Ioctl, Lookup, Status, Target, Who};
+use crate::uapi::{AddressBase, Ioctl, Lookup, Status, Target, Who};
 use crate::{index, wide};
 
-use ratelimit::RateLimit;
+pub use ratelimit::RateLimit;
 pub use refusal::{BuildId, Refusal};
 pub use table_slot::{LoadedTable, TableSlot};
 
@@ -199,7 +199,7 @@ pub struct Caller {
     pub pid: u32,
     /// It may load and unload.
     pub may_load: bool,
-    /// It may ask for run-time addresses, whose answers tell where the kernel is.
+    /// It may ask for the location of run-time addresses, which tells where the kernel is.
     pub may_see_addresses: bool,
 }
 
@@ -284,7 +284,9 @@ pub struct Device<P: Port> {
     writer: Option<Writer<P>>,
     /// How many writers there were.
     writers: u64,
+    /// What is logged of refusals to those who may load, and to all others.
     refusals: RateLimit,
+    refusals_of_others: RateLimit,
 }
 
 impl<P: Port> Device<P> {
@@ -296,6 +298,7 @@ impl<P: Port> Device<P> {
             writer: None,
             writers: 0,
             refusals: RateLimit::new(),
+            refusals_of_others: RateLimit::new(),
         }
     }
 
@@ -317,10 +320,10 @@ impl<P: Port> Device<P> {
     pub fn open(&mut self, caller: Caller, writing: bool) -> Result<File, Refusal> {
         let writer = if writing {
             let number = self.open_for_writing(caller);
-            Some(
-                number
-                    .map_err(|refusal| self.refuse_limited("open", &Target::default(), refusal))?,
-            )
+            // It was refused to nobody's slot, so no slot's last refusal is replaced.
+            Some(number.inspect_err(|refusal| {
+                self.log_refusal("open", &Target::default(), *refusal, caller.may_load);
+            })?)
         } else {
             None
         };
@@ -484,23 +487,30 @@ impl<P: Port> Device<P> {
         let unloaded = port.with_slot(file.target.name(), unload);
         unloaded
             .unwrap_or(Err(Refusal::NoModule))
-            .map_err(|refusal| self.refuse_limited("unload", &file.target, refusal))
+            .map_err(|refusal| self.refuse("unload", &file.target, refusal))
     }
 
     fn lookup(&self, file: &File, argument: &mut [u8]) -> Result<(), Refusal> {
-        let Caller {
-            uid,
-            may_see_addresses,
-            ..
-        } = file.caller;
-        if !may_see_addresses {
-            return Err(Refusal::AddressesHidden { uid });
-        }
         let mut question = Lookup::read_from_bytes(argument).map_err(|_| Refusal::Argument)?;
         let address = question.address().ok_or(Refusal::Argument)?;
-        let byte = address.byte().unwrap_or(0);
-        let answer = |slot: &TableSlot<P>| slot.answer(&mut question, address);
-        self.port.with_slot_at(byte, answer)?;
+        let base = question.base().ok_or(Refusal::Argument)?;
+        let mut answer = |slot: &TableSlot<P>| slot.answer(&mut question, address, base);
+        match base {
+            AddressBase::RunTime => {
+                let Caller { uid, .. } = file.caller;
+                if !file.caller.may_see_addresses {
+                    return Err(Refusal::AddressesHidden { uid });
+                }
+                let byte = address.byte().unwrap_or(0);
+                self.port.with_slot_at(byte, answer)?;
+            }
+            AddressBase::Text => {
+                let answered = self
+                    .port
+                    .with_slot(file.target.name(), |slot, _| answer(slot));
+                answered.unwrap_or(Err(Refusal::NoModule))?;
+            }
+        }
         put(argument, &question)
     }
 
@@ -592,7 +602,8 @@ impl<P: Port> Device<P> {
     ) -> Result<(), Refusal> {
         let size = u64::from(footer.payload_size);
         let max = self.config.max_bytes;
-        if size > max.saturating_add(ALIGN.into()) {
+        // Of the payload only the pad, which is shorter than what it aligns to, may be more.
+        if size >= max.saturating_add(ALIGN.into()) {
             return Err(Refusal::TooLarge { size, max });
         }
         // Straight into the memory that will be the table.
@@ -607,6 +618,10 @@ impl<P: Port> Device<P> {
             })
         })?;
         let blob = footer.blob(payload)?.len();
+        if wide(blob) > max {
+            let size = wide(blob);
+            return Err(Refusal::TooLarge { size, max });
+        }
         // The blob comes first in its memory, and the pad before it goes.
         let pad = bytes.saturating_sub(blob);
         // Always: said where the compiler sees that nothing can panic.
@@ -633,18 +648,33 @@ impl<P: Port> Device<P> {
         slot.reclaim(&self.port);
     }
 
-    /// Writes down why something was refused: in the log, and in the slot's status.
-    fn refuse(&self, what: &str, target: &Target, refusal: Refusal) -> Refusal {
-        self.record(target, refusal);
-        self.log_refusal(what, target, refusal);
+    /// Writes down why something was refused to a slot: in its status, and in the log.
+    fn refuse(&mut self, what: &str, target: &Target, refusal: Refusal) -> Refusal {
+        // A module that has gone has no status.
+        let _gone = self
+            .port
+            .with_slot(target.name(), |slot, _| slot.record(refusal));
+        self.log_refusal(what, target, refusal, true);
         refusal
     }
 
-    /// The same for what anybody can bring about: in the log only so often.
-    fn refuse_limited(&mut self, what: &str, target: &Target, refusal: Refusal) -> Refusal {
-        self.record(target, refusal);
-        let Some(suppressed) = self.refusals.admit(self.port.now_ms()) else {
-            return refusal;
+    /// The same for a file that is no writer: that another one has the device now is news.
+    fn refuse_lost(&mut self, file: &File, refusal: Refusal) -> Refusal {
+        if matches!(refusal, Refusal::TakenOver { .. }) {
+            self.refuse("load", &file.target, refusal);
+        }
+        refusal
+    }
+
+    /// Logs a refusal, but only so often: what those bring about who may not load, which is
+    /// anybody, does not suppress what others do.
+    fn log_refusal(&mut self, what: &str, target: &Target, refusal: Refusal, may_load: bool) {
+        let limit = match may_load {
+            true => &mut self.refusals,
+            false => &mut self.refusals_of_others,
+        };
+        let Some(suppressed) = limit.admit(self.port.now_ms()) else {
+            return;
         };
         if suppressed > 0 {
             log(&self.port, Level::Warning, |text| {
@@ -652,26 +682,6 @@ impl<P: Port> Device<P> {
                 text.push_str(" refusals suppressed");
             });
         }
-        self.log_refusal(what, target, refusal);
-        refusal
-    }
-
-    /// The same for a file that is no writer: that another one has the device now is news.
-    fn refuse_lost(&mut self, file: &File, refusal: Refusal) -> Refusal {
-        if matches!(refusal, Refusal::TakenOver { .. }) {
-            self.refuse_limited("load", &file.target, refusal);
-        }
-        refusal
-    }
-
-    fn record(&self, target: &Target, refusal: Refusal) {
-        // A module that has gone has no status.
-        let _gone = self
-            .port
-            .with_slot(target.name(), |slot, _| slot.record(refusal));
-    }
-
-    fn log_refusal(&self, what: &str, target: &Target, refusal: Refusal) {
         log(&self.port, Level::Error, |text| {
             text.push_str(what);
             if !target.name().is_empty() {

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::slot::{Slot, SwapError};
 use crate::table::{Layout, Table};
-use crate::uapi::{Lookup, REASON_BYTES, State, Status};
+use crate::uapi::{AddressBase, Lookup, REASON_BYTES, State, Status};
 use crate::{index, wide};
 
 /// A table: checked, in read-only memory of its own, and never changed.
@@ -30,7 +30,12 @@ impl<S: Sealed> LoadedTable<S> {
 
     /// The location of a run-time address; for any context.
     pub fn lookup(&self, address: Address<u64>) -> Option<Location<'_>> {
-        self.table().lookup(address.relative_to(self.text_start)?)
+        self.lookup_from(address, self.text_start)
+    }
+
+    /// The same for an address that is counted from where `_text` is at `text_start`.
+    fn lookup_from(&self, address: Address<u64>, text_start: u64) -> Option<Location<'_>> {
+        self.table().lookup(address.relative_to(text_start)?)
     }
 
     /// Memory taken, in bytes.
@@ -95,13 +100,8 @@ impl<P: Port> TableSlot<P> {
         self.misses.load(Ordering::Relaxed)
     }
 
-    /// Asks a table, and counts.
-    fn lookup<'a>(
-        &self,
-        table: &'a LoadedTable<SealedOf<P>>,
-        address: Address<u64>,
-    ) -> Option<Location<'a>> {
-        let location = table.lookup(address);
+    /// Counts what a table said.
+    fn count<'a>(&self, location: Option<Location<'a>>) -> Option<Location<'a>> {
         self.lookups.fetch_add(1, Ordering::Relaxed);
         if location.is_none() {
             self.misses.fetch_add(1, Ordering::Relaxed);
@@ -113,7 +113,7 @@ impl<P: Port> TableSlot<P> {
     pub fn push_location(&self, text: &mut StrBuffer<'_>, address: Address<u64>) {
         let reader = self.slot.read();
         let table = reader.get();
-        if let Some(location) = table.and_then(|table| self.lookup(table, address)) {
+        if let Some(location) = table.and_then(|table| self.count(table.lookup(address))) {
             location.push_to(text);
         }
     }
@@ -123,10 +123,15 @@ impl<P: Port> TableSlot<P> {
         &self,
         question: &mut Lookup,
         address: Address<u64>,
+        base: AddressBase,
     ) -> Result<(), Refusal> {
         let reader = self.slot.read();
         let table = reader.get().ok_or(Refusal::Empty)?;
-        question.answer(self.lookup(table, address));
+        let text_start = match base {
+            AddressBase::RunTime => table.text_start,
+            AddressBase::Text => 0,
+        };
+        question.answer(self.count(table.lookup_from(address, text_start)));
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::blob::{Encoding, Profile};
 use crate::footer;
-use crate::uapi::{Errno, LOOKUP_FOUND, State};
+use crate::uapi::{AddressBase, Errno, LOOKUP_FOUND, State};
 use crate::writer::{Image, Region, encode};
 use crate::{Address, Row};
 
@@ -517,6 +517,74 @@ fn refusals_that_anybody_can_cause_do_not_flood_the_log() {
 }
 
 #[test]
+fn who_may_not_load_changes_no_status_and_hides_no_refusal_of_others() {
+    let mut f = Fixture::new(10);
+    assert_eq!(f.load(&b"x".repeat(96)), Err(Errno::ENOEXEC));
+    for _ in 0..20 {
+        assert!(f.device.open(NOBODY, true).is_err());
+    }
+    let status = f.status();
+    assert_eq!(status.last_errno, Errno::ENOEXEC.number());
+    assert!(status.last_reason().starts_with("not a lineinfo blob"));
+    f.log();
+    assert_eq!(f.load(&b"y".repeat(96)), Err(Errno::ENOEXEC));
+    assert!(f.log().contains("load refused: not a lineinfo blob"));
+    // An open that finds the device busy is about no slot.
+    let file = f.device.open(ROOT, true).unwrap();
+    assert!(f.device.open(ROOT, true).is_err());
+    assert_eq!(f.status().last_errno, Errno::ENOEXEC.number());
+    f.device.close(&file);
+}
+
+#[test]
+fn who_may_not_see_addresses_asks_by_offset() {
+    let mut f = Fixture::new(10);
+    let ask = |f: &mut Fixture, file: &mut File, address, base| {
+        let mut question = Lookup::from_base(Address::Exact(address), base);
+        let bytes = question.as_mut_bytes();
+        let asked = f.device.ioctl(file, Ioctl::Lookup.code(), bytes);
+        let answer = (question.result, question.file().to_string(), question.line);
+        asked.map(|()| answer).map_err(Refusal::errno)
+    };
+    let found = |line| Ok((LOOKUP_FOUND, "a.rs".to_string(), line));
+    let missed = Ok((0, String::new(), 0));
+    let mut nobody = f.device.open(NOBODY, false).unwrap();
+    assert_eq!(
+        ask(&mut f, &mut nobody, 5, AddressBase::Text),
+        Err(Errno::ENODATA)
+    );
+    f.load(&table(10, 0)).unwrap();
+    // Every run-time address is refused alike, right or wrong.
+    for address in [0, 5, SLIDE + 0x105, u64::MAX] {
+        assert_eq!(
+            ask(&mut f, &mut nobody, address, AddressBase::RunTime),
+            Err(Errno::EPERM)
+        );
+    }
+    for (offset, answer) in [(5, found(2)), (1 << 40, missed.clone()), (u64::MAX, missed)] {
+        assert_eq!(ask(&mut f, &mut nobody, offset, AddressBase::Text), answer);
+    }
+    let mut root = f.device.open(ROOT, false).unwrap();
+    for (address, base) in [
+        (SLIDE + 0x105, AddressBase::RunTime),
+        (5, AddressBase::Text),
+    ] {
+        assert_eq!(ask(&mut f, &mut root, address, base), found(2));
+    }
+    // The offset is that into the file's target.
+    f.aim(&mut nobody, MODULE).unwrap();
+    assert_eq!(
+        ask(&mut f, &mut nobody, 5, AddressBase::Text),
+        Err(Errno::ENODATA)
+    );
+    let mut question = Lookup::new(Address::Exact(5));
+    question.base = 2;
+    let bytes = question.as_mut_bytes();
+    let unknown = f.device.ioctl(&mut nobody, Ioctl::Lookup.code(), bytes);
+    assert_eq!(unknown, Err(Refusal::Argument));
+}
+
+#[test]
 fn who_may_do_what() {
     let mut f = Fixture::new(10);
     f.load(&table(10, 0)).unwrap();
@@ -661,7 +729,7 @@ fn a_table_that_came_before_is_copied_only_if_that_saves_pages_and_there_are_som
 #[test]
 fn the_table_of_a_boot_image_goes_the_same_way() {
     let blob = table(100, 0);
-    let image = |image_len: u64| {
+    let image_of = |image_len: u64| {
         let (pad, footer) = footer::append(image_len, &blob).unwrap();
         [&vec![1; image_len as usize], pad, &blob, footer.as_bytes()].concat()
     };
@@ -675,14 +743,14 @@ fn the_table_of_a_boot_image_goes_the_same_way() {
     };
     for image_len in 0..17 {
         let mut f = Fixture::new(10);
-        let image = image(image_len);
+        let image = image_of(image_len);
         let log = boot(&mut f, &image, u64::MAX);
         assert!(log.starts_with("lineinfo: loaded 100 entries"), "{log}");
         assert_eq!(f.location(SLIDE + 0x100 + 40), " (a.rs:11)");
         assert_eq!(f.free_pages(), 10 - blob.len().div_ceil(PAGE));
     }
     let mut f = Fixture::new(10);
-    let image = image(3);
+    let image = image_of(3);
     let mut flipped = image.clone();
     flipped[500] ^= 1;
     for (image, unreadable, errno, reason) in [
@@ -697,6 +765,24 @@ fn the_table_of_a_boot_image_goes_the_same_way() {
         assert!(log.contains(reason), "{log}");
         assert_eq!(f.status().last_errno, errno.number());
         assert_eq!(f.free_pages(), 10);
+    }
+    // The limit is that of the blob: the pad does not count, and gains nothing.
+    for image_len in 0..17 {
+        let image = image_of(image_len);
+        for (max, is_loaded) in [(blob.len(), true), (blob.len() - 1, false)] {
+            let mut f = Fixture::new(10);
+            f.device.configure(Config {
+                max_bytes: max as u64,
+                ..CONFIG
+            });
+            let log = boot(&mut f, &image, u64::MAX);
+            assert_eq!(
+                f.status().state == State::Loaded.number(),
+                is_loaded,
+                "{log}"
+            );
+            assert_eq!(log.contains("-EFBIG"), !is_loaded, "{log}");
+        }
     }
     let log = boot(&mut f, &image[..100], u64::MAX);
     assert!(log.contains("no table is appended to this image"), "{log}");
