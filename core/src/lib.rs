@@ -194,6 +194,7 @@ pub use encoding::Row;
 pub use error::Error;
 pub use files::FileName;
 pub use location::Location;
+pub use name::is_printable;
 pub use table::{Layout, RegionView, Table};
 
 /// A `u32` as an index: every target of this crate has at least 32-bit addresses.

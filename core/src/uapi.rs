@@ -39,6 +39,8 @@ numbered! {
         EBUSY = 16, "EBUSY";
         /// Not a request of this device, or out of turn.
         EINVAL = 22, "EINVAL";
+        /// The user has as many files or connections of the device open as one user may.
+        EMFILE = 24, "EMFILE";
         /// No such ioctl of this device.
         ENOTTY = 25, "ENOTTY";
         /// The blob is larger than `lineinfo.max=` allows.
@@ -51,6 +53,8 @@ numbered! {
         ETIMEDOUT = 110, "ETIMEDOUT";
         /// The blob was built for another kernel.
         ESTALE = 116, "ESTALE";
+        /// The blob has no signature of the key that this kernel demands.
+        EKEYREJECTED = 129, "EKEYREJECTED";
     }
 }
 

@@ -322,7 +322,7 @@ impl<P: Port> Device<P> {
             let number = self.open_for_writing(caller);
             // It was refused to nobody's slot, so no slot's last refusal is replaced.
             Some(number.inspect_err(|refusal| {
-                self.log_refusal("open", &Target::default(), *refusal, caller.may_load);
+                self.log_limited("open", &Target::default(), *refusal, caller.may_load);
             })?)
         } else {
             None
@@ -487,7 +487,7 @@ impl<P: Port> Device<P> {
         let unloaded = port.with_slot(file.target.name(), unload);
         unloaded
             .unwrap_or(Err(Refusal::NoModule))
-            .map_err(|refusal| self.refuse("unload", &file.target, refusal))
+            .map_err(|refusal| self.refuse_limited("unload", &file.target, refusal))
     }
 
     fn lookup(&self, file: &File, argument: &mut [u8]) -> Result<(), Refusal> {
@@ -649,26 +649,39 @@ impl<P: Port> Device<P> {
     }
 
     /// Writes down why something was refused to a slot: in its status, and in the log.
-    fn refuse(&mut self, what: &str, target: &Target, refusal: Refusal) -> Refusal {
+    ///
+    /// Only who may load has something refused to a slot.
+    fn refuse(&self, what: &str, target: &Target, refusal: Refusal) -> Refusal {
+        self.record(target, refusal);
+        self.log_refusal(what, target, refusal);
+        refusal
+    }
+
+    /// The same for what can come in a loop: in the log only so often.
+    fn refuse_limited(&mut self, what: &str, target: &Target, refusal: Refusal) -> Refusal {
+        self.record(target, refusal);
+        self.log_limited(what, target, refusal, true);
+        refusal
+    }
+
+    fn record(&self, target: &Target, refusal: Refusal) {
         // A module that has gone has no status.
         let _gone = self
             .port
             .with_slot(target.name(), |slot, _| slot.record(refusal));
-        self.log_refusal(what, target, refusal, true);
-        refusal
     }
 
     /// The same for a file that is no writer: that another one has the device now is news.
     fn refuse_lost(&mut self, file: &File, refusal: Refusal) -> Refusal {
         if matches!(refusal, Refusal::TakenOver { .. }) {
-            self.refuse("load", &file.target, refusal);
+            self.refuse_limited("load", &file.target, refusal);
         }
         refusal
     }
 
     /// Logs a refusal, but only so often: what those bring about who may not load, which is
     /// anybody, does not suppress what others do.
-    fn log_refusal(&mut self, what: &str, target: &Target, refusal: Refusal, may_load: bool) {
+    fn log_limited(&mut self, what: &str, target: &Target, refusal: Refusal, may_load: bool) {
         let limit = match may_load {
             true => &mut self.refusals,
             false => &mut self.refusals_of_others,
@@ -682,6 +695,10 @@ impl<P: Port> Device<P> {
                 text.push_str(" refusals suppressed");
             });
         }
+        self.log_refusal(what, target, refusal);
+    }
+
+    fn log_refusal(&self, what: &str, target: &Target, refusal: Refusal) {
         log(&self.port, Level::Error, |text| {
             text.push_str(what);
             if !target.name().is_empty() {
