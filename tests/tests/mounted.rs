@@ -424,9 +424,7 @@ fn names(ready: &Ready) -> Result<()> {
     let machine = ready.boot(&[])?;
     let script = r"import ctypes, os
 ctypes.CDLL(None).prctl(15, b'a\nBUG: forged', 0, 0, 0)
-file = os.open('sys/kernel/debug/provoke-crash/DIRECT', os.O_WRONLY)
-try: os.write(file, b'EXCEPTION')
-except OSError: pass";
+os.write(os.open('proc/sysrq-trigger', os.O_WRONLY), b'w')";
     machine.run(ready, &format!("python3 -c \"{script}\""))?;
     let log = machine.run(ready, "cat dev/kmsg")?;
     ensure!(log.contains(r" Comm: a\x0aBUG: forged "), "{log}");
@@ -457,8 +455,7 @@ def wait_for(text):
     said = said.split(text.encode(), 1)[1]
 
 def type(line):
-    os.write(terminal, line.encode() + b"
-")
+    os.write(terminal, line.encode() + b"\n")
 
 type(f"stty tostop; {kernel} --socket {socket} --mount {mountpoint} &")
 wait_for("lineinfo: ready on")
