@@ -39,6 +39,7 @@ use crate::blob::{HEADER_SIZE, Header};
 use crate::buffer::StrBuffer;
 use crate::error::Error;
 use crate::footer::{ALIGN, Ending, Footer};
+use crate::signature::{KeyId, Signed};
 use crate::slot::Owner;
 use crate::table::Layout;
 use crate::uapi::{AddressBase, Ioctl, Lookup, Status, Target, Who};
@@ -66,6 +67,14 @@ pub trait Port: Sized + 'static {
 
     /// Writes one line to the log.
     fn log(&self, level: Level, line: &str);
+
+    /// Whether the signature of a blob is right for its key and message (Ed25519, RFC 8032). The key is
+    /// the trusted one.
+    ///
+    /// A port without cryptography, as this is, finds none right.
+    fn verify(&self, _signed: &Signed<'_>) -> bool {
+        false
+    }
 
     /// Makes what pauses between two looks at the readers of an old table, and says when it is time
     /// to give up.
@@ -133,6 +142,37 @@ pub enum Policy {
     Never,
 }
 
+/// Whose tables are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Anybody's, signed or not.
+    Anybody,
+    /// Those that this Ed25519 public key has signed.
+    Key([u8; 32]),
+    /// Nobody's: signatures are demanded, and there is no key to verify them with.
+    Nobody,
+}
+
+impl Trust {
+    fn check<P: Port>(&self, port: &P, signed: Option<Signed<'_>>) -> Result<(), Refusal> {
+        let trusted = match self {
+            Self::Anybody => return Ok(()),
+            Self::Nobody => return Err(Refusal::NoKey),
+            Self::Key(key) => key,
+        };
+        let expected = KeyId::of(trusted);
+        let signed = signed.ok_or(Refusal::Unsigned { expected })?;
+        if signed.signature.key != *trusted {
+            let found = KeyId::of(&signed.signature.key);
+            return Err(Refusal::OtherKey { found, expected });
+        }
+        match port.verify(&signed) {
+            true => Ok(()),
+            false => Err(Refusal::Signature { key: expected }),
+        }
+    }
+}
+
 /// What the device was told at boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -140,6 +180,8 @@ pub struct Config {
     pub policy: Policy,
     /// The largest blob taken, in bytes.
     pub max_bytes: u64,
+    /// Whose tables are taken.
+    pub trust: Trust,
     /// How long a file that is open for writing may make no request before the next opener can
     /// take the device over, in milliseconds.
     pub idle_ms: u64,
@@ -155,6 +197,7 @@ impl Config {
     pub const NEVER: Self = Self {
         policy: Policy::Never,
         max_bytes: 0,
+        trust: Trust::Nobody,
         idle_ms: IDLE_MS_DEFAULT,
     };
 }
@@ -629,7 +672,7 @@ impl<P: Port> Device<P> {
             payload.copy_within(pad.., 0);
         }
         let load = |slot: &TableSlot<P>, expected: &Expected| {
-            slot.load(&self.port, expected, memory, blob)
+            slot.load(&self.port, &self.config, expected, memory, blob)
         };
         let loaded = self.port.with_slot("", load);
         loaded.unwrap_or(Err(Refusal::NoModule))
@@ -778,7 +821,7 @@ fn take<P: Port>(
         return Ok(());
     };
     let publish =
-        |slot: &TableSlot<P>, expected: &Expected| slot.load(port, expected, memory, size);
+        |slot: &TableSlot<P>, expected: &Expected| slot.load(port, config, expected, memory, size);
     let published = port.with_slot(target.name(), publish);
     published.unwrap_or(Err(Refusal::NoModule))
 }

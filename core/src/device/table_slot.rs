@@ -2,7 +2,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering,
 
 use zerocopy::FromZeros;
 
-use super::{Expected, Level, Memory, Policy, Port, Refusal, Sealed, SealedOf, log};
+use super::{Config, Expected, Level, Memory, Policy, Port, Refusal, Sealed, SealedOf, log};
 use crate::address::Address;
 use crate::buffer::StrBuffer;
 use crate::error::Error;
@@ -166,18 +166,22 @@ impl<P: Port> TableSlot<P> {
         self.last_refusal.set(refusal);
     }
 
-    /// Checks that the first `size` bytes are a table of the image, and publishes it.
+    /// Checks that the first `size` bytes are a table of the image that somebody trusted has made, and
+    /// publishes it.
     ///
     /// They are parsed once; what they say of init text that is gone is removed in place.
     pub(super) fn load(
         &self,
         port: &P,
+        config: &Config,
         expected: &Expected,
         mut memory: P::Memory,
         size: usize,
     ) -> Result<(), Refusal> {
         let blob = memory.bytes_mut().get_mut(..size).unwrap_or(&mut []);
-        let mut layout = *Table::parse(blob)?.layout();
+        let table = Table::parse(blob)?;
+        config.trust.check(port, table.signed())?;
+        let mut layout = *table.layout();
         expected.check(&layout)?;
         if self.init_freed.load(Ordering::Relaxed) {
             layout = Table::remove_init(blob, &layout).ok_or(Error::Malformed {

@@ -13,8 +13,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::blob::{Encoding, Profile};
 use crate::footer;
+use crate::table::Table;
 use crate::uapi::{AddressBase, Errno, LOOKUP_FOUND, State};
-use crate::writer::{Image, Region, encode};
+use crate::writer::{self, Image, Region, encode};
 use crate::{Address, Row};
 
 const PAGE: usize = 4096;
@@ -101,6 +102,10 @@ impl Port for &'static World {
         self.log.borrow_mut().push(line.to_string());
     }
 
+    fn verify(&self, signed: &Signed<'_>) -> bool {
+        signed.signature.signature == fake_signature(&signed.message.concat())
+    }
+
     fn keep_waiting(&self) -> impl FnMut() -> bool {
         || false
     }
@@ -130,6 +135,20 @@ fn expected() -> Expected {
     }
 }
 
+/// What stands for a signature here: something that depends on every byte.
+fn fake_signature(message: &[u8]) -> [u8; 64] {
+    let mut signature = [0; 64];
+    signature[..4].copy_from_slice(&crc32fast::hash(message).to_le_bytes());
+    signature
+}
+
+const KEY: [u8; 32] = [0xaa; 32];
+const OTHER_KEY: [u8; 32] = [0xbb; 32];
+
+fn signed(blob: &[u8], key: [u8; 32]) -> Vec<u8> {
+    writer::sign(blob, key, fake_signature).unwrap()
+}
+
 const ROOT: Caller = Caller {
     uid: 0,
     pid: 1,
@@ -147,6 +166,7 @@ const NOBODY: Caller = Caller {
 const CONFIG: Config = Config {
     policy: Policy::On,
     max_bytes: 1 << 20,
+    trust: Trust::Anybody,
     idle_ms: IDLE_MS_DEFAULT,
 };
 
@@ -786,6 +806,139 @@ fn the_table_of_a_boot_image_goes_the_same_way() {
     }
     let log = boot(&mut f, &image[..100], u64::MAX);
     assert!(log.contains("no table is appended to this image"), "{log}");
+}
+
+#[test]
+fn only_tables_of_the_trusted_key_are_taken() {
+    let (blob, image_len) = (table(1000, 1000), 3);
+    let good = signed(&blob, KEY);
+    assert_eq!(signed(&good, KEY), good, "a signature is replaced");
+    assert_eq!(signed(&signed(&blob, OTHER_KEY), KEY), good);
+    let other = signed(&blob, OTHER_KEY);
+    let mut forged = other.clone();
+    let key = forged.len() - 96;
+    forged[key..key + 32].copy_from_slice(&KEY);
+    writer::seal(&mut forged);
+    // Any bit but those of the checksum, which is made right again.
+    let changed = |bit: usize| {
+        let mut changed = good.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        writer::seal(&mut changed);
+        changed
+    };
+    let rows = 8 * 5000 + 3;
+    let cases = [
+        (
+            Trust::Key(KEY),
+            blob.clone(),
+            "it is not signed, this kernel takes tables signed by key aaaaaaaaaaaaaaaa; sign it with `lineinfo sign`",
+        ),
+        (
+            Trust::Key(KEY),
+            other,
+            "signed by key bbbbbbbbbbbbbbbb, this kernel takes tables signed by key aaaaaaaaaaaaaaaa",
+        ),
+        (
+            Trust::Key(KEY),
+            forged,
+            "the signature of key aaaaaaaaaaaaaaaa does not match",
+        ),
+        (
+            Trust::Key(KEY),
+            changed(rows),
+            "the signature of key aaaaaaaaaaaaaaaa does not match",
+        ),
+        (Trust::Nobody, blob.clone(), "boot with lineinfo.key="),
+        (Trust::Nobody, good.clone(), "boot with lineinfo.key="),
+    ];
+    let boot = |f: &mut Fixture, blob: &[u8]| {
+        let (pad, footer) = footer::append(image_len, blob).unwrap();
+        let image = [&vec![1; image_len as usize], pad, blob, footer.as_bytes()].concat();
+        f.device.load_appended(image.len() as u64, |at, buffer| {
+            buffer.copy_from_slice(&image[at as usize..][..buffer.len()]);
+            Ok::<(), ()>(())
+        });
+    };
+    for (trust, blob, reason) in cases {
+        let mut f = Fixture::new(100);
+        f.device.configure(Config { trust, ..CONFIG });
+        assert_eq!(f.load(&blob), Err(Errno::EKEYREJECTED), "{reason}");
+        for is_late in [true, false] {
+            if !is_late {
+                boot(&mut f, &blob);
+            }
+            let status = f.status();
+            assert_eq!(status.last_errno, Errno::EKEYREJECTED.number());
+            assert!(status.last_reason().contains(reason), "{status}");
+            assert_eq!((status.state, f.free_pages()), (State::Empty.number(), 100));
+            assert!(f.log().ends_with("-EKEYREJECTED"));
+        }
+    }
+    // Whoever demands nothing takes all of them.
+    for (trust, blob) in [
+        (Trust::Key(KEY), &good),
+        (Trust::Anybody, &good),
+        (Trust::Anybody, &blob),
+    ] {
+        let mut f = Fixture::new(100);
+        f.device.configure(Config { trust, ..CONFIG });
+        f.load(blob).unwrap();
+        boot(&mut f, blob);
+        // Init text is taken out of what was verified.
+        f.device.free_init("");
+        assert_eq!(f.status().rows, 1000);
+        f.load(blob).unwrap();
+        assert_eq!(f.status().rows, 1000);
+        assert_eq!(f.location(SLIDE + 0x100 + 400), " (a.rs:101)");
+    }
+    // A signature is over all else.
+    let small = signed(&table(2, 1), KEY);
+    let mut f = Fixture::new(100);
+    f.device.configure(Config {
+        trust: Trust::Key(KEY),
+        ..CONFIG
+    });
+    for bit in (0..16 * 8).chain(20 * 8..small.len() * 8) {
+        let mut changed = small.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        writer::seal(&mut changed);
+        assert!(f.load(&changed).is_err(), "bit {bit}");
+        f.log();
+    }
+    f.load(&small).unwrap();
+}
+
+#[test]
+fn a_signature_is_the_last_section_and_of_one_size() {
+    let good = signed(&table(2, 0), KEY);
+    let entries = Table::parse(&good).unwrap().section_entries().len();
+    let of_signature = HEADER_SIZE + 12 * (entries - 1);
+    let swap = |position: usize, with: usize| {
+        let mut bad = good.clone();
+        let (a, b) = (HEADER_SIZE + 12 * position, HEADER_SIZE + 12 * with);
+        for byte in 0..4 {
+            bad.swap(a + byte, b + byte);
+        }
+        bad
+    };
+    let mut short = good.clone();
+    short[of_signature + 8] -= 1;
+    short[12] -= 1;
+    short.pop();
+    for mut bad in [swap(entries - 1, entries - 2), short] {
+        writer::seal(&mut bad);
+        let error = Table::parse(&bad).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Malformed {
+                    part: "signature",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
 }
 
 /// What somebody does with one of three files.

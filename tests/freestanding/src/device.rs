@@ -7,7 +7,7 @@ use core::slice;
 use lineinfo_core::buffer::StrBuffer;
 use lineinfo_core::device::{
     BuildId, Caller, Config, Device, Expected, Level, LoadedTable, Memory, Policy, Port, Sealed,
-    TableSlot,
+    TableSlot, Trust,
 };
 use lineinfo_core::slot::Owner;
 use lineinfo_core::uapi::{Ioctl, Status};
@@ -173,6 +173,7 @@ fn cycle(blob: &[u8]) -> Result<(), lineinfo_core::device::Refusal> {
     device.configure(Config {
         policy: Policy::On,
         max_bytes: u64::MAX,
+        trust: Trust::Anybody,
         idle_ms: 0,
     });
     device.load_appended(blob.len() as u64, |_, _| Err(()));
