@@ -25,8 +25,8 @@ use crate::kernel::lineinfo::{self, LINEINFO, expected_of};
 use crate::kernel::meminfo::{self, MemInfo};
 use crate::kernel::task::Current;
 use crate::kernel::{
-    cmdline as saved_cmdline, cpu, kdb, lkdtm, module, nmi, panic, printk, pstore, smp, stacktrace,
-    sysrq, timer, traps, watchdog,
+    cmdline as saved_cmdline, cpu, kdb, kptr, lkdtm, module, nmi, panic, printk, pstore, smp,
+    stacktrace, sysrq, timer, traps, watchdog,
 };
 use crate::machine;
 use crate::machine::page_alloc::PAGE_SIZE;
@@ -96,6 +96,7 @@ fn register() {
     module::procfs::init();
     module::sysfs::init();
     lkdtm::init();
+    kptr::init();
     pstore::init();
     machine::module::init(
         |text| printk!(Info, "{text}"),
@@ -285,6 +286,7 @@ fn lineinfo_init(parameters: Parameters, image: Option<&File>) {
     let config = Config {
         policy: parameters.lineinfo,
         max_bytes: parameters.lineinfo_max_bytes,
+        trust: lineinfo_core::device::Trust::Anybody,
         idle_ms: parameters.lineinfo_idle_s.saturating_mul(1000),
     };
     LINEINFO.init(config, expected_of(image::of_tables()));
