@@ -25,6 +25,7 @@ pub mod log;
 pub mod output;
 pub mod points;
 pub mod progress;
+pub mod signature;
 pub mod source;
 pub mod symbols;
 pub mod verify;

@@ -10,7 +10,7 @@ use super::print;
 use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
-use crate::{hex, machine_name};
+use crate::{hex, machine_name, signature};
 
 /// Show what is in a table.
 #[derive(Debug, clap::Args)]
@@ -39,6 +39,7 @@ struct Summary {
     entries: u32,
     files: u32,
     bytes: u32,
+    signed_by: Option<String>,
     sections: Vec<Section>,
     regions: Vec<Region>,
 }
@@ -74,6 +75,7 @@ impl Summary {
             entries: layout.rows(),
             files: layout.files(),
             bytes: layout.size(),
+            signed_by: table.signed().map(|signed| hex(&signed.signature.key)),
             sections: table
                 .sections()
                 .map(|(kind, offset, bytes)| Section {
@@ -110,6 +112,9 @@ impl Summary {
         writeln!(to, "entries          {}", self.entries)?;
         writeln!(to, "files            {}", self.files)?;
         writeln!(to, "bytes            {}", self.bytes)?;
+        if let Some(key) = &self.signed_by {
+            writeln!(to, "signed by key    {key}")?;
+        }
         let mut sections = text_table(&["section", "offset", "bytes"]);
         for section in &self.sections {
             sections.add_row([
@@ -150,6 +155,9 @@ fn right_aligned(mut table: TextTable) -> TextTable {
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let blob = BlobFile::open(&args.blob)?;
     let table = blob.table();
+    if let Some(signed) = table.signed() {
+        signature::check(&args.blob, &signed)?;
+    }
     print(|out| {
         if args.rows {
             return print_rows(&table, out);
