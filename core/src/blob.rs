@@ -154,7 +154,7 @@ pub struct RegionEntry {
 /// directory, and the key; the checksum is written last and covers the signature.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-pub struct Signature {
+pub struct BlobSignature {
     /// Offset 0: the Ed25519 public key.
     pub key: [u8; 32],
     /// Offset 32: the Ed25519 signature.
@@ -167,7 +167,7 @@ pub const REGION_INIT: u16 = 1;
 const _: () = assert!(size_of::<Header>() == 96);
 const _: () = assert!(size_of::<SectionEntry>() == 12);
 const _: () = assert!(size_of::<RegionEntry>() == 32);
-const _: () = assert!(size_of::<Signature>() == 96);
+const _: () = assert!(size_of::<BlobSignature>() == 96);
 
 numbered! {
     /// The kinds of section.
@@ -182,7 +182,7 @@ numbered! {
         Rows = 4, "rows";
         /// What the tables of all regions share: [`crate::encoding::packed`].
         Model = 5, "model";
-        /// A [`Signature`]; the last section.
+        /// A [`BlobSignature`]; the last section.
         Signature = 16, "signature";
     }
 }

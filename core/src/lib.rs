@@ -40,7 +40,7 @@
 //! | 3 files | the names of the files, as below |
 //! | 4 rows | the tables of the regions in their order, in the header's encoding |
 //! | 5 model | what these tables share; in the packed encoding only |
-//! | 16 signature | [`blob::Signature`], the last section; in a signed blob only |
+//! | 16 signature | [`blob::BlobSignature`], the last section; in a signed blob only |
 //!
 //! The encodings are specified where they are implemented: [`encoding::flat`], [`encoding::delta`],
 //! [`encoding::packed`].

@@ -1,18 +1,18 @@
-//! What the signature of a blob is over ([`Signature`]). Nothing here computes one: this crate has no
+//! What the signature of a blob is over ([`BlobSignature`]). Nothing here computes one: this crate has no
 //! cryptography, and a kernel brings its own.
 
 use core::mem::offset_of;
 
 use zerocopy::FromBytes;
 
-use crate::blob::{Header, Signature};
+use crate::blob::{BlobSignature, Header};
 use crate::buffer::StrBuffer;
 
 /// A blob with a signature that nobody has verified yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed<'a> {
     /// The key and the signature.
-    pub signature: &'a Signature,
+    pub signature: &'a BlobSignature,
     /// What was signed: the concatenation of these.
     pub message: [&'a [u8]; 3],
 }
@@ -23,7 +23,7 @@ impl<'a> Signed<'a> {
         const CRC: usize = offset_of!(Header, crc32);
         const AFTER_CRC: usize = CRC.saturating_add(size_of::<u32>());
 
-        let (_, signature) = Signature::ref_from_suffix(blob).ok()?;
+        let (_, signature) = BlobSignature::ref_from_suffix(blob).ok()?;
         let end = blob.len().checked_sub(signature.signature.len())?;
         Some(Self {
             signature,

@@ -4,8 +4,8 @@ use zerocopy::FromBytes;
 
 use crate::address::{Address, Offset};
 use crate::blob::{
-    BUILD_ID_MAX, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, REGION_INIT,
-    RegionEntry, SectionEntry, SectionKind, Signature,
+    BUILD_ID_MAX, BlobSignature, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile,
+    REGION_INIT, RegionEntry, SectionEntry, SectionKind,
 };
 use crate::encoding::packed::Model;
 use crate::encoding::{self, Fault, RegionTable, Row, Rows};
@@ -629,7 +629,7 @@ impl Layout {
     fn check_signature(&self, end: usize) -> Result<(), Error> {
         let Span { start, end: found } = self.signature;
         let size = index(found).saturating_sub(index(start));
-        if found == 0 || (size == size_of::<Signature>() && index(found) == end) {
+        if found == 0 || (size == size_of::<BlobSignature>() && index(found) == end) {
             return Ok(());
         }
         Err(Error::Malformed {

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 
 use crate::blob::{
-    BUILD_ID_MAX, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, REGION_INIT,
-    RegionEntry, SectionEntry, SectionKind, Signature,
+    BUILD_ID_MAX, BlobSignature, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile,
+    REGION_INIT, RegionEntry, SectionEntry, SectionKind,
 };
 use crate::encoding::packed::write as packed;
 use crate::encoding::{Row, RowOrder, delta, flat};
@@ -274,7 +274,7 @@ fn assemble(mut header: Header, sections: &[(u32, &[u8])]) -> Result<Vec<u8>, En
     Ok(blob)
 }
 
-/// The same blob with a signature, in place of one that it has ([`Signature`]).
+/// The same blob with a signature, in place of one that it has ([`BlobSignature`]).
 ///
 /// `key` is the Ed25519 public key, and `sign` makes the signature of a message.
 ///
@@ -287,7 +287,7 @@ pub fn sign(
     sign: impl FnOnce(&[u8]) -> [u8; 64],
 ) -> Result<Vec<u8>, EncodeError> {
     let table = crate::Table::parse(blob).map_err(EncodeError::Invalid)?;
-    let mut signature = Signature {
+    let mut signature = BlobSignature {
         key,
         signature: [0; 64],
     };
@@ -307,7 +307,7 @@ pub fn sign(
     let message = Signed::of(&signed).map(|signed| signed.message.concat());
     let message = message.ok_or(EncodeError::Invariant("a blob without its signature"))?;
     signature.signature = sign(&message);
-    signed.truncate(signed.len().saturating_sub(size_of::<Signature>()));
+    signed.truncate(signed.len().saturating_sub(size_of::<BlobSignature>()));
     signed.extend_from_slice(signature.as_bytes());
     seal(&mut signed);
     crate::Table::parse(&signed).map_err(EncodeError::Invalid)?;

@@ -28,6 +28,7 @@ pub mod output;
 pub mod points;
 pub mod progress;
 mod raw;
+pub mod signature;
 pub mod source;
 pub mod symbols;
 pub mod verify;

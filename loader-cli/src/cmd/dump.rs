@@ -11,7 +11,7 @@ use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
 use crate::raw;
-use crate::{hex, machine_name};
+use crate::{hex, machine_name, signature};
 
 /// Show what is in a table.
 #[derive(Debug, clap::Args)]
@@ -40,6 +40,7 @@ struct Summary {
     entries: u32,
     files: u32,
     bytes: u32,
+    signed_by: Option<String>,
     sections: Vec<Section>,
     regions: Vec<Region>,
 }
@@ -75,6 +76,7 @@ impl Summary {
             entries: layout.rows(),
             files: layout.files(),
             bytes: layout.size(),
+            signed_by: table.signed().map(|signed| hex(&signed.signature.key)),
             sections: table
                 .sections()
                 .map(|(kind, offset, bytes)| Section {
@@ -111,6 +113,9 @@ impl Summary {
         writeln!(to, "entries          {}", self.entries)?;
         writeln!(to, "files            {}", self.files)?;
         writeln!(to, "bytes            {}", self.bytes)?;
+        if let Some(key) = &self.signed_by {
+            writeln!(to, "signed by key    {key}")?;
+        }
         let mut sections = text_table(&["section", "offset", "bytes"]);
         for section in &self.sections {
             sections.add_row([
@@ -151,6 +156,9 @@ fn right_aligned(mut table: TextTable) -> TextTable {
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let blob = BlobFile::open(&args.blob)?;
     let table = blob.table();
+    if let Some(signed) = table.signed() {
+        signature::check(&args.blob, &signed)?;
+    }
     print(|out| {
         if args.rows {
             return print_rows(&table, out);
