@@ -22,6 +22,7 @@ Kernel parameters (the kernel command line; by Linux's rules):
   loglevel=N             show lines of a level below N [default: 7]
   panic=SECONDS          after a panic: 0 halts (exit status 1, default), N reboots after N
                          seconds, -N at once (exit status 3)
+  fail_nth=N             make the Nth memory operation fail, once (also /proc/fail-nth)
 
 If the first argument begins with `-`, the arguments before `--` are options, and those after it are
 the kernel command line; otherwise all arguments are the kernel command line.

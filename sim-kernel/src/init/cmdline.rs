@@ -37,6 +37,8 @@ pub(crate) struct Parameters {
     pub(crate) watchdog_s: u64,
     /// `nmi_watchdog=panic`.
     pub(crate) watchdog_panic: bool,
+    /// `fail_nth=`: which memory operation fails; 0 for none.
+    pub(crate) fail_nth: u64,
 }
 
 impl Parameters {
@@ -55,6 +57,7 @@ impl Parameters {
         load: false,
         watchdog_s: 10,
         watchdog_panic: false,
+        fail_nth: 0,
     };
 
     /// Sets a parameter; `None` if this kernel has none of that name, and an error if the value is
@@ -111,6 +114,9 @@ impl Parameters {
         } else if is("nmi_watchdog") {
             let panic = switch(value, "panic", "nopanic");
             store(&mut self.watchdog_panic, panic, "panic or nopanic")
+        } else if is("fail_nth") {
+            let nth = integer(value).and_then(|nth| u64::try_from(nth).ok());
+            store(&mut self.fail_nth, nth, "a number from 0")
         } else if is("nowatchdog") && parameter.value.is_none() {
             self.watchdog_s = 0;
             Ok(())
@@ -241,7 +247,7 @@ mod tests {
     #[test]
     fn known_parameters_and_the_last_one_wins() {
         let line = parse(
-            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k lineinfo.timeout=5 lineinfo.key=a lineinfo.key=c lockdown=integrity oops=panic load=on watchdog-thresh=3 nmi_watchdog=panic",
+            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k lineinfo.timeout=5 lineinfo.key=a lineinfo.key=c lockdown=integrity oops=panic load=on watchdog-thresh=3 nmi_watchdog=panic fail_nth=3",
         );
         assert_eq!(
             line.parameters,
@@ -259,6 +265,7 @@ mod tests {
                 load: true,
                 watchdog_s: 3,
                 watchdog_panic: true,
+                fail_nth: 3,
             }
         );
         assert_eq!(line.lineinfo_key.as_deref(), Some("c"));
@@ -285,6 +292,7 @@ mod tests {
             "nmi_watchdog=1",
             "lockdown=none",
             "lockdown=",
+            "fail_nth=-1",
             "lineinfo.max=-1",
             "lineinfo.timeout=0",
             "lineinfo.min=1",

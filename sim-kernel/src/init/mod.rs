@@ -27,8 +27,8 @@ use crate::kernel::lockdown::{self, Lockdown};
 use crate::kernel::meminfo::{self, MemInfo};
 use crate::kernel::task::Current;
 use crate::kernel::{
-    cmdline as saved_cmdline, cpu, kdb, kptr, lkdtm, module, nmi, panic, printk, pstore, smp,
-    stacktrace, sysrq, timer, traps, watchdog,
+    cmdline as saved_cmdline, cpu, fault, kdb, kptr, lkdtm, module, nmi, panic, printk, pstore,
+    smp, stacktrace, sysrq, timer, traps, watchdog,
 };
 use crate::machine;
 use crate::machine::page_alloc::PAGE_SIZE;
@@ -77,6 +77,7 @@ pub(crate) fn start_kernel(mut boot: Boot) -> ! {
         pstore::open(file);
     }
     mem_init(parameters.mem_bytes);
+    fault::init(parameters.fail_nth);
     let file = setup_image(parameters);
     if let Some(path) = &boot.other_kernel {
         assume_other_kernel(path);

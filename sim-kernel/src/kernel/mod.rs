@@ -21,6 +21,7 @@
 
 pub(crate) mod cmdline;
 pub(crate) mod cpu;
+pub(crate) mod fault;
 pub(crate) mod image;
 pub(crate) mod kallsyms;
 pub(crate) mod kdb;

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect};
 
+use super::fault::should_fail;
 use super::page_alloc::{PAGE_SIZE, PageAllocator};
 
 /// Reports that the host keeps so many pages.
@@ -88,6 +89,9 @@ impl Arena {
     /// `ENOMEM` if there are not so many in a row, or the host has no memory for them.
     pub(crate) fn allocate(&'static self, size_bytes: usize) -> Result<Pages, Errno> {
         let count = NonZeroUsize::new(size_bytes.div_ceil(PAGE_SIZE)).ok_or(Errno::EINVAL)?;
+        if should_fail("a run of pages") {
+            return Err(Errno::ENOMEM);
+        }
         let pages = self.allocator().allocate(count).ok_or(Errno::ENOMEM)?;
         // From here on, dropping it frees the pages.
         let pages = Pages { arena: self, pages };
@@ -128,7 +132,10 @@ impl Pages {
     /// Frees the pages after the first `size_bytes` bytes; the first page stays.
     pub(crate) fn truncate(&mut self, size_bytes: usize) {
         let end = self.pages.start + size_bytes.div_ceil(PAGE_SIZE).max(1);
-        if self.arena.allocator().split(&self.pages, end) {
+        if end < self.pages.end
+            && !should_fail("splitting a run of pages")
+            && self.arena.allocator().split(&self.pages, end)
+        {
             let tail = end..self.pages.end;
             self.pages.end = end;
             drop(Self {
@@ -140,6 +147,9 @@ impl Pages {
 
     /// Makes them read-only, for good.
     pub(crate) fn seal(self) -> Result<SealedPages, Errno> {
+        if should_fail("making pages read-only") {
+            return Err(Errno::ENOMEM);
+        }
         self.protect(ProtFlags::PROT_READ)?;
         Ok(SealedPages(self))
     }
@@ -161,6 +171,9 @@ impl Pages {
     /// Makes every page resident now: where memory is short, a load is refused, and no later
     /// access dies of it.
     fn populate(&self) -> Result<(), Errno> {
+        if should_fail("pages of the host") {
+            return Err(Errno::ENOMEM);
+        }
         // SAFETY: advice that changes no contents. The host may know no huge pages.
         let _unknown =
             unsafe { madvise(self.start(), self.size_bytes(), MmapAdvise::MADV_NOHUGEPAGE) };

@@ -6,6 +6,7 @@
 //! kernel, which installs its handlers here.
 
 pub(crate) mod atomic;
+pub(crate) mod fault;
 pub(crate) mod frames;
 pub(crate) mod memory;
 pub(crate) mod module;

@@ -3,7 +3,7 @@
 //!
 //! The input is the length of `.debug_line` (two bytes, little-endian), `.debug_line`, and the rest
 //! as `.debug_line_str`. The text is at 0x1000, 4096 bytes of it, and another 4096 at 0x2000. The
-//! seed was made from `tests/cmd/lineinfo.in/demo.elf`, whose text is elsewhere:
+//! seed was made from `loader-cli/tests/cmd/lineinfo.in/demo.elf`, whose text is elsewhere:
 //!
 //! ```text
 //! for s in debug_line debug_line_str; do objcopy -O binary -j .$s --set-section-flags .$s=alloc demo.elf $s; done
@@ -41,7 +41,11 @@ fuzz_target!(|input: &[u8]| {
     for &encoding in Encoding::ALL {
         let blob = extracted.encode(encoding).expect("rows that make a table");
         let table = Table::parse(&blob).expect("a valid table");
-        let said = (0..0x2000).map(|at| table.lookup(Address::Exact(Offset(at))).map(|found| found.to_string()));
+        let said = (0..0x2000).map(|at| {
+            table
+                .lookup(Address::Exact(Offset(at)))
+                .map(|found| found.to_string())
+        });
         answers.push(said.collect::<Vec<_>>());
     }
     assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));

@@ -1,6 +1,6 @@
 //! Any bytes as a log: nothing is lost, nothing is changed, and locations are put where a frame ends.
 //!
-//! The logs of `tests/log/corpus` are good seeds.
+//! The logs of `loader-cli/tests/log/corpus` are its seeds.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
