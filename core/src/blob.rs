@@ -147,12 +147,27 @@ pub struct RegionEntry {
     pub flags: U16,
 }
 
+/// A signature of the blob, 96 bytes.
+///
+/// It is pure Ed25519 (RFC 8032) over every byte of the blob but its last 64, which are `signature`,
+/// with the four bytes of [`Header::crc32`] taken as zero. So it covers the size of the blob, the
+/// directory, and the key; the checksum is written last and covers the signature.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct BlobSignature {
+    /// Offset 0: the Ed25519 public key.
+    pub key: [u8; 32],
+    /// Offset 32: the Ed25519 signature.
+    pub signature: [u8; 64],
+}
+
 /// The region is init text: freed after boot, and its table with it.
 pub const REGION_INIT: u16 = 1;
 
 const _: () = assert!(size_of::<Header>() == 96);
 const _: () = assert!(size_of::<SectionEntry>() == 12);
 const _: () = assert!(size_of::<RegionEntry>() == 32);
+const _: () = assert!(size_of::<BlobSignature>() == 96);
 
 numbered! {
     /// The kinds of section.
@@ -167,6 +182,8 @@ numbered! {
         Rows = 4, "rows";
         /// What the tables of all regions share: [`crate::encoding::packed`].
         Model = 5, "model";
+        /// A [`BlobSignature`]; the last section.
+        Signature = 16, "signature";
     }
 }
 

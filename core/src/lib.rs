@@ -40,6 +40,7 @@
 //! | 3 files | the names of the files, as below |
 //! | 4 rows | the tables of the regions in their order, in the header's encoding |
 //! | 5 model | what these tables share; in the packed encoding only |
+//! | 16 signature | [`blob::BlobSignature`], the last section; in a signed blob only |
 //!
 //! The encodings are specified where they are implemented: [`encoding::flat`], [`encoding::delta`],
 //! [`encoding::packed`].
@@ -177,6 +178,7 @@ mod files;
 pub mod footer;
 mod location;
 mod name;
+mod signature;
 pub mod slot;
 #[cfg(not(any(test, feature = "steps")))]
 mod steps;
@@ -194,6 +196,8 @@ pub use encoding::Row;
 pub use error::Error;
 pub use files::FileName;
 pub use location::Location;
+pub use name::is_printable;
+pub use signature::{KeyId, Signed};
 pub use table::{Layout, RegionView, Table};
 
 /// A `u32` as an index: every target of this crate has at least 32-bit addresses.

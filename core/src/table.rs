@@ -4,8 +4,8 @@ use zerocopy::FromBytes;
 
 use crate::address::{Address, Offset};
 use crate::blob::{
-    BUILD_ID_MAX, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, REGION_INIT,
-    RegionEntry, SectionEntry, SectionKind,
+    BUILD_ID_MAX, BlobSignature, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile,
+    REGION_INIT, RegionEntry, SectionEntry, SectionKind,
 };
 use crate::encoding::packed::Model;
 use crate::encoding::{self, Fault, RegionTable, Row, Rows};
@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::files::{self, FileName, Files};
 use crate::location::Location;
 use crate::name;
+use crate::signature::Signed;
 use crate::steps::step;
 use crate::{index, wide};
 
@@ -39,6 +40,7 @@ pub struct Layout {
     files: Span,
     rows: Span,
     model: Span,
+    signature: Span,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -323,6 +325,20 @@ impl<'a> Table<'a> {
             })
     }
 
+    /// The signature, if the blob has one, and what it is over; [`Table::parse`] does not verify it.
+    ///
+    /// A table that init text was taken out of ([`Table::remove_init`]) is no longer what was signed.
+    pub fn signed(&self) -> Option<Signed<'a>> {
+        let is_signed = !self.layout.signature.of(self.bytes).is_empty();
+        is_signed.then(|| Signed::of(self.bytes))?
+    }
+
+    /// The entries of the directory.
+    #[cfg(feature = "write")]
+    pub(crate) fn section_entries(&self) -> &'a [SectionEntry] {
+        directory(self.bytes, &self.layout.header).unwrap_or(&[])
+    }
+
     /// The row that covers `offset`, unless it is a gap.
     #[inline(always)] // As above.
     fn row_at(&self, offset: Offset) -> Option<Row> {
@@ -594,8 +610,10 @@ impl Layout {
             files: Span::default(),
             rows: Span::default(),
             model: Span::default(),
+            signature: Span::default(),
         };
         layout.read_directory(bytes)?;
+        layout.check_signature(bytes.len())?;
         let entries = layout.regions.of(bytes).len();
         if entries != index(header.regions.get()).saturating_mul(size_of::<RegionEntry>()) {
             return Err(malformed(
@@ -607,6 +625,21 @@ impl Layout {
         Ok(layout)
     }
 
+    /// A signature is the last section, so that all else comes before it.
+    fn check_signature(&self, end: usize) -> Result<(), Error> {
+        let Span { start, end: found } = self.signature;
+        let size = index(found).saturating_sub(index(start));
+        if found == 0 || (size == size_of::<BlobSignature>() && index(found) == end) {
+            return Ok(());
+        }
+        Err(Error::Malformed {
+            part: "signature",
+            offset: start.into(),
+            expected: "96 bytes at the end of the blob",
+            found: wide(size),
+        })
+    }
+
     /// Where a section is.
     pub(crate) const fn section(&mut self, kind: SectionKind) -> &mut Span {
         match kind {
@@ -615,6 +648,7 @@ impl Layout {
             SectionKind::Files => &mut self.files,
             SectionKind::Rows => &mut self.rows,
             SectionKind::Model => &mut self.model,
+            SectionKind::Signature => &mut self.signature,
         }
     }
 

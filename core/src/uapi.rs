@@ -39,6 +39,8 @@ numbered! {
         EBUSY = 16, "EBUSY";
         /// Not a request of this device, or out of turn.
         EINVAL = 22, "EINVAL";
+        /// The user has as many files or connections of the device open as one user may.
+        EMFILE = 24, "EMFILE";
         /// No such ioctl of this device.
         ENOTTY = 25, "ENOTTY";
         /// The blob is larger than `lineinfo.max=` allows.
@@ -51,6 +53,8 @@ numbered! {
         ETIMEDOUT = 110, "ETIMEDOUT";
         /// The blob was built for another kernel.
         ESTALE = 116, "ESTALE";
+        /// The blob has no signature of the key that this kernel demands.
+        EKEYREJECTED = 129, "EKEYREJECTED";
     }
 }
 
@@ -117,7 +121,8 @@ ioctls! {
     Commit = 1, "commit", None, (), Writer;
     /// Empties the slot and frees its memory.
     Unload = 2, "unload", None, (), Writer;
-    /// File and line of a run-time address; for who may see addresses.
+    /// File and line of an address: by run-time address for who may see those, by offset from
+    /// `_text` for anybody.
     Lookup = 3, "lookup", ReadWrite, Lookup, Anybody;
     /// Whose table this open file is about: that of the kernel, or of a module. The argument comes
     /// back as it was.
@@ -364,6 +369,18 @@ impl AddressKind {
     }
 }
 
+numbered! {
+    /// What the address of a [`Lookup`] is counted from.
+    AddressBase: u32 {
+        /// From 0: a run-time address, of the kernel or of a module. The answer tells where they
+        /// are, so it is for who may see addresses.
+        RunTime = 0, "runtime";
+        /// From `_text` of the file's [`Target`], for anybody: the answer is the same wherever the
+        /// kernel is.
+        Text = 1, "text";
+    }
+}
+
 /// [`Lookup`] found a location.
 pub const LOOKUP_FOUND: u32 = 1;
 /// The location found is approximate.
@@ -373,7 +390,7 @@ pub const LOOKUP_APPROXIMATE: u32 = 2;
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Lookup {
-    /// In: a run-time address.
+    /// In: an address, in bytes from the [`AddressBase`].
     pub address: u64,
     /// In: an [`AddressKind`].
     pub kind: u32,
@@ -381,17 +398,22 @@ pub struct Lookup {
     pub result: u32,
     /// Out: the line, from 1.
     pub line: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// Out: the file, UTF-8, zeros behind it; cut to what fits.
+    /// In: an [`AddressBase`].
+    pub base: u32,
+    /// Out: the file, UTF-8, padded with zeros; cut to what fits.
     pub file: [u8; 256],
 }
 
 const _: () = assert!(size_of::<Lookup>() == 280);
 
 impl Lookup {
-    /// A question.
+    /// The location of a run-time address.
     pub const fn new(address: Address<u64>) -> Self {
+        Self::from_base(address, AddressBase::RunTime)
+    }
+
+    /// The location of an address, counted from a base.
+    pub const fn from_base(address: Address<u64>, base: AddressBase) -> Self {
         let kind = match address {
             Address::Return(_) => AddressKind::Return,
             Address::Exact(_) => AddressKind::Exact,
@@ -402,7 +424,7 @@ impl Lookup {
             kind: kind.number(),
             result: 0,
             line: 0,
-            reserved: 0,
+            base: base.number(),
             file: [0; 256],
         }
     }
@@ -415,12 +437,16 @@ impl Lookup {
         }
     }
 
+    /// What the address is counted from; `None` for a base that this version does not know.
+    pub const fn base(&self) -> Option<AddressBase> {
+        AddressBase::from_number(self.base)
+    }
+
     /// Fills in the answer.
     pub fn answer(&mut self, location: Option<crate::Location<'_>>) {
         *self = Self {
             result: 0,
             line: 0,
-            reserved: 0,
             file: [0; 256],
             ..*self
         };

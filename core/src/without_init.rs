@@ -1,7 +1,8 @@
 //! A blob without its tables of init text, for a kernel that has freed that text.
 //!
 //! The regions of init text stay, without rows; everything after their tables moves down. The blob
-//! was parsed before, so its new [`Layout`] is derived here, not parsed again.
+//! was parsed before, so its new [`Layout`] is derived here, not parsed again. A signature stays where it
+//! is, the last section, and is no longer right: it was verified before.
 
 use core::ops::Range;
 
@@ -97,7 +98,13 @@ impl Shrink<'_> {
                         regions_at = start;
                     }
                 }
-                Some(SectionKind::RegionNames | SectionKind::Files | SectionKind::Model) | None => {
+                Some(
+                    SectionKind::RegionNames
+                    | SectionKind::Files
+                    | SectionKind::Model
+                    | SectionKind::Signature,
+                )
+                | None => {
                     end = self.put(old, end)?;
                 }
             }

@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 
 use crate::blob::{
-    BUILD_ID_MAX, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, REGION_INIT,
-    RegionEntry, SectionEntry, SectionKind,
+    BUILD_ID_MAX, BlobSignature, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile,
+    REGION_INIT, RegionEntry, SectionEntry, SectionKind,
 };
 use crate::encoding::packed::write as packed;
 use crate::encoding::{Row, RowOrder, delta, flat};
 use crate::files;
 use crate::name;
+use crate::signature::Signed;
 use crate::{index, wide};
 
 /// What a blob is made from.
@@ -212,18 +213,6 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         sections.push((SectionKind::Model, model));
     }
 
-    let mut directory = Vec::new();
-    let directory_size = size_of::<SectionEntry>().saturating_mul(sections.len());
-    let mut end = HEADER_SIZE.saturating_add(directory_size);
-    for (kind, bytes) in &sections {
-        let entry = SectionEntry {
-            kind: kind.number().into(),
-            offset: narrow::<u32>("the size of the blob", end)?.into(),
-            size: narrow::<u32>("the size of a section", bytes.len())?.into(),
-        };
-        directory.extend_from_slice(entry.as_bytes());
-        end = end.saturating_add(bytes.len());
-    }
     let text_len = image
         .regions
         .last()
@@ -232,7 +221,7 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         magic: MAGIC,
         format_version: FORMAT_VERSION.into(),
         header_size: narrow::<u16>("the size of the header", HEADER_SIZE)?.into(),
-        total_size: narrow::<u32>("the size of the blob", end)?.into(),
+        total_size: 0.into(),
         crc32: 0.into(),
         machine: image.machine.into(),
         encoding: encoding.number(),
@@ -242,23 +231,87 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         rows: narrow::<u32>("the number of rows", rows)?.into(),
         files: files.into(),
         regions: narrow::<u32>("the number of regions", image.regions.len())?.into(),
-        sections: narrow::<u32>("the number of sections", sections.len())?.into(),
+        sections: 0.into(),
         build_id_len: narrow("the size of the build-id", build_id_len)?,
         build_id,
         reserved: [0; 3],
         exact_files: narrow::<u32>("the number of exact files", image.exact_files)?.into(),
         reserved_end: [0; 12],
     };
-    let mut blob = Vec::with_capacity(end);
-    blob.extend_from_slice(header.as_bytes());
-    blob.append(&mut directory);
-    for (_, mut bytes) in sections {
-        blob.append(&mut bytes);
-    }
+    let sections = sections.iter();
+    let sections: Vec<_> = sections
+        .map(|(kind, bytes)| (kind.number(), &bytes[..]))
+        .collect();
+    let mut blob = assemble(header, &sections)?;
     seal(&mut blob);
     let table = crate::Table::parse(&blob).map_err(EncodeError::Invalid)?;
     table.check_rows().map_err(EncodeError::Invalid)?;
     Ok(blob)
+}
+
+/// A blob without its checksum: the header, which gets the sizes, the directory and the sections.
+fn assemble(mut header: Header, sections: &[(u32, &[u8])]) -> Result<Vec<u8>, EncodeError> {
+    let mut directory = Vec::new();
+    let directory_size = size_of::<SectionEntry>().saturating_mul(sections.len());
+    let mut end = HEADER_SIZE.saturating_add(directory_size);
+    for (kind, bytes) in sections {
+        let entry = SectionEntry {
+            kind: (*kind).into(),
+            offset: narrow::<u32>("the size of the blob", end)?.into(),
+            size: narrow::<u32>("the size of a section", bytes.len())?.into(),
+        };
+        directory.extend_from_slice(entry.as_bytes());
+        end = end.saturating_add(bytes.len());
+    }
+    header.total_size = narrow::<u32>("the size of the blob", end)?.into();
+    header.sections = narrow::<u32>("the number of sections", sections.len())?.into();
+    let mut blob = Vec::with_capacity(end);
+    blob.extend_from_slice(header.as_bytes());
+    blob.append(&mut directory);
+    for (_, bytes) in sections {
+        blob.extend_from_slice(bytes);
+    }
+    Ok(blob)
+}
+
+/// The same blob with a signature, in place of one that it has ([`BlobSignature`]).
+///
+/// `key` is the Ed25519 public key, and `sign` makes the signature of a message.
+///
+/// # Errors
+///
+/// [`EncodeError::Invalid`] for bytes that are no blob, and where it becomes too large.
+pub fn sign(
+    blob: &[u8],
+    key: [u8; 32],
+    sign: impl FnOnce(&[u8]) -> [u8; 64],
+) -> Result<Vec<u8>, EncodeError> {
+    let table = crate::Table::parse(blob).map_err(EncodeError::Invalid)?;
+    let mut signature = BlobSignature {
+        key,
+        signature: [0; 64],
+    };
+    let mut sections = Vec::new();
+    for entry in table.section_entries() {
+        let kind = entry.kind.get();
+        let start = index(entry.offset.get());
+        let bytes = blob.get(start..start.saturating_add(index(entry.size.get())));
+        let bytes = bytes.ok_or(EncodeError::Invariant("a section outside the blob"))?;
+        if kind != SectionKind::Signature.number() {
+            sections.push((kind, bytes));
+        }
+    }
+    let unsigned = signature;
+    sections.push((SectionKind::Signature.number(), unsigned.as_bytes()));
+    let mut signed = assemble(table.layout().header, &sections)?;
+    let message = Signed::of(&signed).map(|signed| signed.message.concat());
+    let message = message.ok_or(EncodeError::Invariant("a blob without its signature"))?;
+    signature.signature = sign(&message);
+    signed.truncate(signed.len().saturating_sub(size_of::<BlobSignature>()));
+    signed.extend_from_slice(signature.as_bytes());
+    seal(&mut signed);
+    crate::Table::parse(&signed).map_err(EncodeError::Invalid)?;
+    Ok(signed)
 }
 
 /// The codes that fit an image best, in the form of those that [`crate::encoding::packed`] has built

@@ -83,6 +83,28 @@ pub enum Error {
         /// What it calls the other.
         supplement: PathBuf,
     },
+    /// A file is not a private key that can sign.
+    #[error(
+        "{}: no Ed25519 private key: it is {found}; make one with `openssl genpkey -algorithm ed25519 -out key.pem`, or name a file of 32 bytes",
+        path.display()
+    )]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+    },
+    /// The signature of a table is not that of the key that it names.
+    #[error(
+        "{}: its signature does not match key {key}: the table was changed after it was signed, or the signature is forged; copy it again, or sign it with `lineinfo sign`",
+        path.display()
+    )]
+    Signature {
+        /// The table.
+        path: PathBuf,
+        /// The key that it names.
+        key: String,
+    },
     /// An ELF file has no line tables.
     #[error(
         "{}: no .debug_line section: build it with debug information (CONFIG_DEBUG_INFO, -g), or name the file that has it (a -dbg package)",
@@ -302,6 +324,7 @@ impl Error {
             Self::Blob { .. }
             | Self::Footer { .. }
             | Self::OtherBuild { .. }
+            | Self::Signature { .. }
             | Self::OtherKernel { .. } => exit::CORRUPT,
             Self::Device { errno, .. } if corrupt.contains(errno) => exit::CORRUPT,
             _ => exit::FAILED,

@@ -27,6 +27,8 @@ pub mod log;
 pub mod output;
 pub mod points;
 pub mod progress;
+mod raw;
+pub mod signature;
 pub mod source;
 pub mod symbols;
 pub mod verify;

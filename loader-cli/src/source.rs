@@ -4,11 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use lineinfo_core::Address;
-use lineinfo_core::uapi::{LOOKUP_APPROXIMATE, LOOKUP_FOUND};
+use lineinfo_core::uapi::{AddressBase, LOOKUP_APPROXIMATE, LOOKUP_FOUND};
 
 use crate::device::{Access, Device};
 use crate::error::Error;
 use crate::files::BlobFile;
+use crate::raw;
 
 /// Something that knows the locations of addresses.
 #[derive(Debug)]
@@ -36,6 +37,15 @@ pub struct LocationBuf {
     pub approximate: bool,
 }
 
+impl LocationBuf {
+    /// What [`fmt::Display`] shows, with the bytes of a name that is not UTF-8.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        raw::to_bytes(&self.to_string()).into_owned()
+    }
+}
+
+/// A byte of a name that is no part of a UTF-8 character is shown as a character from U+EF80 to
+/// U+EFFF.
 impl fmt::Display for LocationBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if self.approximate { "~" } else { "" };
@@ -104,11 +114,32 @@ impl Source {
     ///
     /// Those of [`Device::lookup`].
     pub fn lookup(&mut self, address: Address<u64>) -> Result<Option<LocationBuf>, Error> {
+        self.lookup_from(address, AddressBase::RunTime)
+    }
+
+    /// The same for an offset from `_text`, which a device tells anybody.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Device::lookup`].
+    pub fn lookup_offset(&mut self, offset: Address<u64>) -> Result<Option<LocationBuf>, Error> {
+        self.lookup_from(offset, AddressBase::Text)
+    }
+
+    fn lookup_from(
+        &mut self,
+        address: Address<u64>,
+        base: AddressBase,
+    ) -> Result<Option<LocationBuf>, Error> {
         match &mut self.lines {
             Lines::Table(blob) => {
                 let table = blob.table();
+                let text_start = match base {
+                    AddressBase::RunTime => table.layout().text_start(),
+                    AddressBase::Text => 0,
+                };
                 let found = address
-                    .relative_to(table.layout().text_start())
+                    .relative_to(text_start)
                     .and_then(|address| table.lookup(address));
                 Ok(found.map(|location| LocationBuf {
                     file: location.file.to_string(),
@@ -117,7 +148,7 @@ impl Source {
                 }))
             }
             Lines::Device(device) => {
-                let answer = device.lookup(address)?;
+                let answer = device.lookup(address, base)?;
                 Ok((answer.result & LOOKUP_FOUND != 0).then(|| LocationBuf {
                     file: answer.file().to_owned(),
                     line: answer.line,

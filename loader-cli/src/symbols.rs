@@ -10,8 +10,10 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use bstr::ByteSlice;
+use memchr::memmem::Finder;
 use object::read::{
     Object, ObjectKind, ObjectSection, ObjectSymbol, ReadCache, SectionIndex, SymbolSection,
 };
@@ -407,7 +409,8 @@ fn name_of<'a>(names: &'a [u8], name: &Range<u32>) -> &'a [u8] {
 
 /// A name without the `.llvm.NNN` of ThinLTO.
 fn base_of(name: &[u8]) -> &[u8] {
-    name.find(".llvm.").map_or(name, |at| &name[..at])
+    static SUFFIX: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(".llvm."));
+    SUFFIX.find(name).map_or(name, |at| &name[..at])
 }
 
 fn hash_of(name: &[u8]) -> u64 {
@@ -461,7 +464,7 @@ fn functions(mut raw: Vec<Raw>, ends: [u64; MEMORIES], names: &[u8]) -> Vec<Func
         .iter()
         .map(|symbol| (symbol.memory, symbol.address))
         .collect();
-    // Bytes to the next symbol that is at or behind `limit`.
+    // Bytes to the next symbol that is at or after `limit`.
     let size_to = |symbol: &Raw, limit: u64| {
         let next = places.partition_point(|place| *place < (symbol.memory, limit));
         let end = match places.get(next) {

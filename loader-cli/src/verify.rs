@@ -38,6 +38,7 @@ use crate::extract::{crate_bytes, hold_points, printable, source_root};
 use crate::hex;
 use crate::points::Instructions;
 use crate::progress::Progress;
+use crate::raw;
 
 /// Addresses that the crate is asked for at a time.
 const CHUNK: usize = 16 * 1024;
@@ -396,7 +397,9 @@ impl Judge<'_> {
             let address = self.identity.text_start.wrapping_add(offset.0);
             // Exact at every address of a full table, and at the points of one for calls.
             let ours = self.table.lookup(Address::Trap(*offset));
-            let ours = ours.map(|found| found.to_string());
+            // The names of the references are text, too.
+            let text = |found: String| String::from_utf8_lossy(&raw::to_bytes(&found)).into_owned();
+            let ours = ours.map(|found| text(found.to_string()));
             let theirs = answer.map(|(file, line)| {
                 let file = self.naming.path([file.as_str()]);
                 format!("{}:{line}", printable(self.root.relative(&file)))

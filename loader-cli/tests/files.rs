@@ -803,3 +803,50 @@ fn nobody_else_reads_what_is_being_written() {
         })
         .expect("it is written");
 }
+
+/// A name that is not UTF-8 comes out as it is in DWARF, to the byte, and is what the reference says.
+#[test]
+fn file_names_keep_their_bytes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name);
+    let mut elf = fs::read("tests/cmd/lineinfo.in/demo.elf").expect("the demo");
+    let (name, new) = (&b"read_write.c"[..], &b"read\xe9write.c"[..]);
+    let found: Vec<usize> = (0..elf.len())
+        .filter(|at| elf[*at..].starts_with(name))
+        .collect();
+    assert!(!found.is_empty());
+    for start in found {
+        elf[start..start + new.len()].copy_from_slice(new);
+    }
+    fs::write(at("elf"), elf).expect("room");
+    let run = |arguments: &[&std::ffi::OsStr]| {
+        let output = Command::new(LINEINFO)
+            .args(arguments)
+            .output()
+            .expect("lineinfo");
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    let (elf, table) = (at("elf"), at("table"));
+    run(&[
+        "build".as_ref(),
+        elf.as_ref(),
+        "-o".as_ref(),
+        table.as_ref(),
+    ]);
+    run(&[
+        "verify".as_ref(),
+        table.as_ref(),
+        "--against".as_ref(),
+        elf.as_ref(),
+    ]);
+    let rows = run(&["dump".as_ref(), table.as_ref(), "--rows".as_ref()]);
+    let row = rows
+        .split(|byte| *byte == b'\n')
+        .find(|row| row.windows(new.len()).any(|bytes| bytes == new))
+        .expect("a row of that file");
+    let address = row.split(|byte| *byte == b' ').next().expect("an address");
+    let address = std::str::from_utf8(address).expect("digits");
+    let said = run(&["lookup".as_ref(), table.as_ref(), address.as_ref()]);
+    assert_eq!(said.trim_ascii_end(), row);
+}

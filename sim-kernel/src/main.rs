@@ -109,6 +109,8 @@ fn open_pstore(path: &Path) -> io::Result<File> {
     // The records of earlier boots stay.
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
+    // Only its owner may read a log.
+    options.mode(0o600);
     options.custom_flags(libc::O_NONBLOCK).open(path)
 }
 
@@ -136,6 +138,7 @@ fn prepare() -> anyhow::Result<Boot> {
         ),
         None => Input::Stdin,
     };
+    machine::signal::stay_in_background();
     power::install_button().context("cannot wait for signals")?;
     let listener = options.socket.as_deref().map(Listener::bind).transpose()?;
     let mount = options.mount.as_deref().map(Mount::check).transpose()?;

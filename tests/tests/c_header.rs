@@ -12,16 +12,17 @@ use std::process::{Command, ExitCode};
 use libtest_mimic::{Arguments, Failed, Trial};
 use lineinfo_c::device::{
     CALLER_MAY_LOAD, CALLER_MAY_SEE_ADDRESSES, DEVICE_WORDS, DeviceConfig, ExpectedImage,
-    FILE_WORDS, FileCaller, LEVEL_ERROR, LEVEL_INFO, LEVEL_WARNING, PAGE_BYTES, POLICY_NEVER,
-    POLICY_OFF, POLICY_ON, RawDevice, RawFile, RawSlot, SLOT_WORDS,
+    FILE_WORDS, FileCaller, LEVEL_ERROR, LEVEL_INFO, LEVEL_WARNING, MessagePart, PAGE_BYTES,
+    POLICY_NEVER, POLICY_OFF, POLICY_ON, RawDevice, RawFile, RawSlot, SLOT_WORDS, TRUST_ANYBODY,
+    TRUST_KEY, TRUST_NOBODY,
 };
 use lineinfo_c::table::{ADDRESS_UNRELIABLE, RawTable, RegionFacts, TABLE_WORDS, TableFacts};
 use lineinfo_core::blob::{BUILD_ID_MAX, Encoding, FORMAT_VERSION, Profile, REGION_INIT};
 use lineinfo_core::footer::Footer;
 use lineinfo_core::uapi::{
-    AddressKind, Direction, Errno, IOCTL_TYPE, Ioctl, LOOKUP_APPROXIMATE, LOOKUP_FOUND, Lookup,
-    MODULE_NAME_MAX, MODULE_NAME_SIZE, REASON_BYTES, STATUS_TEXT_MAX, State, Status, Target,
-    socket,
+    AddressBase, AddressKind, Direction, Errno, IOCTL_TYPE, Ioctl, LOOKUP_APPROXIMATE,
+    LOOKUP_FOUND, Lookup, MODULE_NAME_MAX, MODULE_NAME_SIZE, REASON_BYTES, STATUS_TEXT_MAX, State,
+    Status, Target, socket,
 };
 
 /// Compilers and the language they read the header as.
@@ -137,6 +138,7 @@ fn in_c(text: &str) -> String {
         ("Encoding", "LINEINFO_ENCODING_*"),
         ("Profile", "LINEINFO_PROFILE_*"),
         ("AddressKind", "LINEINFO_ADDRESS_*"),
+        ("AddressBase", "LINEINFO_BASE_*"),
         ("Op", "LINEINFO_SOCKET_OP_*"),
         ("LOOKUP_FOUND", "LINEINFO_LOOKUP_FOUND"),
         ("LOOKUP_APPROXIMATE", "LINEINFO_LOOKUP_APPROXIMATE"),
@@ -199,6 +201,7 @@ fn numbers() -> String {
     numbers!(Encoding, "LINEINFO_ENCODING_");
     numbers!(Profile, "LINEINFO_PROFILE_");
     numbers!(AddressKind, "LINEINFO_ADDRESS_");
+    numbers!(AddressBase, "LINEINFO_BASE_");
     numbers!(socket::Op, "LINEINFO_SOCKET_OP_");
 
     to += "\n";
@@ -286,7 +289,8 @@ fn assertions() -> String {
     layout!(RawDevice, "lineinfo_device");
     layout!(RawFile, "lineinfo_file");
     layout!(RawSlot, "lineinfo_slot");
-    layout!(DeviceConfig, "lineinfo_config", { max_bytes, idle_ms, policy, reserved });
+    layout!(MessagePart, "lineinfo_part", { bytes, size });
+    layout!(DeviceConfig, "lineinfo_config", { max_bytes, idle_ms, policy, trust, key });
     layout!(FileCaller, "lineinfo_caller", { uid, pid, rights });
     layout!(ExpectedImage, "lineinfo_expected", {
         slide, machine, build_id_len, build_id, reserved
@@ -300,7 +304,7 @@ fn assertions() -> String {
         state, rows, files, last_errno, bytes, memory, encoding, profile, build_id_len, reserved,
         build_id, last_reason
     });
-    layout!(Lookup, "lineinfo_lookup", { address, kind, result, line, reserved, file });
+    layout!(Lookup, "lineinfo_lookup", { address, kind, result, line, base, file });
     layout!(Target, "lineinfo_target", { name });
     use socket::{Reply, Request};
     layout!(Request, "lineinfo_socket_request", { op, arg, len });
@@ -319,6 +323,7 @@ fn assertions() -> String {
     numbers!(Encoding, "LINEINFO_ENCODING_");
     numbers!(Profile, "LINEINFO_PROFILE_");
     numbers!(AddressKind, "LINEINFO_ADDRESS_");
+    numbers!(AddressBase, "LINEINFO_BASE_");
     numbers!(socket::Op, "LINEINFO_SOCKET_OP_");
     for request in Ioctl::ALL {
         let name = format!("LINEINFO_IOC_{}", request.name().to_uppercase());
@@ -333,6 +338,9 @@ fn assertions() -> String {
         ("LINEINFO_POLICY_OFF", POLICY_OFF as usize),
         ("LINEINFO_POLICY_ON", POLICY_ON as usize),
         ("LINEINFO_POLICY_NEVER", POLICY_NEVER as usize),
+        ("LINEINFO_TRUST_ANYBODY", TRUST_ANYBODY as usize),
+        ("LINEINFO_TRUST_KEY", TRUST_KEY as usize),
+        ("LINEINFO_TRUST_NOBODY", TRUST_NOBODY as usize),
         ("LINEINFO_LEVEL_ERROR", LEVEL_ERROR as usize),
         ("LINEINFO_LEVEL_WARNING", LEVEL_WARNING as usize),
         ("LINEINFO_LEVEL_INFO", LEVEL_INFO as usize),

@@ -140,9 +140,16 @@ fn assembly(vmlinux: &Path) -> Result<(), Failed> {
 
     let (mut exact, mut marked) = (0, 0);
     for (number, region) in full.regions().enumerate() {
-        let section = extracted.regions.get(number).ok_or("a region")?;
+        // A region is a section, or a part of one.
+        let start = elf.identity.text_start + region.start.0;
+        let mut sections = extracted.regions.iter();
+        let section = sections
+            .find(|region| (region.section.address..region.section.end()).contains(&start))
+            .ok_or("a region of no section")?;
+        let base = (start - section.section.address) as u32;
         // What returns to the first byte was called before the assembly.
         let inside = |start: u32| {
+            let start = base + start;
             let mut ranges = section.assembly.iter();
             ranges.any(|range| range.start < start && start < range.end)
         };

@@ -61,6 +61,11 @@
 #define LINEINFO_EINVAL 22
 
 /**
+ * The user has as many files or connections of the device open as one user may.
+ */
+#define LINEINFO_EMFILE 24
+
+/**
  * No such ioctl of this device.
  */
 #define LINEINFO_ENOTTY 25
@@ -89,6 +94,11 @@
  * The blob was built for another kernel.
  */
 #define LINEINFO_ESTALE 116
+
+/**
+ * The blob has no signature of the key that this kernel demands.
+ */
+#define LINEINFO_EKEYREJECTED 129
 
 /**
  * What a slot is doing.
@@ -162,6 +172,22 @@
 #define LINEINFO_ADDRESS_TRAP 2
 
 /**
+ * What the address of a struct lineinfo_lookup is counted from.
+ */
+
+/**
+ * From 0: a run-time address, of the kernel or of a module. The answer tells where they
+ * are, so it is for who may see addresses.
+ */
+#define LINEINFO_BASE_RUNTIME 0
+
+/**
+ * From _text of the file's Target, for anybody: the answer is the same wherever the
+ * kernel is.
+ */
+#define LINEINFO_BASE_TEXT 1
+
+/**
  * What a request asks for.
  */
 
@@ -208,7 +234,8 @@
 #define LINEINFO_IOC_UNLOAD _IO(LINEINFO_IOCTL_TYPE, 2)
 
 /**
- * File and line of a run-time address; for who may see addresses.
+ * File and line of an address: by run-time address for who may see those, by offset from
+ * _text for anybody.
  */
 #define LINEINFO_IOC_LOOKUP _IOWR(LINEINFO_IOCTL_TYPE, 3, struct lineinfo_lookup)
 
@@ -228,7 +255,7 @@
 /**
  * The size of a table in units of 8 bytes.
  */
-#define LINEINFO_TABLE_WORDS 20
+#define LINEINFO_TABLE_WORDS 21
 
 /**
  * To be added to the kind of an address that was found on a stack and may be no return address (?
@@ -250,6 +277,21 @@
  * A table comes at no time.
  */
 #define LINEINFO_POLICY_NEVER 2
+
+/**
+ * Tables are taken from anybody, signed or not.
+ */
+#define LINEINFO_TRUST_ANYBODY 0
+
+/**
+ * Tables are taken that the key of the configuration has signed.
+ */
+#define LINEINFO_TRUST_KEY 1
+
+/**
+ * No table is taken: signatures are demanded, and there is no key to verify them with.
+ */
+#define LINEINFO_TRUST_NOBODY 2
 
 /**
  * Something that was asked for is refused. The levels are those of syslog.
@@ -284,7 +326,7 @@
 /**
  * The size of a device in units of 8 bytes.
  */
-#define LINEINFO_DEVICE_WORDS 24
+#define LINEINFO_DEVICE_WORDS 30
 
 /**
  * The size of an open file in units of 8 bytes.
@@ -400,7 +442,7 @@ struct lineinfo_facts {
          */
         uint32_t files;
         /**
-         * Number of files whose rows are exact; those of the files behind them are exact nowhere.
+         * Number of files whose rows are exact; those of the files after them are exact nowhere.
          */
         uint32_t exact_files;
         /**
@@ -420,7 +462,7 @@ struct lineinfo_facts {
          */
         uint8_t build_id_len;
         /**
-         * The build-id of the image, zeros behind it.
+         * The build-id of the image, padded with zeros.
          */
         uint8_t build_id[LINEINFO_BUILD_ID_MAX];
         /**
@@ -520,9 +562,13 @@ struct lineinfo_config {
          */
         uint32_t policy;
         /**
-         * Zero.
+         * Whose tables are taken: one of LINEINFO_TRUST_*.
          */
-        uint32_t reserved;
+        uint32_t trust;
+        /**
+         * The Ed25519 public key for LINEINFO_TRUST_KEY.
+         */
+        uint8_t key[32];
 };
 
 /**
@@ -608,6 +654,20 @@ struct lineinfo_status {
 };
 
 /**
+ * A part of a message whose signature is verified.
+ */
+struct lineinfo_part {
+        /**
+         * Its bytes.
+         */
+        const uint8_t *bytes;
+        /**
+         * How many they are.
+         */
+        size_t size;
+};
+
+/**
  * What a table of an image must be, and where the image is.
  */
 struct lineinfo_expected {
@@ -638,7 +698,7 @@ struct lineinfo_expected {
  */
 struct lineinfo_lookup {
         /**
-         * In: a run-time address.
+         * In: an address, in bytes from the LINEINFO_BASE_*.
          */
         uint64_t address;
         /**
@@ -654,11 +714,11 @@ struct lineinfo_lookup {
          */
         uint32_t line;
         /**
-         * Zero.
+         * In: an LINEINFO_BASE_*.
          */
-        uint32_t reserved;
+        uint32_t base;
         /**
-         * Out: the file, UTF-8, zeros behind it; cut to what fits.
+         * Out: the file, UTF-8, padded with zeros; cut to what fits.
          */
         uint8_t file[256];
 };
@@ -929,8 +989,8 @@ int lineinfo_slot_is_pending(const struct lineinfo_slot *slot);
 /**
  * Makes a device.
  *
- * Returns 0, or minus LINEINFO_EINVAL for a policy that this version does not know; then the device
- * refuses every load.
+ * Returns 0, or minus LINEINFO_EINVAL for a policy or a trust that this version does not know; then
+ * the device refuses every load.
  */
 int lineinfo_device_init(struct lineinfo_device *device,
                          const struct lineinfo_config *config);
@@ -1080,6 +1140,16 @@ extern uint64_t lineinfo_port_now_ms(void);
  * level is one of LINEINFO_LEVEL_*.
  */
 extern void lineinfo_port_log(uint32_t level, const char *line, size_t len);
+
+/**
+ * Defined by the kernel: verifies an Ed25519 signature (RFC 8032) of 64 bytes with a public key
+ * of 32. What was signed is the concatenation of count parts. Returns 1 if it is right, else 0,
+ * as a kernel without cryptography does. Asked only with LINEINFO_TRUST_KEY.
+ */
+extern int lineinfo_port_verify(const uint8_t *key,
+                                const uint8_t *signature,
+                                const struct lineinfo_part *parts,
+                                size_t count);
 
 /**
  * Defined by the kernel: sleeps a little while readers of an old table leave. Returns 0 to give

@@ -8,7 +8,7 @@ use core::ptr;
 use core::str;
 
 use lineinfo_core::blob::BUILD_ID_MAX;
-use lineinfo_core::device::{Caller, Config, Device, File, Policy, Refusal, TableSlot};
+use lineinfo_core::device::{Caller, Config, Device, File, Policy, Refusal, TableSlot, Trust};
 use lineinfo_core::uapi::{Errno, Status};
 
 use crate::holder::{Holder, get, get_mut, put};
@@ -23,6 +23,13 @@ pub const POLICY_OFF: u32 = 0;
 pub const POLICY_ON: u32 = 1;
 /// A table comes at no time.
 pub const POLICY_NEVER: u32 = 2;
+
+/// Tables are taken from anybody, signed or not.
+pub const TRUST_ANYBODY: u32 = 0;
+/// Tables are taken that the key of the configuration has signed.
+pub const TRUST_KEY: u32 = 1;
+/// No table is taken: signatures are demanded, and there is no key to verify them with.
+pub const TRUST_NOBODY: u32 = 2;
 
 /// Something that was asked for is refused. The levels are those of syslog.
 pub const LEVEL_ERROR: u32 = 3;
@@ -47,8 +54,20 @@ pub struct DeviceConfig {
     pub idle_ms: u64,
     /// When a table may come: one of `LINEINFO_POLICY_*`.
     pub policy: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Whose tables are taken: one of `LINEINFO_TRUST_*`.
+    pub trust: u32,
+    /// The Ed25519 public key for `LINEINFO_TRUST_KEY`.
+    pub key: [u8; 32],
+}
+
+/// A part of a message whose signature is verified.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MessagePart {
+    /// Its bytes.
+    pub bytes: *const u8,
+    /// How many they are.
+    pub size: usize,
 }
 
 /// Who opens the device.
@@ -83,7 +102,7 @@ pub struct ExpectedImage {
 pub const PAGE_BYTES: usize = 4096;
 
 /// The size of a device in units of 8 bytes.
-pub const DEVICE_WORDS: usize = 24;
+pub const DEVICE_WORDS: usize = 30;
 /// The size of an open file in units of 8 bytes.
 pub const FILE_WORDS: usize = 11;
 /// The size of a slot in units of 8 bytes.
@@ -209,8 +228,8 @@ pub extern "C" fn lineinfo_slot_is_pending(slot: &RawSlot) -> c_int {
 
 /// Makes a device.
 ///
-/// Returns 0, or minus `LINEINFO_EINVAL` for a policy that this version does not know; then the device
-/// refuses every load.
+/// Returns 0, or minus `LINEINFO_EINVAL` for a policy or a trust that this version does not know; then
+/// the device refuses every load.
 #[unsafe(no_mangle)]
 pub extern "C" fn lineinfo_device_init(
     device: &mut MaybeUninit<RawDevice>,
@@ -223,15 +242,23 @@ pub extern "C" fn lineinfo_device_init(
         POLICY_NEVER => Some(Policy::Never),
         _ => None,
     };
-    if let Some(policy) = policy {
+    let trust = match config.trust {
+        TRUST_ANYBODY => Some(Trust::Anybody),
+        TRUST_KEY => Some(Trust::Key(config.key)),
+        TRUST_NOBODY => Some(Trust::Nobody),
+        _ => None,
+    };
+    let known = policy.zip(trust);
+    if let Some((policy, trust)) = known {
         new.configure(Config {
             policy,
             max_bytes: config.max_bytes,
+            trust,
             idle_ms: config.idle_ms,
         });
     }
     put(device, new);
-    policy.map_or(negative(Errno::EINVAL), |_| 0)
+    known.map_or(negative(Errno::EINVAL), |_| 0)
 }
 
 /// Fills the slot of the kernel from the end of its boot image, if the policy is

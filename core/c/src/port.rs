@@ -7,12 +7,15 @@ use core::ffi::{c_char, c_int, c_void};
 use core::ptr::{self, NonNull};
 use core::slice;
 
+use lineinfo_core::Signed;
 use lineinfo_core::device::{
     BuildId, Expected, Level, LoadedTable, Memory, Port, Sealed, TableSlot,
 };
 use lineinfo_core::slot::Owner;
 
-use crate::device::{ExpectedImage, LEVEL_ERROR, LEVEL_INFO, LEVEL_WARNING, PAGE_BYTES, RawSlot};
+use crate::device::{
+    ExpectedImage, LEVEL_ERROR, LEVEL_INFO, LEVEL_WARNING, MessagePart, PAGE_BYTES, RawSlot,
+};
 use crate::holder::get;
 
 unsafe extern "C" {
@@ -45,6 +48,16 @@ unsafe extern "C" {
     /// Defined by the kernel: writes a line of `len` bytes, without a zero at its end, to the log.
     /// `level` is one of `LINEINFO_LEVEL_*`.
     fn lineinfo_port_log(level: u32, line: *const c_char, len: usize);
+
+    /// Defined by the kernel: verifies an Ed25519 signature (RFC 8032) of 64 bytes with a public key
+    /// of 32. What was signed is the concatenation of `count` parts. Returns 1 if it is right, else 0,
+    /// as a kernel without cryptography does. Asked only with `LINEINFO_TRUST_KEY`.
+    fn lineinfo_port_verify(
+        key: *const u8,
+        signature: *const u8,
+        parts: *const MessagePart,
+        count: usize,
+    ) -> c_int;
 
     /// Defined by the kernel: sleeps a little while readers of an old table leave. Returns 0 to give
     /// up, after it waited `waited_ms` milliseconds.
@@ -229,6 +242,24 @@ impl Port for Kernel {
         };
         // SAFETY: the line is valid for reads of its length during the call.
         unsafe { lineinfo_port_log(level, line.as_ptr().cast(), line.len()) };
+    }
+
+    fn verify(&self, signed: &Signed<'_>) -> bool {
+        let parts = signed.message.map(|part| MessagePart {
+            bytes: part.as_ptr(),
+            size: part.len(),
+        });
+        let (key, signature) = (&signed.signature.key, &signed.signature.signature);
+        // SAFETY: all of them are valid for reads of their lengths during the call.
+        let right = unsafe {
+            lineinfo_port_verify(
+                key.as_ptr(),
+                signature.as_ptr(),
+                parts.as_ptr(),
+                parts.len(),
+            )
+        };
+        right == 1
     }
 
     fn keep_waiting(&self) -> impl FnMut() -> bool {

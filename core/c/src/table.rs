@@ -13,7 +13,7 @@ use crate::text::write_text;
 use crate::{bytes, bytes_mut, negative};
 
 /// The size of a table in units of 8 bytes.
-pub const TABLE_WORDS: usize = 20;
+pub const TABLE_WORDS: usize = 21;
 
 /// A table that `lineinfo_parse` made: a pointer to its blob, and what was found in it.
 ///
@@ -44,7 +44,7 @@ pub struct TableFacts {
     pub rows: u32,
     /// Number of files.
     pub files: u32,
-    /// Number of files whose rows are exact; those of the files behind them are exact nowhere.
+    /// Number of files whose rows are exact; those of the files after them are exact nowhere.
     pub exact_files: u32,
     /// ELF machine number (`e_machine`) of the image that the table describes.
     pub machine: u16,
@@ -54,7 +54,7 @@ pub struct TableFacts {
     pub profile: u8,
     /// Length of the build-id in bytes, 0 if the image has none.
     pub build_id_len: u8,
-    /// The build-id of the image, zeros behind it.
+    /// The build-id of the image, padded with zeros.
     pub build_id: [u8; BUILD_ID_MAX],
     /// Zero.
     pub reserved: [u8; 7],

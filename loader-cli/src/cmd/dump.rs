@@ -10,7 +10,8 @@ use super::print;
 use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
-use crate::{hex, machine_name};
+use crate::raw;
+use crate::{hex, machine_name, signature};
 
 /// Show what is in a table.
 #[derive(Debug, clap::Args)]
@@ -39,6 +40,7 @@ struct Summary {
     entries: u32,
     files: u32,
     bytes: u32,
+    signed_by: Option<String>,
     sections: Vec<Section>,
     regions: Vec<Region>,
 }
@@ -74,6 +76,7 @@ impl Summary {
             entries: layout.rows(),
             files: layout.files(),
             bytes: layout.size(),
+            signed_by: table.signed().map(|signed| hex(&signed.signature.key)),
             sections: table
                 .sections()
                 .map(|(kind, offset, bytes)| Section {
@@ -110,6 +113,9 @@ impl Summary {
         writeln!(to, "entries          {}", self.entries)?;
         writeln!(to, "files            {}", self.files)?;
         writeln!(to, "bytes            {}", self.bytes)?;
+        if let Some(key) = &self.signed_by {
+            writeln!(to, "signed by key    {key}")?;
+        }
         let mut sections = text_table(&["section", "offset", "bytes"]);
         for section in &self.sections {
             sections.add_row([
@@ -150,6 +156,9 @@ fn right_aligned(mut table: TextTable) -> TextTable {
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let blob = BlobFile::open(&args.blob)?;
     let table = blob.table();
+    if let Some(signed) = table.signed() {
+        signature::check(&args.blob, &signed)?;
+    }
     print(|out| {
         if args.rows {
             return print_rows(&table, out);
@@ -170,7 +179,11 @@ fn print_rows(table: &Table<'_>, to: &mut impl Write) -> io::Result<()> {
         for row in table.region_rows(position) {
             let address = base.wrapping_add(row.start.into());
             match table.file(row.file).filter(|_| !row.is_gap()) {
-                Some(file) => writeln!(to, "{address:#x} {file}:{}", row.line)?,
+                Some(file) => {
+                    write!(to, "{address:#x} ")?;
+                    to.write_all(&raw::to_bytes(&file.to_string()))?;
+                    writeln!(to, ":{}", row.line)?;
+                }
                 None => writeln!(to, "{address:#x} ??")?,
             }
         }

@@ -14,7 +14,7 @@ use crate::source::{LocationBuf, Source};
 /// Look up file and line of addresses and of symbols.
 ///
 /// In a table addresses are those of the image as it was linked; on a device they are those of the
-/// running kernel. Without ADDR they are read from stdin, separated by white space.
+/// running kernel; with --offsets they are relative to _text in both. Without ADDR they are read from stdin, separated by white space.
 ///
 /// With --vmlinux, `vfs_write+0xf8/0x450` or `vfs_write+0xf8` names an address, too: every function of
 /// that name and size is shown.
@@ -29,6 +29,10 @@ pub(super) struct Args {
     /// The addresses are return addresses: look up the call before each.
     #[arg(short, long, conflicts_with = "traps")]
     return_addresses: bool,
+    /// The addresses are offsets from _text, which a device tells anybody; run-time addresses are for
+    /// root and the owner of the kernel.
+    #[arg(short, long, conflicts_with = "vmlinux")]
+    offsets: bool,
     /// The addresses are those of traps: ud2, brk, ebreak.
     #[arg(short, long)]
     traps: bool,
@@ -79,14 +83,22 @@ impl<'a> Answer<'a> {
             serde_json::to_writer(&mut *to, &self)?;
             return writeln!(to);
         }
-        let mark = if self.approximate { "~" } else { "" };
         if let Some(symbol) = self.symbol {
             write!(to, "{symbol} ")?;
         }
-        match (&self.file, self.line) {
-            (Some(file), Some(line)) => writeln!(to, "{} {file}:{mark}{line}", self.address),
-            _ => writeln!(to, "{} ??", self.address),
+        write!(to, "{} ", self.address)?;
+        match (self.file, self.line) {
+            (Some(file), Some(line)) => {
+                let location = LocationBuf {
+                    file,
+                    line,
+                    approximate: self.approximate,
+                };
+                to.write_all(&location.to_bytes())?;
+            }
+            _ => to.write_all(b"??")?,
         }
+        writeln!(to)
     }
 }
 
@@ -139,7 +151,11 @@ impl Answering {
                     Kind::Trap => Address::Trap(address),
                     _ => Address::Exact(address),
                 };
-                vec![Answer::new(address, None, source.lookup(place)?)]
+                let location = match args.offsets {
+                    true => source.lookup_offset(place)?,
+                    false => source.lookup(place)?,
+                };
+                vec![Answer::new(address, None, location)]
             }
             (Ok(address), Self::Images(images)) => match images.all().next() {
                 Some(image) => vec![Answer::new(address, None, image.lookup(address, kind)?)],

@@ -6,6 +6,7 @@ mod decode;
 mod dump;
 mod load;
 mod lookup;
+mod sign;
 mod status;
 mod strip;
 mod unload;
@@ -39,6 +40,7 @@ enum Command {
     Build(build::Args),
     Append(append::Args),
     Strip(strip::Args),
+    Sign(sign::Args),
     Load(load::Args),
     Unload(unload::Args),
     Status(status::Args),
@@ -59,6 +61,7 @@ impl Cli {
             Command::Build(args) => build::run(&args),
             Command::Append(args) => append::run(&args),
             Command::Strip(args) => strip::run(&args),
+            Command::Sign(args) => sign::run(&args),
             Command::Load(args) => load::run(&args),
             Command::Unload(args) => unload::run(&args),
             Command::Status(args) => status::run(&args),

@@ -1,4 +1,4 @@
-//! The device behind a Unix socket: [`lineinfo_core::uapi::socket`].
+//! The device over a Unix socket: [`lineinfo_core::uapi::socket`].
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ use super::{Access, Refusal, Transport};
 #[derive(Debug)]
 pub(super) struct Socket(UnixStream);
 
-/// Opens the device behind a connection.
+/// Opens the device of a connection.
 pub(super) fn open(stream: UnixStream, access: Access) -> Result<Socket, Refusal> {
     let mut socket = Socket(stream);
     let flags = match access {

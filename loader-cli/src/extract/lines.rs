@@ -21,6 +21,7 @@ use super::paths::{Naming, UnitPaths, join};
 use super::units::Units;
 use crate::error::{BudgetError, Error};
 use crate::progress::Progress;
+use crate::raw;
 
 pub(super) type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
 pub(super) type Dwarf<'a> = gimli::Dwarf<Slice<'a>>;
@@ -645,7 +646,7 @@ impl<'a> ProgramReader<'a> {
         if string.len() > NAME_MAX {
             return Err(too_long(string.len()));
         }
-        Ok(String::from_utf8_lossy(string))
+        Ok(raw::to_text(string))
     }
 
     fn path<'b>(

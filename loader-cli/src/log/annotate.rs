@@ -1,7 +1,6 @@
 //! Puts locations into a log, or lists its frames, as it comes in.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::Write;
 
 use serde::Serialize;
 
@@ -15,7 +14,7 @@ const FORMAT_VERSION: u32 = 1;
 /// How many answers are kept.
 const ANSWERS_MAX: usize = 1 << 16;
 
-/// How far behind an undecided frame the log is read for what decides it, in bytes.
+/// How far after an undecided frame the log is read for what decides it, in bytes.
 const UNDECIDED_MAX: usize = 64 << 10;
 
 /// What knows where frames are.
@@ -233,8 +232,11 @@ impl<R: Resolve> Annotator<R> {
                     for ((kind, text), is_printed) in texts.iter_mut().zip(&mut is_printed) {
                         let outcome = self.answers.of(&mut self.resolver, &frame, *kind)?;
                         if let Outcome::Found(location) = outcome {
-                            let here = format!("{}:{}", location.file, location.line);
-                            *is_printed = here.as_bytes() == frame.printed;
+                            let location = LocationBuf {
+                                approximate: false,
+                                ..location.clone()
+                            };
+                            *is_printed = location.to_bytes() == frame.printed;
                         }
                         writer.write(text, &frame, *kind, outcome);
                     }
@@ -405,19 +407,21 @@ impl TextWriter {
             Outcome::Found(location) => Some(location),
             _ => None,
         };
-        let written = match (self.style, location) {
-            (Style::Plain, Some(location)) => write!(to, " ({location})"),
+        match (self.style, location) {
+            (Style::Plain, Some(location)) => {
+                to.extend_from_slice(b" (");
+                to.extend(location.to_bytes());
+                to.push(b')');
+            }
             (Style::Colour, Some(location)) => {
                 let colour = anstyle::AnsiColor::Cyan.on_default();
-                write!(to, " {colour}({location}){colour:#}")
+                to.extend(format!(" {colour}(").into_bytes());
+                to.extend(location.to_bytes());
+                to.extend(format!("){colour:#}").into_bytes());
             }
-            (Style::Plain | Style::Colour, None) => Ok(()),
-            (Style::Json, _) => {
-                self.write_frame(to, frame, kind, outcome, location);
-                Ok(())
-            }
-        };
-        written.expect("a vector takes all bytes");
+            (Style::Plain | Style::Colour, None) => {}
+            (Style::Json, _) => self.write_frame(to, frame, kind, outcome, location),
+        }
     }
 
     fn write_frame(

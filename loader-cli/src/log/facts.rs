@@ -1,6 +1,15 @@
 //! What a log says of the kernel that wrote it.
 
+use std::sync::LazyLock;
+
 use bstr::ByteSlice;
+use memchr::memmem::Finder;
+
+/// What a boot begins with.
+static BANNER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("Linux version "));
+
+/// The end of `Tainted` and `Not tainted`, which every trace has.
+static TAINTED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("ainted"));
 
 /// The kernel that wrote a log, as far as the log says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,8 +23,8 @@ pub struct Facts {
 impl Facts {
     /// What one line says: `Linux version RELEASE …`, or `Not tainted RELEASE #1 … BUILDID`.
     pub fn of_line(line: &[u8]) -> Self {
-        if let Some(at) = line.find("Linux version ") {
-            let release = line[at + "Linux version ".len()..]
+        if let Some(at) = BANNER.find(line) {
+            let release = line[at + BANNER.needle().len()..]
                 .split(|byte| *byte == b' ')
                 .next();
             return Self {
@@ -23,10 +32,10 @@ impl Facts {
                 build_id: None,
             };
         }
-        let Some(at) = line.find("ainted") else {
+        let Some(at) = TAINTED.find(line) else {
             return Self::default();
         };
-        let rest = &line[at + "ainted".len()..];
+        let rest = &line[at + TAINTED.needle().len()..];
         // `Not tainted 6.12.0 #1 …` or `Tainted: G        W  OE  6.12.0 #1 …`; in parentheses once.
         let words = rest.split(|byte| matches!(byte, b' ' | b'(' | b')' | b'\r' | b'\n'));
         let mut words = words.filter(|word| !word.is_empty() && *word != b":");

@@ -25,9 +25,9 @@ enum Text {
     /// Before the symbol; an address, a segment and opening brackets may lie between
     /// ([`BETWEEN`]). `^` is the start of the line, after its time stamp.
     Before(&'static str),
-    /// Directly behind the size, and the location goes after it.
+    /// Directly after the size, and the location goes after it.
     Mark(&'static str),
-    /// Directly behind the size; the location goes before it.
+    /// Directly after the size; the location goes before it.
     After(&'static str),
     /// It is the symbol of the frame, and speaks of the next frame of the trace.
     Symbol(&'static str),
@@ -183,7 +183,7 @@ const BETWEEN: &str = concat!(
 /// How far back of a frame its text is read, in bytes.
 pub(super) const BEFORE_MAX: usize = 256;
 
-/// How far behind a frame its marks are read, in bytes.
+/// How far after a frame its marks are read, in bytes.
 const AFTER_MAX: usize = 32;
 
 /// The compiled table.
@@ -194,7 +194,7 @@ pub(super) struct Formats {
     symbol: Matcher,
 }
 
-/// What was found behind a frame.
+/// What was found after a frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Behind {
     /// What it says.
@@ -235,7 +235,7 @@ impl Formats {
             .map_or(Means::Trace, |format| format.means)
     }
 
-    /// What the text directly behind a frame says.
+    /// What the text directly after a frame says.
     pub(super) fn behind(&mut self, text: &[u8]) -> Option<Behind> {
         let (format, len) = self.after.start(&text[..text.len().min(AFTER_MAX)])?;
         Some(Behind {

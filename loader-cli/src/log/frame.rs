@@ -1,4 +1,4 @@
-//! The words of a frame: `symbol+0xOFFSET/0xSIZE`, and `[module BUILDID]` behind it.
+//! The words of a frame: `symbol+0xOFFSET/0xSIZE`, and `[module BUILDID]` after it.
 
 use bstr::ByteSlice;
 

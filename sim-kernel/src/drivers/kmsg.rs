@@ -8,10 +8,10 @@ use crate::kernel::kmsg;
 use crate::machine::frames::keep_frame;
 use crate::printk;
 
-/// The device.
+/// The device. The log has addresses, so it is for who may see them.
 pub(crate) const FILES: &[Node] = &[Node {
     path: "/dev/kmsg",
-    permissions: 0o644,
+    permissions: 0o600,
     driver_decides: false,
     open: |_, _, _| Ok(Box::new(Kmsg::default())),
 }];

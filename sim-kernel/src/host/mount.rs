@@ -32,6 +32,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Gid, Uid};
 
+use super::limit::{Complaints, Limit, Permit};
 use super::loader::{self, Opener};
 use crate::entry::{Syscall, do_syscall_64};
 use crate::fs::cred::Credentials;
@@ -57,6 +58,10 @@ const WRITE_BYTES_MAX: u32 = 128 * 1024;
 
 /// The host asks for names and attributes each time, for modules are loaded and unloaded.
 const TTL: Duration = Duration::ZERO;
+
+/// Open files at a time: of a user who may not load, of all those, and of all users.
+static FILES: Limit = Limit::new(64, 256, 320);
+static COMPLAINTS: Mutex<Complaints> = Mutex::new(Complaints::new());
 
 /// What is mounted; dropping it unmounts it.
 static SESSION: Mutex<Option<BackgroundSession>> = Mutex::new(None);
@@ -176,6 +181,7 @@ struct OpenFile {
     pid: u32,
     calls: Sender<Call>,
     opener: Arc<Closing>,
+    _permit: Permit,
 }
 
 /// A system call, which sends its result to the thread that asked for it.
@@ -195,14 +201,20 @@ impl Opener for Closing {
 impl OpenFile {
     fn open(request: &Request, path: String, mode: OpenMode) -> Result<Self, Errno> {
         let process = request.pid();
-        let comm = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        let comm = fs::read(format!("/proc/{process}/comm")).unwrap_or_default();
+        // All but the newline at the end is the name, which may have some of its own.
+        let comm = String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm));
         let credentials = Credentials {
             uid: Uid::from_raw(request.uid()),
             host_pid: process.cast_signed(),
         };
+        let permit = FILES.take(credentials).inspect_err(|errno| {
+            let mut complaints = COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner);
+            complaints.log(credentials, *errno, "open files");
+        })?;
         let pid = task::next_pid();
         let cpu = pid as usize % cpu::online().max(1);
-        let current = Current::new(cpu, pid, comm.trim_end());
+        let current = Current::new(cpu, pid, &comm);
         let opener = Arc::<Closing>::default();
         let (calls, queue) = mpsc::channel();
         let (opened, outcome) = mpsc::channel();
@@ -210,6 +222,7 @@ impl OpenFile {
             pid,
             calls,
             opener: Arc::clone(&opener),
+            _permit: permit,
         };
         thread::Builder::new()
             .name("mounted".into())

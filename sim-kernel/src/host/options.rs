@@ -9,6 +9,10 @@ const KERNEL_HELP: &str = "\
 Kernel parameters (the kernel command line; by Linux's rules):
   lineinfo=on|off|never  load the table from the image; only later (default); never
   lineinfo.max=SIZE      largest table that is accepted [default: 16M]
+  lineinfo.key=HEX|FILE  take only tables signed by this Ed25519 public key: 64 hexadecimal
+                         digits, or a file with it (PEM, or 32 bytes)
+  lockdown=integrity|confidentiality
+                         take only signed tables; without lineinfo.key=, none
   lineinfo.timeout=SECONDS
                          a loader without a request for so long can lose the device to the
                          next one [default: 30]

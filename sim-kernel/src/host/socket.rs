@@ -5,15 +5,14 @@
 
 use std::collections::VecDeque;
 use std::ffi::CString;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -23,9 +22,11 @@ use lineinfo_core::uapi::{Direction, Ioctl};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::limit::{Complaints, Limit};
 use super::loader::{self, Opener};
 use crate::entry::{Syscall, do_syscall_64};
 use crate::fs::cred::Credentials;
@@ -39,18 +40,14 @@ use crate::printk;
 /// Longest path of a socket, in bytes (`sun_path`, with a zero at its end).
 const PATH_BYTES_MAX: usize = 107;
 
-/// Most connections at a time.
-const CONNECTIONS_MAX: usize = 64;
-/// How many of them are kept for users who may load.
-const CONNECTIONS_RESERVED: usize = 16;
+/// Connections at a time: of a user who may not load, of all those, and of all users.
+static CONNECTIONS: Limit = Limit::new(16, 48, 64);
 
 /// How many connections that are turned away are kept open until the client can have read why.
 const TURNED_AWAY_MAX: usize = 16;
 
 /// How long to wait after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// A socket that is bound, and does not accept yet.
 #[derive(Debug)]
@@ -60,7 +57,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Makes the socket. The file of a process that has ended is replaced, nothing else is.
+    /// Makes the socket, before there are threads. The file of a process that has ended is replaced,
+    /// nothing else is.
     pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         let bytes = path.as_os_str().as_bytes();
@@ -70,11 +68,12 @@ impl Listener {
             bytes.len()
         );
         remove_stale(path)?;
-        let listener =
-            UnixListener::bind(path).with_context(|| format!("cannot make the socket {shown}"))?;
-        // The credentials of the client decide what it may do.
-        fs::set_permissions(path, Permissions::from_mode(0o666))
-            .with_context(|| format!("cannot set the permissions of the socket {shown}"))?;
+        // Everybody may connect: the credentials of the client decide what it may do. With the
+        // permissions from the start nobody can put another file in its place before they are set.
+        let before = umask(Mode::S_IXUSR | Mode::S_IXGRP | Mode::S_IXOTH);
+        let bound = UnixListener::bind(path);
+        umask(before);
+        let listener = bound.with_context(|| format!("cannot make the socket {shown}"))?;
         let absolute = std::path::absolute(path)?;
         reboot::remove_at_end(CString::new(absolute.as_os_str().as_bytes())?);
         Ok(Self {
@@ -123,8 +122,9 @@ fn accept(listener: &UnixListener) {
     // A client writes its request before it reads the answer, for which the connection must be open:
     // the last few that were turned away stay open.
     let mut turned_away = VecDeque::with_capacity(TURNED_AWAY_MAX);
+    let mut complaints = Complaints::default();
     for connection in listener.incoming() {
-        match connection.and_then(admit) {
+        match connection.and_then(|stream| admit(stream, &mut complaints)) {
             Ok(None) => {}
             Ok(Some(stream)) => {
                 if turned_away.len() == TURNED_AWAY_MAX {
@@ -141,20 +141,19 @@ fn accept(listener: &UnixListener) {
 }
 
 /// Starts a task for a connection; a connection that is turned away gets the reason, and is returned.
-fn admit(stream: UnixStream) -> io::Result<Option<UnixStream>> {
+fn admit(stream: UnixStream, complaints: &mut Complaints) -> io::Result<Option<UnixStream>> {
     let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
     let credentials = Credentials {
         uid: Uid::from_raw(peer.uid()),
         host_pid: peer.pid(),
     };
-    let Some(permit) = Permit::take(credentials) else {
-        let Credentials { uid, host_pid } = credentials;
-        printk!(
-            Warning,
-            "lineinfo: process {host_pid} of user {uid} turned away: all connections are in use"
-        );
-        reply(&stream, Err(Errno::EBUSY), &[])?;
-        return Ok(Some(stream));
+    let permit = match CONNECTIONS.take(credentials) {
+        Ok(permit) => permit,
+        Err(errno) => {
+            complaints.log(credentials, errno, "connections");
+            reply(&stream, Err(errno), &[])?;
+            return Ok(Some(stream));
+        }
     };
     thread::Builder::new()
         .name("syscall".into())
@@ -163,28 +162,6 @@ fn admit(stream: UnixStream) -> io::Result<Option<UnixStream>> {
             drop(permit);
         })?;
     Ok(None)
-}
-
-/// One of the connections that there can be at a time.
-struct Permit;
-
-impl Permit {
-    fn take(credentials: Credentials) -> Option<Self> {
-        let limit = if credentials.privileged() {
-            CONNECTIONS_MAX
-        } else {
-            CONNECTIONS_MAX - CONNECTIONS_RESERVED
-        };
-        let one_more = |count: usize| (count < limit).then_some(count + 1);
-        let taken = CONNECTIONS.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
-        taken.ok().map(|_| Self)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        CONNECTIONS.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 /// The life of the task of one connection; its files are closed with it.

@@ -4,6 +4,7 @@ use lineinfo_core::device::{IDLE_MS_DEFAULT, Policy};
 
 use super::params::{Parameter, integer, memparse, next_arg, same_name};
 use crate::kernel::cpu::CPUS_MAX;
+use crate::kernel::lockdown::Lockdown;
 use crate::kernel::printk::CONSOLE_LOGLEVEL_DEFAULT;
 use crate::machine::page_alloc::PAGE_SIZE;
 
@@ -16,6 +17,8 @@ pub(crate) struct Parameters {
     pub(crate) lineinfo_max_bytes: u64,
     /// `lineinfo.timeout=`: seconds without a request after which a loader can lose the device.
     pub(crate) lineinfo_idle_s: u64,
+    /// `lockdown=`.
+    pub(crate) lockdown: Lockdown,
     /// `mem=`: memory of the machine, in bytes.
     pub(crate) mem_bytes: u64,
     /// `maxcpus=`.
@@ -44,6 +47,7 @@ impl Parameters {
         lineinfo: Policy::Off,
         lineinfo_max_bytes: 16 << 20,
         lineinfo_idle_s: IDLE_MS_DEFAULT / 1000,
+        lockdown: Lockdown::None,
         mem_bytes: 64 << 20,
         maxcpus: 2,
         nokaslr: false,
@@ -80,6 +84,9 @@ impl Parameters {
                 seconds,
                 "a number of seconds from 1",
             )
+        } else if is("lockdown") {
+            let level = Lockdown::from_parameter(value);
+            store(&mut self.lockdown, level, "integrity or confidentiality")
         } else if is("mem") {
             let size = memparse(value).filter(|size| *size >= PAGE_SIZE as u64);
             store(&mut self.mem_bytes, size, "a size like 64M, at least 4K")
@@ -139,6 +146,9 @@ fn store<T>(target: &mut T, value: Option<T>, expected: &'static str) -> Result<
 pub(crate) struct CommandLine {
     /// All of it.
     pub(crate) text: String,
+    /// `lineinfo.key=`: the key that tables must be signed with, or the file that has it. It is kept
+    /// as it is: a bad one must not be as good as none.
+    pub(crate) lineinfo_key: Option<String>,
     /// The parameters of the kernel.
     pub(crate) parameters: Parameters,
     /// Its errors, for the log.
@@ -167,6 +177,7 @@ impl CommandLine {
     fn parse(text: String) -> Self {
         let mut line = Self {
             text: String::new(),
+            lineinfo_key: None,
             parameters: Parameters::DEFAULT,
             complaints: Vec::new(),
             unknown: Vec::new(),
@@ -194,6 +205,10 @@ impl CommandLine {
 
     fn take(&mut self, parameter: Parameter<'_>) {
         let (name, text) = (parameter.name, parameter.text);
+        if same_name(name, "lineinfo.key") {
+            self.lineinfo_key = Some(parameter.value.unwrap_or("").to_owned());
+            return;
+        }
         let before = self.parameters;
         match self.parameters.set(parameter) {
             Some(Ok(())) => {}
@@ -205,7 +220,7 @@ impl CommandLine {
             }
             None if name.starts_with("lineinfo.") => {
                 self.complaints.push(format!(
-                    "lineinfo: unknown parameter '{name}' ignored; there are lineinfo.max and lineinfo.timeout"
+                    "lineinfo: unknown parameter '{name}' ignored; there are lineinfo.key, lineinfo.max and lineinfo.timeout"
                 ));
             }
             // A name with a dot is for a module that is not loaded (`unknown_bootoption`).
@@ -232,7 +247,7 @@ mod tests {
     #[test]
     fn known_parameters_and_the_last_one_wins() {
         let line = parse(
-            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k lineinfo.timeout=5 oops=panic load=on watchdog-thresh=3 nmi_watchdog=panic fail_nth=3",
+            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k lineinfo.timeout=5 lineinfo.key=a lineinfo.key=c lockdown=integrity oops=panic load=on watchdog-thresh=3 nmi_watchdog=panic fail_nth=3",
         );
         assert_eq!(
             line.parameters,
@@ -240,6 +255,7 @@ mod tests {
                 lineinfo: Policy::Never,
                 lineinfo_max_bytes: 4096,
                 lineinfo_idle_s: 5,
+                lockdown: Lockdown::Integrity,
                 mem_bytes: 1 << 30,
                 maxcpus: 8,
                 nokaslr: true,
@@ -252,6 +268,7 @@ mod tests {
                 fail_nth: 3,
             }
         );
+        assert_eq!(line.lineinfo_key.as_deref(), Some("c"));
         assert_eq!(line.complaints, [""; 0]);
         assert_eq!(line.unknown, [""; 0]);
     }
@@ -273,6 +290,8 @@ mod tests {
             "load=1",
             "watchdog_thresh=61",
             "nmi_watchdog=1",
+            "lockdown=none",
+            "lockdown=",
             "fail_nth=-1",
             "lineinfo.max=-1",
             "lineinfo.timeout=0",

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cmdline::{CommandLine, Parameters};
-use lineinfo_core::device::{BuildId, Config, Policy};
+use lineinfo_core::KeyId;
+use lineinfo_core::device::{BuildId, Config, Policy, Trust};
 
 use crate::block;
 use crate::drivers::{console, kmsg};
@@ -21,12 +22,13 @@ use crate::host::mount::Mount;
 use crate::host::socket::Listener;
 use crate::kernel::image::{self, Image};
 use crate::kernel::kdb::command::{self, Command};
-use crate::kernel::lineinfo::{self, LINEINFO, expected_of};
+use crate::kernel::lineinfo::{self, LINEINFO, expected_of, key};
+use crate::kernel::lockdown::{self, Lockdown};
 use crate::kernel::meminfo::{self, MemInfo};
 use crate::kernel::task::Current;
 use crate::kernel::{
-    cmdline as saved_cmdline, cpu, fault, kdb, lkdtm, module, nmi, panic, printk, pstore, smp,
-    stacktrace, sysrq, timer, traps, watchdog,
+    cmdline as saved_cmdline, cpu, fault, kdb, kptr, lkdtm, module, nmi, panic, printk, pstore,
+    smp, stacktrace, sysrq, timer, traps, watchdog,
 };
 use crate::machine;
 use crate::machine::page_alloc::PAGE_SIZE;
@@ -82,7 +84,9 @@ pub(crate) fn start_kernel(mut boot: Boot) -> ! {
     }
     interrupt_init(parameters);
     smp_init(parameters);
-    lineinfo_init(parameters, file.as_ref());
+    lockdown::init(parameters.lockdown);
+    let trust = setup_trust(parameters, boot.command_line.lineinfo_key.as_deref());
+    lineinfo_init(parameters, trust, file.as_ref());
     drop(file);
     report_memory();
     rest_init(boot)
@@ -97,6 +101,7 @@ fn register() {
     module::procfs::init();
     module::sysfs::init();
     lkdtm::init();
+    kptr::init();
     pstore::init();
     machine::module::init(
         |text| printk!(Info, "{text}"),
@@ -282,10 +287,35 @@ fn smp_init(parameters: Parameters) {
 }
 
 machine::init_text! {
-fn lineinfo_init(parameters: Parameters, image: Option<&File>) {
+/// Whose tables are taken. With a key that cannot be read it is nobody's: that is not the same as no
+/// key.
+fn setup_trust(parameters: Parameters, key: Option<&str>) -> Trust {
+    match (key, parameters.lockdown) {
+        (None, Lockdown::None) => Trust::Anybody,
+        (None, Lockdown::Integrity | Lockdown::Confidentiality) => {
+            printk!(Warning, "lineinfo: locked down without lineinfo.key=, no table is taken");
+            Trust::Nobody
+        }
+        (Some(value), _) => match key::read(value) {
+            Ok(key) => {
+                printk!(Info, "lineinfo: tables must be signed by key {}", KeyId::of(&key));
+                Trust::Key(key)
+            }
+            Err(error) => {
+                printk!(Err, "lineinfo.key={value}: {error}; no table is taken");
+                Trust::Nobody
+            }
+        },
+    }
+}
+}
+
+machine::init_text! {
+fn lineinfo_init(parameters: Parameters, trust: Trust, image: Option<&File>) {
     let config = Config {
         policy: parameters.lineinfo,
         max_bytes: parameters.lineinfo_max_bytes,
+        trust,
         idle_ms: parameters.lineinfo_idle_s.saturating_mul(1000),
     };
     LINEINFO.init(config, expected_of(image::of_tables()));

@@ -13,7 +13,7 @@
 //!                 │            │
 //!                 │    smp, timer, cpu   image, kallsyms
 //!                 └────────────┤
-//!      sysrq, kdb/command, printk, kmsg, reboot, task, taint, cmdline
+//!      sysrq, kdb/command, printk, kmsg, reboot, task, taint, cmdline, kptr, lockdown
 //! ```
 //!
 //! A part knows only parts below it. What a lower part calls in a higher one was registered with
@@ -26,8 +26,10 @@ pub(crate) mod image;
 pub(crate) mod kallsyms;
 pub(crate) mod kdb;
 pub(crate) mod kmsg;
+pub(crate) mod kptr;
 pub(crate) mod lineinfo;
 pub(crate) mod lkdtm;
+pub(crate) mod lockdown;
 pub(crate) mod meminfo;
 pub(crate) mod module;
 pub(crate) mod nmi;

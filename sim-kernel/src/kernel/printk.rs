@@ -81,25 +81,38 @@ pub(crate) fn emit(level: Level, message: fmt::Arguments<'_>) {
     log(message, shown);
 }
 
+/// Writes text, and every character that could end the line, control a terminal or reorder what is
+/// shown as `\x0a`, byte by byte: a message may quote anything (`/dev/kmsg` of Linux does the same,
+/// `append_char` of kernel/printk/printk.c).
+pub(crate) struct Escaped<'a, 'b>(pub(crate) &'a mut StrBuffer<'b>);
+
+impl Write for Escaped<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            let mut bytes = [0; 4];
+            let character_text = &*character.encode_utf8(&mut bytes);
+            if lineinfo_core::is_printable(character) {
+                self.0.push_str(character_text);
+                continue;
+            }
+            for byte in character_text.bytes() {
+                self.0.push_str("\\x");
+                self.0.push_hex(&[byte]);
+            }
+        }
+        Ok(())
+    }
+}
+
 fn log(message: fmt::Arguments<'_>, shown: bool) {
     let mut buffer = [0; LINE_BYTES];
     let (end, room) = buffer.split_last_mut().expect("a line has room");
     let mut text = StrBuffer::new(room);
     let time = uptime();
     // A `StrBuffer` takes everything; a message that cannot format itself is cut there.
-    let _cut = write!(
-        text,
-        "[{:5}.{:06}] {message}",
-        time.as_secs(),
-        time.subsec_micros()
-    );
+    let _cut = write!(text, "[{:5}.{:06}] ", time.as_secs(), time.subsec_micros());
+    let _cut = write!(Escaped(&mut text), "{message}");
     let len = text.into_str().len();
-    // The message may quote anything; it stays one line, and does not control a terminal.
-    for byte in &mut room[..len] {
-        if byte.is_ascii_control() {
-            *byte = b'?';
-        }
-    }
     match room.get_mut(len) {
         Some(after) => *after = b'\n',
         None => *end = b'\n',
@@ -109,5 +122,22 @@ fn log(message: fmt::Arguments<'_>, shown: bool) {
     if shown {
         // There is nowhere to report that the console is gone.
         let _gone = syscall::write_all(syscall::CONSOLE, line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_message_quotes_stays_in_its_line() {
+        let mut buffer = [0; 64];
+        let mut text = StrBuffer::new(&mut buffer);
+        let comm = "a\nBUG: \x1b[2J\u{9b}1m \u{2028}\u{202e}é";
+        write!(Escaped(&mut text), "Comm: {comm}").expect("a buffer takes everything");
+        assert_eq!(
+            text.as_str(),
+            "Comm: a\\x0aBUG: \\x1b[2J\\xc2\\x9b1m \\xe2\\x80\\xa8\\xe2\\x80\\xaeé"
+        );
     }
 }

@@ -9,10 +9,10 @@
 //! written first and its header last, so that a record whose writing was cut off is invalid, and
 //! the one before it is still there.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::IntoRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,14 +22,18 @@ use nix::errno::Errno;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::{kmsg, printk};
-use crate::fs::proc::{open_text, text_file};
+use crate::fs::proc::open_text;
 use crate::fs::{Node, namei};
 use crate::machine::syscall;
 use crate::printk;
 
-const FILES: &[Node] = &[text_file(DMESG, |_, _, _| {
-    open_text(|| newest().to_owned())
-})];
+const FILES: &[Node] = &[Node {
+    path: DMESG,
+    // It is a log, which has addresses.
+    permissions: 0o400,
+    driver_decides: false,
+    open: |_, _, _| open_text(|| newest().to_owned()),
+}];
 /// The file with the newest record.
 const DMESG: &str = "/sys/fs/pstore/dmesg";
 
@@ -81,17 +85,12 @@ pub(crate) fn init() {
     namei::register(FILES);
 }
 
-/// Logs the newest record of a file, and keeps the file open for the next panic.
+/// Logs the newest record of a file, and keeps the file open for the next panic. A file that holds
+/// anything else is left as it is.
 ///
 /// An error in it is logged and does not stop the boot.
 pub(crate) fn open(file: io::Result<File>) {
-    let regular = |file: File| {
-        if file.metadata()?.is_file() {
-            return Ok(file);
-        }
-        Err(io::Error::other("it is not a regular file"))
-    };
-    let file = match file.and_then(regular) {
+    let file = match file.and_then(make_ours) {
         Ok(file) => file,
         Err(error) => {
             return printk!(
@@ -120,6 +119,28 @@ pub(crate) fn open(file: io::Result<File>) {
     }
     FD.store(file.into_raw_fd(), Ordering::Release);
     kmsg::register_dumper(dump);
+}
+
+/// Checks that a file is for records, empty or with one that begins as records do, and closes it to
+/// other users.
+fn make_ours(file: File) -> io::Result<File> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let begins_here = |area: u64| {
+        let mut magic = MAGIC.map(|_| 0);
+        let read = file.read_exact_at(&mut magic, area * AREA_BYTES);
+        read.is_ok() && magic == MAGIC
+    };
+    let len = metadata.len();
+    if len > 0 && (len > RECORDS * AREA_BYTES || !(0..RECORDS).any(begins_here)) {
+        return Err(io::Error::other(format!(
+            "its {len} bytes are no crash records, and are left as they are; remove it, or name another file"
+        )));
+    }
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 /// Reads the record in an area; `None` if nothing was written there.
@@ -218,8 +239,10 @@ fn write(fd: i32, sequence: u64) -> Result<(), Errno> {
     let mut checksum = header.begin_checksum();
     let start = sequence % RECORDS * AREA_BYTES;
     let mut at = start + size_of::<RecordHeader>() as u64;
-    // The old header must not describe the new text.
-    syscall::pwrite_all(fd, RecordHeader::new_zeroed().as_bytes(), start)?;
+    // The old header must not describe the new text, and the file must still be known as ours.
+    let mut unfinished = RecordHeader::new_zeroed();
+    unfinished.magic = MAGIC;
+    syscall::pwrite_all(fd, unfinished.as_bytes(), start)?;
     let mut piece = [0; PIECE_BYTES];
     let mut bytes = kmsg::bytes(log);
     loop {
@@ -274,5 +297,40 @@ mod tests {
         assert!(read(&file, 1).is_err());
         assert!(read(&file, 2).expect("nothing there").is_none());
         assert!(read(&file, 0).expect("whole").is_some());
+    }
+
+    #[test]
+    fn only_a_file_of_records_is_written_to() {
+        let file = || tempfile::tempfile().expect("a file");
+        assert!(make_ours(file()).is_ok(), "empty");
+        let ours = file();
+        record(&ours, 5, "one\n");
+        ours.write_all_at(&[0; 8], 2 * AREA_BYTES).expect("write");
+        let ours = make_ours(ours).expect("one area begins as records do");
+        let mode = ours.metadata().expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        ours.set_len(RECORDS * AREA_BYTES + 1).expect("longer");
+        assert!(make_ours(ours).is_err(), "too long");
+        for foreign in [&b"x"[..], &[0; 40], &MAGIC[..7], &[0xff; 1 << 16]] {
+            let other = file();
+            other.write_all_at(foreign, 0).expect("write");
+            let mode = other.metadata().expect("metadata").permissions().mode();
+            let kept = other.try_clone().expect("the same file");
+            let error = make_ours(other).expect_err("no records").to_string();
+            assert!(error.contains("remove it, or name another"), "{error}");
+            let after = kept.metadata().expect("metadata").permissions().mode();
+            assert_eq!(after, mode);
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_cut_off_is_known_as_ours_and_not_used() {
+        let file = tempfile::tempfile().expect("a file");
+        record(&file, 0, "cut\n");
+        // As it is after the first write: no length, no checksum.
+        file.write_all_at(&[0; size_of::<RecordHeader>() - 8], 8)
+            .expect("write");
+        let file = make_ours(file).expect("ours");
+        assert!(read(&file, 0).is_err());
     }
 }

@@ -1,9 +1,12 @@
 //! Which task a thread is: its CPU, number and name, and which tasks a trap has ended.
 
 use std::cell::Cell;
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use lineinfo_core::buffer::StrBuffer;
+
+use super::printk::Escaped;
 
 /// The task that a thread is, as a trace names it.
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +47,12 @@ pub(crate) fn is_dead(pid: u32) -> bool {
 }
 
 impl Current {
-    /// A task with this name, of which it keeps as much as fits.
+    /// A task with this name, escaped, of which it keeps as much as fits.
     pub(crate) fn new(cpu: usize, pid: u32, comm: &str) -> Self {
         let mut bytes = [0; 16];
         let mut text = StrBuffer::new(&mut bytes);
-        text.push_str(comm);
+        // A process chooses its name, a newline in it included. A `StrBuffer` takes everything.
+        let _cut = Escaped(&mut text).write_str(comm);
         let comm_len = text.as_str().len();
         Self {
             cpu,
@@ -72,4 +76,23 @@ impl Current {
 /// The task of this thread; for any context.
 pub(crate) fn current() -> Current {
     CURRENT.get()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_task_is_part_of_a_line_and_utf_8() {
+        for (name, shown) in [
+            ("bash", "bash"),
+            ("a\nBUG: forged", "a\\x0aBUG: forged"),
+            ("a-name-of-16-bytes", "a-name-of-16-byt"),
+            ("\u{202e}\n\n\n", "\\xe2\\x80\\xae\\x0a"),
+            ("fifteen-bytes-\u{e9}", "fifteen-bytes-\u{e9}"),
+            ("sixteen--bytes-\u{e9}", "sixteen--bytes-"),
+        ] {
+            assert_eq!(Current::new(0, 1, name).comm(), shown);
+        }
+    }
 }

@@ -8,6 +8,16 @@ use nix::libc;
 /// A signal handler as the host calls it with `SA_SIGINFO`.
 pub(super) type SignalHandler = extern "C" fn(i32, *const libc::siginfo_t, *const c_void);
 
+/// Lets the machine go on when a shell puts it in the background: what it writes is shown, and
+/// what it reads waits ([`super::syscall::read`]), instead of stopping the whole process.
+pub(crate) fn stay_in_background() {
+    for signal in [libc::SIGTTIN, libc::SIGTTOU] {
+        // It cannot fail: both can be ignored.
+        // SAFETY: no handler is installed.
+        let _before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// The registers of an interrupted thread.
 ///
 /// Only an interrupt makes a value of this type, so it has the registers of a thread.

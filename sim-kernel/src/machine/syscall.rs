@@ -46,12 +46,42 @@ unsafe fn syscall(number: i64, arguments: [usize; 4]) -> Result<usize, Errno> {
         .map_err(|_| Errno::from_raw(i32::try_from(-result).unwrap_or(libc::EINVAL)))
 }
 
-/// Reads from a descriptor of the host.
+/// Reads from a descriptor of the host; from a terminal, once this process is in its foreground.
 #[inline(never)]
 pub(crate) fn read(fd: i32, buffer: &mut [u8]) -> Result<usize, Errno> {
-    let address = buffer.as_mut_ptr().expose_provenance();
-    // SAFETY: the host writes at most `buffer.len()` bytes into `buffer`.
-    unsafe { syscall(libc::SYS_read, [fd as usize, address, buffer.len(), 0]) }
+    loop {
+        let address = buffer.as_mut_ptr().expose_provenance();
+        // SAFETY: the host writes at most `buffer.len()` bytes into `buffer`.
+        let read = unsafe { syscall(libc::SYS_read, [fd as usize, address, buffer.len(), 0]) };
+        if read != Err(Errno::EIO) || !is_in_background(fd) {
+            return keep_frame(read);
+        }
+        wait_for_foreground(fd);
+    }
+}
+
+/// How long to sleep between two checks of whether this process is in the foreground.
+const BACKGROUND_PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits until this process is in the foreground of a terminal; not at all for what is none.
+#[inline(never)]
+pub(crate) fn wait_for_foreground(fd: i32) {
+    while is_in_background(fd) {
+        safe_halt(BACKGROUND_PAUSE);
+    }
+    keep_frame(());
+}
+
+/// Whether a descriptor is this process's terminal, and another process group is in its foreground.
+fn is_in_background(fd: i32) -> bool {
+    let mut foreground: libc::pid_t = 0;
+    let address = (&raw mut foreground).expose_provenance();
+    let arguments = [fd as usize, libc::TIOCGPGRP as usize, address, 0];
+    // SAFETY: the host writes one `pid_t`.
+    let asked = unsafe { syscall(libc::SYS_ioctl, arguments) };
+    // SAFETY: it only returns a number.
+    let own = unsafe { syscall(libc::SYS_getpgrp, [0; 4]) };
+    asked.is_ok() && own.is_ok_and(|own| usize::try_from(foreground) != Ok(own))
 }
 
 /// Reads one line from a descriptor of the host, without its end; `None` at the end of the input.

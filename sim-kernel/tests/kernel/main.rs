@@ -6,5 +6,6 @@ mod device;
 mod kdb;
 mod memory;
 mod pstore;
+mod signatures;
 mod support;
 mod traps;

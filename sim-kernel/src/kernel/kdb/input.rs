@@ -76,6 +76,8 @@ struct Raw {
 }
 
 fn raw() -> Option<Raw> {
+    // The terminal of another process is left alone.
+    syscall::wait_for_foreground(io::stdin().as_raw_fd());
     let before = tcgetattr(io::stdin().as_fd()).ok()?;
     let mut after = before.clone();
     cfmakeraw(&mut after);

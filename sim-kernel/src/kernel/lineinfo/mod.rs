@@ -8,6 +8,7 @@
 //! ```
 
 pub(crate) mod file;
+pub(crate) mod key;
 pub(crate) mod sysfs;
 
 use std::fs::File;
@@ -15,12 +16,12 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use lineinfo_core::Address;
 use lineinfo_core::buffer::StrBuffer;
 use lineinfo_core::device::{
     BuildId, Config, Device, Expected, Level, LoadedTable, Memory, Port, Sealed, TableSlot,
 };
 use lineinfo_core::uapi::Status;
+use lineinfo_core::{Address, Signed};
 
 use super::image::{self, Image};
 use super::printk;
@@ -85,6 +86,10 @@ impl Port for Sim {
             Level::Warning => printk!(Warning, "{line}"),
             Level::Info => printk!(Info, "{line}"),
         }
+    }
+
+    fn verify(&self, signed: &Signed<'_>) -> bool {
+        key::verify(signed)
     }
 
     fn keep_waiting(&self) -> impl FnMut() -> bool {

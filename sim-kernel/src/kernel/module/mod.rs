@@ -54,6 +54,14 @@ impl Module {
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
+
+    /// Its line in `/proc/modules`.
+    const fn line(&self, see_address: bool) -> Line<'_> {
+        Line {
+            module: self,
+            see_address,
+        }
+    }
 }
 
 /// Room for a module.
@@ -290,11 +298,21 @@ pub(crate) fn run_work(trace: bool) {
 }
 
 /// A line of `/proc/modules`: name, bytes of text, users, dependencies, state and address.
-impl fmt::Display for Module {
+struct Line<'a> {
+    module: &'a Module,
+    /// Whether the address is shown, or zeros for it.
+    see_address: bool,
+}
+
+impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, image, .. } = self;
+        let Module { name, image, .. } = self.module;
         let size = image.text.end - image.text.start;
-        let start = image.text.start;
+        let start = if self.see_address {
+            image.text.start
+        } else {
+            0
+        };
         write!(f, "{name} {size} 0 - Live {start:#018x}")
     }
 }
@@ -309,7 +327,7 @@ fn kdb_lsmod(output: &mut dyn fmt::Write) -> fmt::Result {
     let (mut count, mut written) = (0, Ok(()));
     for_each(|module| {
         count += 1;
-        written = written.and_then(|()| writeln!(output, "{module}"));
+        written = written.and_then(|()| writeln!(output, "{}", module.line(true)));
     });
     if count == 0 {
         written = writeln!(output, "no modules are loaded");
