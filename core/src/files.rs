@@ -26,6 +26,10 @@ const SYMBOLS_MAX: usize = 256;
 /// Most bytes that all names expand to, as a multiple of the size of the section.
 pub(crate) const EXPANSION_MAX: usize = 64;
 
+/// Most bytes of all names together, expanded: more than those of all sources of Linux. To expand
+/// more would delay a boot.
+const EXPANDED_MAX: usize = 8 << 20;
+
 /// Most steps that it takes to print a name: every byte of the group, its rules, and the bytes of
 /// the name.
 pub(crate) const NAME_STEPS_MAX: usize = 2 * GROUP * (NAME_MAX + 2) + NAME_MAX;
@@ -183,7 +187,7 @@ impl<'a> Files<'a> {
             self.symbols.len(),
         ];
         let size = size.into_iter().fold(0, usize::saturating_add);
-        let most = size.saturating_mul(EXPANSION_MAX);
+        let most = size.saturating_mul(EXPANSION_MAX).min(EXPANDED_MAX);
         let symbols_at = size.saturating_sub(self.symbols.len());
         let mut expanded: usize = 0;
         let mut end = 0;
@@ -210,7 +214,7 @@ impl<'a> Files<'a> {
                 expanded = expanded.saturating_add(bytes);
                 if expanded > most {
                     return Err(fault(
-                        "names of at most 64 times the size of their section",
+                        "names of at most 64 times the size of their section, and 8 MiB",
                         wide(expanded),
                     ));
                 }

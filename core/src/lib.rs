@@ -74,7 +74,7 @@
 //! | what | limit |
 //! |---|---|
 //! | the name of a file or a region | 1 to 512 bytes of UTF-8, without control characters (C0, DEL, C1), the line separators U+2028 and U+2029, and the controls of bidirectional text (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069) |
-//! | all names of files, expanded | 64 times the size of their section |
+//! | all names of files, expanded | 64 times the size of their section, and 8 MiB |
 //! | rows of a table in the delta encoding | at least 3 bytes each, 2 for the first of a block |
 //! | rows of a table in the packed encoding | at least 2 bits each, in blocks of at most 160 entries |
 //! | blocks that start in one page, in the packed encoding | 256 |

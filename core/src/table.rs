@@ -200,12 +200,23 @@ impl<'a> Table<'a> {
     ///
     /// An [`Error`] that says what was expected where, and what was found.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
-        let layout = Layout::parse(bytes)?;
-        let table = Self { bytes, layout };
-        table.check_files()?;
-        table.check_model()?;
-        table.check_regions()?;
+        let table = Self::parse_head(bytes)?;
+        table.check_parts()?;
         Ok(table)
+    }
+
+    /// The first part of [`Table::parse`]: the checksum, the header and the directory. It takes no
+    /// longer than the checksum, and is enough to tell whose table it is.
+    pub(crate) fn parse_head(bytes: &'a [u8]) -> Result<Self, Error> {
+        let layout = Layout::parse(bytes)?;
+        Ok(Self { bytes, layout })
+    }
+
+    /// The second part of [`Table::parse`].
+    pub(crate) fn check_parts(&self) -> Result<(), Error> {
+        self.check_files()?;
+        self.check_model()?;
+        self.check_regions()
     }
 
     /// Decodes every row and checks that each can be looked up and printed.

@@ -80,7 +80,7 @@ impl Drop for Permit {
     }
 }
 
-/// What is logged of those who have too many, so that they do not flood the log.
+/// What is logged of those who are turned away, so that they do not flood the log.
 #[derive(Debug, Default)]
 pub(super) struct Complaints(RateLimit);
 
@@ -89,13 +89,22 @@ impl Complaints {
         Self(RateLimit::new())
     }
 
+    /// Whether another one may be logged now.
+    pub(super) fn admit(&mut self) -> bool {
+        let suppressed = self.0.admit(printk::uptime().as_millis() as u64);
+        if let Some(suppressed @ 1..) = suppressed {
+            printk!(
+                Warning,
+                "lineinfo: {suppressed} lines of who was turned away suppressed"
+            );
+        }
+        suppressed.is_some()
+    }
+
     /// Logs why there is not one more of `what` for a user, but only so often.
     pub(super) fn log(&mut self, credentials: Credentials, errno: Errno, what: &str) {
-        let Some(suppressed) = self.0.admit(printk::uptime().as_millis() as u64) else {
+        if !self.admit() {
             return;
-        };
-        if suppressed > 0 {
-            printk!(Warning, "lineinfo: {suppressed} such lines suppressed");
         }
         let Credentials { uid, host_pid } = credentials;
         let why = match errno {

@@ -133,7 +133,9 @@ fn accept(listener: &UnixListener) {
                 turned_away.push_back(stream);
             }
             Err(error) => {
-                printk!(Warning, "lineinfo: a connection was not accepted: {error}");
+                if complaints.admit() {
+                    printk!(Warning, "lineinfo: a connection was not accepted: {error}");
+                }
                 thread::sleep(ACCEPT_PAUSE);
             }
         }
@@ -151,7 +153,8 @@ fn admit(stream: UnixStream, complaints: &mut Complaints) -> io::Result<Option<U
         Ok(permit) => permit,
         Err(errno) => {
             complaints.log(credentials, errno, "connections");
-            reply(&stream, Err(errno), &[])?;
+            // It may have gone already.
+            let _gone = reply(&stream, Err(errno), &[]);
             return Ok(Some(stream));
         }
     };
