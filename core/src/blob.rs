@@ -167,6 +167,9 @@ numbered! {
         Rows = 4, "rows";
         /// What the tables of all regions share: [`crate::encoding::packed`].
         Model = 5, "model";
+        /// The symbols of the image, for readers of logs: a kernel has its own. Its layout is that of
+        /// whoever reads it, and not checked with the rest of the blob.
+        Symbols = 32, "symbols";
     }
 }
 

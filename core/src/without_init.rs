@@ -97,15 +97,21 @@ impl Shrink<'_> {
                         regions_at = start;
                     }
                 }
-                Some(SectionKind::RegionNames | SectionKind::Files | SectionKind::Model) | None => {
+                Some(
+                    SectionKind::RegionNames
+                    | SectionKind::Files
+                    | SectionKind::Model
+                    | SectionKind::Symbols,
+                )
+                | None => {
                     end = self.put(old, end)?;
                 }
             }
             entry.offset = u32::try_from(start).ok()?.into();
             entry.size = u32::try_from(end.checked_sub(start)?).ok()?.into();
             self.write(at, entry.as_bytes())?;
-            if let Some(kind) = kind {
-                *layout.section(kind) = Span {
+            if let Some(place) = kind.and_then(|kind| layout.section(kind)) {
+                *place = Span {
                     start: entry.offset.get(),
                     end: u32::try_from(end).ok()?,
                 };

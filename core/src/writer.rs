@@ -212,18 +212,6 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         sections.push((SectionKind::Model, model));
     }
 
-    let mut directory = Vec::new();
-    let directory_size = size_of::<SectionEntry>().saturating_mul(sections.len());
-    let mut end = HEADER_SIZE.saturating_add(directory_size);
-    for (kind, bytes) in &sections {
-        let entry = SectionEntry {
-            kind: kind.number().into(),
-            offset: narrow::<u32>("the size of the blob", end)?.into(),
-            size: narrow::<u32>("the size of a section", bytes.len())?.into(),
-        };
-        directory.extend_from_slice(entry.as_bytes());
-        end = end.saturating_add(bytes.len());
-    }
     let text_len = image
         .regions
         .last()
@@ -232,7 +220,7 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         magic: MAGIC,
         format_version: FORMAT_VERSION.into(),
         header_size: narrow::<u16>("the size of the header", HEADER_SIZE)?.into(),
-        total_size: narrow::<u32>("the size of the blob", end)?.into(),
+        total_size: 0.into(),
         crc32: 0.into(),
         machine: image.machine.into(),
         encoding: encoding.number(),
@@ -242,22 +230,64 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         rows: narrow::<u32>("the number of rows", rows)?.into(),
         files: files.into(),
         regions: narrow::<u32>("the number of regions", image.regions.len())?.into(),
-        sections: narrow::<u32>("the number of sections", sections.len())?.into(),
+        sections: 0.into(),
         build_id_len: narrow("the size of the build-id", build_id_len)?,
         build_id,
         reserved: [0; 3],
         exact_files: narrow::<u32>("the number of exact files", image.exact_files)?.into(),
         reserved_end: [0; 12],
     };
+    let sections: Vec<(u32, &[u8])> = sections
+        .iter()
+        .map(|(kind, bytes)| (kind.number(), bytes.as_slice()))
+        .collect();
+    let blob = assemble(header, &sections)?;
+    let table = crate::Table::parse(&blob).map_err(EncodeError::Invalid)?;
+    table.check_rows().map_err(EncodeError::Invalid)?;
+    Ok(blob)
+}
+
+/// The blob of a table with these symbols ([`SectionKind::Symbols`]) in place of its own; without any
+/// if they are empty.
+///
+/// # Errors
+///
+/// [`EncodeError::TooLarge`].
+pub fn with_symbols(table: &crate::Table<'_>, symbols: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    let kind = SectionKind::Symbols.number();
+    let mut sections: Vec<(u32, &[u8])> = table
+        .raw_sections()
+        .filter(|(other, _)| *other != kind)
+        .collect();
+    if !symbols.is_empty() {
+        sections.push((kind, symbols));
+    }
+    assemble(table.layout().header, &sections)
+}
+
+/// A blob of these sections; what the header says of them, and of the blob, is written here.
+fn assemble(mut header: Header, sections: &[(u32, &[u8])]) -> Result<Vec<u8>, EncodeError> {
+    let mut directory = Vec::new();
+    let directory_size = size_of::<SectionEntry>().saturating_mul(sections.len());
+    let mut end = HEADER_SIZE.saturating_add(directory_size);
+    for (kind, bytes) in sections {
+        let entry = SectionEntry {
+            kind: (*kind).into(),
+            offset: narrow::<u32>("the size of the blob", end)?.into(),
+            size: narrow::<u32>("the size of a section", bytes.len())?.into(),
+        };
+        directory.extend_from_slice(entry.as_bytes());
+        end = end.saturating_add(bytes.len());
+    }
+    header.total_size = narrow::<u32>("the size of the blob", end)?.into();
+    header.sections = narrow::<u32>("the number of sections", sections.len())?.into();
     let mut blob = Vec::with_capacity(end);
     blob.extend_from_slice(header.as_bytes());
     blob.append(&mut directory);
-    for (_, mut bytes) in sections {
-        blob.append(&mut bytes);
+    for (_, bytes) in sections {
+        blob.extend_from_slice(bytes);
     }
     seal(&mut blob);
-    let table = crate::Table::parse(&blob).map_err(EncodeError::Invalid)?;
-    table.check_rows().map_err(EncodeError::Invalid)?;
     Ok(blob)
 }
 
