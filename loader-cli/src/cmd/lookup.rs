@@ -16,7 +16,7 @@ use crate::source::{LocationBuf, Source};
 /// In a table addresses are those of the image as it was linked; on a device they are those of the
 /// running kernel. Without ADDR they are read from stdin, separated by white space.
 ///
-/// With --vmlinux, `vfs_write+0xf8/0x450` or `vfs_write+0xf8` names an address, too: every function of
+/// With symbols, of the table or from --vmlinux, `vfs_write+0xf8/0x450` or `vfs_write+0xf8` names an address, too: every function of
 /// that name and size is shown.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -115,7 +115,7 @@ impl Answering {
         // A table may be the first operand; addresses are no files.
         let first = operands.first().map(PathBuf::from);
         let first = first.filter(|first| kernel.table.is_empty() && first.is_file());
-        if !kernel.vmlinux.is_empty() {
+        if !kernel.vmlinux.is_empty() || operands.iter().any(|operand| is_symbol(operand)) {
             let mut options = kernel.options();
             let addresses = &operands[usize::from(first.is_some())..];
             options.tables.extend(first);
@@ -153,7 +153,7 @@ impl Answering {
                 Some(image) => vec![Answer::new(address, None, image.lookup(address, kind)?)],
                 None => Vec::new(),
             },
-            (Err(_), Self::Images(images)) if text.contains("+0x") => {
+            (Err(_), Self::Images(images)) if is_symbol(text) => {
                 let (symbol, offset, size) = parse_symbol(text)?;
                 let mut answers = Vec::new();
                 for image in images.all() {
@@ -200,6 +200,11 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     }
     out.flush().map_err(Error::Stdout)?;
     Ok(status)
+}
+
+/// Whether an operand can only be a symbol.
+fn is_symbol(operand: &str) -> bool {
+    operand.contains("+0x")
 }
 
 fn parse_address(text: &str) -> Result<u64, Error> {

@@ -17,11 +17,6 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let memory = device.status()?.memory;
     device.unload()?;
     let device = args.device.path.display();
-    print(|out| {
-        writeln!(
-            out,
-            "{device}: unloaded: {memory} bytes of memory freed"
-        )
-    })?;
+    print(|out| writeln!(out, "{device}: unloaded: {memory} bytes of memory freed"))?;
     Ok(exit::DONE)
 }
