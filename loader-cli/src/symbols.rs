@@ -87,7 +87,7 @@ pub enum SymbolsError {
     )]
     Hidden,
     /// More than a table can hold.
-    #[error("its symbols take more than 256 MiB; leave them out with --no-symbols")]
+    #[error("its symbols take more than 64 MiB; leave them out with --no-symbols")]
     TooMany,
     /// A list without `_text`.
     #[error(

@@ -115,9 +115,18 @@ impl Answering {
         // A table may be the first operand; addresses are no files.
         let first = operands.first().map(PathBuf::from);
         let first = first.filter(|first| kernel.table.is_empty() && first.is_file());
-        if !kernel.vmlinux.is_empty() || operands.iter().any(|operand| is_symbol(operand)) {
+        let addresses = &operands[usize::from(first.is_some())..];
+        let table = kernel.table.first().or(first.as_ref());
+        let wants_symbols = match (addresses, table) {
+            // What stdin has is not known yet.
+            ([], Some(table)) => Source::table(table)?.symbols()?.is_some(),
+            (_, table) => {
+                (table.is_some() || kernel.device.is_some())
+                    && addresses.iter().any(|address| is_symbol(address))
+            }
+        };
+        if !kernel.vmlinux.is_empty() || wants_symbols {
             let mut options = kernel.options();
-            let addresses = &operands[usize::from(first.is_some())..];
             options.tables.extend(first);
             let images = Images::open(options, &Facts::default())?;
             return Ok((Self::Images(Box::new(images)), addresses));

@@ -33,8 +33,8 @@ use lineinfo_core::blob::SectionKind;
 
 use super::{Function, KSYM_NAME_LEN, hash_of, name_of, push};
 
-/// The largest contents, in bytes: ten times those of a kernel with every driver built in.
-pub(super) const CONTENTS_MAX: u32 = 256 << 20;
+/// The largest contents, in bytes: forty times those of a distribution's kernel.
+pub(super) const CONTENTS_MAX: u32 = 64 << 20;
 
 /// What DEFLATE makes of a byte at most.
 const EXPANSION_MAX: usize = 1032;
@@ -70,7 +70,7 @@ impl Contents {
             .ok_or_else(|| fault("the size of its contents", section.len() as u64))?;
         let size = u32::from_le_bytes(*head);
         if size > CONTENTS_MAX || size as usize / EXPANSION_MAX > compressed.len() {
-            let expected = "contents of at most 256 MiB, and 1032 times their compressed size";
+            let expected = "contents of at most 64 MiB, and 1032 times their compressed size";
             return Err(fault(expected, size.into()));
         }
         let mut bytes = Vec::with_capacity(size as usize);
@@ -248,5 +248,185 @@ fn malformed(offset: u32, expected: &'static str, found: u64) -> Error {
         offset: offset.into(),
         expected,
         found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: u64 = 0xffff_ffff_8100_0000;
+
+    fn contents(functions: &[(&str, u64, [u64; 2])]) -> Contents {
+        let mut contents = Contents {
+            module: Some("xfs".to_owned()),
+            release: Some("6.12.0-1-amd64".to_owned()),
+            ..Contents::default()
+        };
+        for (name, start, sizes) in functions {
+            contents.add(name.as_bytes()).expect("room");
+            let function = contents.functions.last_mut().expect("one");
+            (function.address, function.sizes) = (TEXT + start, *sizes);
+        }
+        super::super::sort(&mut contents.functions);
+        contents
+    }
+
+    fn small() -> Contents {
+        contents(&[
+            ("_text", 0, [0, 0]),
+            ("__pfx_f", 0, [16, 16]),
+            ("f", 16, [48, 80]),
+            ("alias_of_f", 16, [48, 80]),
+            ("label_in_f", 64, [32, 32]),
+            // Not before what its name says.
+            ("__pfx_nothing", 0x200, [16, 16]),
+            ("__pfx___pfx_g", 0x300, [16, 16]),
+            ("__pfx_g", 0x310, [16, 16]),
+            ("g", 0x320, [0x1234, 0x2000]),
+        ])
+    }
+
+    fn as_read(contents: &Contents) -> Vec<(Vec<u8>, u64, [u64; 2])> {
+        let functions = contents.functions.iter();
+        let one = |function: &Function| {
+            let name = name_of(&contents.names, &function.name).to_vec();
+            (name, function.address, function.sizes)
+        };
+        let mut functions: Vec<_> = functions.map(one).collect();
+        functions.sort();
+        functions
+    }
+
+    /// A section with these bytes as contents.
+    fn packed(bytes: &[u8]) -> Vec<u8> {
+        let head = (bytes.len() as u32).to_le_bytes().to_vec();
+        let mut section = DeflateEncoder::new(head, Compression::best());
+        section.write_all(bytes).expect("room");
+        section.finish().expect("room")
+    }
+
+    fn unpacked(section: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let read = DeflateDecoder::new(&section[4..]).read_to_end(&mut bytes);
+        read.expect("a stream");
+        bytes
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let before = small();
+        let section = before.write(TEXT).expect("a section");
+        // Relative to `_text`, wherever that is.
+        for text in [TEXT, TEXT - 0x1000_0000, 0] {
+            let after = Contents::read(&section, 0, text).expect("the contents");
+            let mut expected = as_read(&before);
+            for (_, address, _) in &mut expected {
+                *address = *address - TEXT + text;
+            }
+            assert_eq!(as_read(&after), expected);
+            assert_eq!(
+                (after.module, after.release),
+                (before.module.clone(), before.release.clone())
+            );
+        }
+        assert_eq!(
+            unpacked(&section)
+                .iter()
+                .filter(|byte| **byte == b'p')
+                .count(),
+            4
+        );
+    }
+
+    #[test]
+    fn what_no_table_answers_for_is_left_out() {
+        let all = contents(&[("below", 0, [16; 2]), ("f", 32, [16; 2])]);
+        let section = all.write(TEXT + 16).expect("a section");
+        let after = Contents::read(&section, 0, TEXT + 16).expect("the contents");
+        assert_eq!(as_read(&after), as_read(&contents(&[("f", 32, [16; 2])])));
+    }
+
+    #[test]
+    fn damage_is_refused() {
+        let good = small().write(TEXT).expect("a section");
+        let inside = unpacked(&good);
+        let long = [&[b'x'; KSYM_NAME_LEN][..], b"\0\0\0\0"].concat();
+        let with_head = |size: u32| [&size.to_le_bytes()[..], &good[4..]].concat();
+        let size = inside.len() as u32;
+        for (what, section) in [
+            ("nothing", Vec::new()),
+            ("no stream", good[..4].to_vec()),
+            ("half a stream", good[..good.len() / 2].to_vec()),
+            ("more behind the stream", [&good[..], b"x"].concat()),
+            ("a size that is too small", with_head(size - 1)),
+            ("a size that is too large", with_head(size + 1)),
+            ("a size above the limit", with_head(CONTENTS_MAX + 1)),
+            ("more than DEFLATE can make", with_head(CONTENTS_MAX)),
+            (
+                "contents that end early",
+                packed(&inside[..inside.len() - 1]),
+            ),
+            ("contents that go on", packed(&[&inside[..], &[0]].concat())),
+            (
+                "more functions than bytes",
+                packed(b"\0\0\xff\xff\xff\xff\x0f"),
+            ),
+            ("padding before nothing", packed(b"\0\0\x01\0\0\0\0")),
+            (
+                "padding before padding",
+                packed(b"\0\0\x03\0\0f\0\0\0\0\0\0\0\0\0\0"),
+            ),
+            ("a name without end", packed(b"\0\0\x01ffff")),
+            (
+                "a name that is too long",
+                packed(&[&b"\0\0\x01"[..], &long].concat()),
+            ),
+            ("a module that moves the cursor", packed(b"\x1b[A\0\0\x00")),
+            ("a release with a space", packed(b"\x006.1 x\0\x00")),
+            (
+                "functions that descend",
+                packed(b"\0\0\x02f\0g\0\x10\x7f\0\0\0\0"),
+            ),
+            (
+                "a function beyond the end",
+                packed(b"\0\0\x01f\0\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\0"),
+            ),
+        ] {
+            let error = Contents::read(&section, 77, TEXT).map(|_| what);
+            let error = error.expect_err("it is damaged").to_string();
+            assert!(
+                error.contains("malformed symbols at byte 77"),
+                "{what}: {error}"
+            );
+        }
+        assert!(Contents::read(&packed(b"\0\0\x02f\0g\0\x10\0\0\0\0\0"), 0, TEXT).is_ok());
+    }
+
+    #[test]
+    fn any_damage_ends_in_an_error_or_in_functions() {
+        let good = unpacked(&small().write(TEXT).expect("a section"));
+        let mut random = fastrand::Rng::with_seed(1);
+        let (mut refused, mut taken) = (0, 0);
+        for _ in 0..4_000 {
+            let mut bytes = good.clone();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..bytes.len());
+                bytes[at] = random.u8(..);
+            }
+            bytes.truncate(
+                random
+                    .usize(bytes.len() / 2..=bytes.len() * 4)
+                    .min(bytes.len()),
+            );
+            match Contents::read(&packed(&bytes), 0, TEXT) {
+                Ok(contents) => {
+                    taken += 1;
+                    assert!(contents.functions.len() <= bytes.len());
+                }
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(refused > 200 && taken > 200, "{refused} and {taken}");
     }
 }
