@@ -122,7 +122,7 @@ impl Contents {
                 return None;
             }
             if is_padding {
-                contents.add([PADDING, name].concat().as_slice())?;
+                contents.add(&[PADDING, name].concat())?;
                 is_padding = false;
             }
             contents.add(name)?;
@@ -131,7 +131,7 @@ impl Contents {
             return None;
         }
         let mut end = text_start;
-        let mut starts = from.clone();
+        let mut starts = *from;
         for _ in 0..count {
             from.read_sleb128().ok()?;
         }
