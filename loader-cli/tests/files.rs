@@ -828,7 +828,7 @@ fn nobody_else_reads_what_is_being_written() {
 fn file_names_keep_their_bytes() {
     let directory = tempfile::tempdir().expect("a directory");
     let at = |name: &str| directory.path().join(name);
-    let mut elf = std::fs::read("tests/cmd/lineinfo.in/demo.elf").expect("the demo");
+    let mut elf = fs::read("tests/cmd/lineinfo.in/demo.elf").expect("the demo");
     let (name, new) = (&b"read_write.c"[..], &b"read\xe9write.c"[..]);
     let found: Vec<usize> = (0..elf.len())
         .filter(|at| elf[*at..].starts_with(name))
@@ -837,7 +837,7 @@ fn file_names_keep_their_bytes() {
     for start in found {
         elf[start..start + new.len()].copy_from_slice(new);
     }
-    std::fs::write(at("elf"), elf).expect("room");
+    fs::write(at("elf"), elf).expect("room");
     let run = |arguments: &[&std::ffi::OsStr]| {
         let output = Command::new(LINEINFO)
             .args(arguments)
