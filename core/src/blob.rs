@@ -184,6 +184,9 @@ numbered! {
         Model = 5, "model";
         /// A [`BlobSignature`]; the last section.
         Signature = 16, "signature";
+        /// The symbols of the image, for readers of logs: a kernel has its own. Its layout is that of
+        /// whoever reads it, and not checked with the rest of the blob.
+        Symbols = 32, "symbols";
     }
 }
 

@@ -41,6 +41,10 @@
 //! | 4 rows | the tables of the regions in their order, in the header's encoding |
 //! | 5 model | what these tables share; in the packed encoding only |
 //! | 16 signature | [`blob::BlobSignature`], the last section; in a signed blob only |
+//! | 32 symbols | the symbols of the image, for readers of logs; a kernel skips them |
+//!
+//! The layout of the symbols is specified in the loader, which alone reads and writes them.
+//! `writer::with_symbols` puts them into a blob, and takes them out for a kernel.
 //!
 //! The encodings are specified where they are implemented: [`encoding::flat`], [`encoding::delta`],
 //! [`encoding::packed`].

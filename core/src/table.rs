@@ -324,16 +324,34 @@ impl<'a> Table<'a> {
 
     /// The sections of the blob: the name of each kind that is known, offset and size in bytes.
     pub fn sections(&self) -> impl Iterator<Item = (Option<SectionKind>, u32, u32)> + use<'a> {
-        directory(self.bytes, &self.layout.header)
-            .unwrap_or(&[])
-            .iter()
-            .map(|entry| {
-                (
-                    SectionKind::from_number(entry.kind.get()),
-                    entry.offset.get(),
-                    entry.size.get(),
-                )
-            })
+        self.directory().iter().map(|entry| {
+            (
+                SectionKind::from_number(entry.kind.get()),
+                entry.offset.get(),
+                entry.size.get(),
+            )
+        })
+    }
+
+    /// The directory of the sections, each with its bytes.
+    pub(crate) fn raw_sections(&self) -> impl Iterator<Item = (u32, &'a [u8])> + use<'a> {
+        let bytes = self.bytes;
+        self.directory().iter().map(move |entry| {
+            let section = slice(bytes, entry.offset.get(), entry.size.get());
+            (entry.kind.get(), section.unwrap_or(&[]))
+        })
+    }
+
+    /// The symbols of the image ([`SectionKind::Symbols`]), as they are in the blob; `None` if it has
+    /// none.
+    pub fn symbols(&self) -> Option<&'a [u8]> {
+        let number = SectionKind::Symbols.number();
+        let mut sections = self.raw_sections();
+        sections.find_map(|(kind, bytes)| (kind == number).then_some(bytes))
+    }
+
+    fn directory(&self) -> &'a [SectionEntry] {
+        directory(self.bytes, &self.layout.header).unwrap_or(&[])
     }
 
     /// The signature, if the blob has one, and what it is over; [`Table::parse`] does not verify it.
@@ -342,12 +360,6 @@ impl<'a> Table<'a> {
     pub fn signed(&self) -> Option<Signed<'a>> {
         let is_signed = !self.layout.signature.of(self.bytes).is_empty();
         is_signed.then(|| Signed::of(self.bytes))?
-    }
-
-    /// The entries of the directory.
-    #[cfg(feature = "write")]
-    pub(crate) fn section_entries(&self) -> &'a [SectionEntry] {
-        directory(self.bytes, &self.layout.header).unwrap_or(&[])
     }
 
     /// The row that covers `offset`, unless it is a gap.
@@ -651,15 +663,16 @@ impl Layout {
         })
     }
 
-    /// Where a section is.
-    pub(crate) const fn section(&mut self, kind: SectionKind) -> &mut Span {
+    /// Where a section is; `None` for one that a look-up does not read.
+    pub(crate) const fn section(&mut self, kind: SectionKind) -> Option<&mut Span> {
         match kind {
-            SectionKind::Regions => &mut self.regions,
-            SectionKind::RegionNames => &mut self.region_names,
-            SectionKind::Files => &mut self.files,
-            SectionKind::Rows => &mut self.rows,
-            SectionKind::Model => &mut self.model,
-            SectionKind::Signature => &mut self.signature,
+            SectionKind::Regions => Some(&mut self.regions),
+            SectionKind::RegionNames => Some(&mut self.region_names),
+            SectionKind::Files => Some(&mut self.files),
+            SectionKind::Rows => Some(&mut self.rows),
+            SectionKind::Model => Some(&mut self.model),
+            SectionKind::Signature => Some(&mut self.signature),
+            SectionKind::Symbols => None,
         }
     }
 
@@ -717,10 +730,12 @@ impl Layout {
                     entry.kind.get().into(),
                 ));
             }
-            *self.section(kind) = Span {
-                start: entry.offset.get(),
-                end: entry.offset.get().saturating_add(entry.size.get()),
-            };
+            if let Some(place) = self.section(kind) {
+                *place = Span {
+                    start: entry.offset.get(),
+                    end: entry.offset.get().saturating_add(entry.size.get()),
+                };
+            }
         }
         if end != bytes.len() {
             return Err(malformed(

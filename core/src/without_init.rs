@@ -102,7 +102,8 @@ impl Shrink<'_> {
                     SectionKind::RegionNames
                     | SectionKind::Files
                     | SectionKind::Model
-                    | SectionKind::Signature,
+                    | SectionKind::Signature
+                    | SectionKind::Symbols,
                 )
                 | None => {
                     end = self.put(old, end)?;
@@ -111,8 +112,8 @@ impl Shrink<'_> {
             entry.offset = u32::try_from(start).ok()?.into();
             entry.size = u32::try_from(end.checked_sub(start)?).ok()?.into();
             self.write(at, entry.as_bytes())?;
-            if let Some(kind) = kind {
-                *layout.section(kind) = Span {
+            if let Some(place) = kind.and_then(|kind| layout.section(kind)) {
+                *place = Span {
                     start: entry.offset.get(),
                     end: u32::try_from(end).ok()?,
                 };

@@ -238,15 +238,40 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         exact_files: narrow::<u32>("the number of exact files", image.exact_files)?.into(),
         reserved_end: [0; 12],
     };
-    let sections = sections.iter();
-    let sections: Vec<_> = sections
-        .map(|(kind, bytes)| (kind.number(), &bytes[..]))
+    let sections: Vec<(u32, &[u8])> = sections
+        .iter()
+        .map(|(kind, bytes)| (kind.number(), bytes.as_slice()))
         .collect();
     let mut blob = assemble(header, &sections)?;
     seal(&mut blob);
     let table = crate::Table::parse(&blob).map_err(EncodeError::Invalid)?;
     table.check_rows().map_err(EncodeError::Invalid)?;
     Ok(blob)
+}
+
+/// The blob of a table with these symbols ([`SectionKind::Symbols`]) in place of its own; without any
+/// if they are empty. A signature goes, which is over other bytes.
+///
+/// # Errors
+///
+/// [`EncodeError::TooLarge`].
+pub fn with_symbols(table: &crate::Table<'_>, symbols: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    let mut sections = unsigned_sections(table);
+    if !symbols.is_empty() {
+        sections.push((SectionKind::Symbols.number(), symbols));
+    }
+    let mut blob = assemble(table.layout().header, &sections)?;
+    seal(&mut blob);
+    Ok(blob)
+}
+
+/// The sections of a table without symbols and signature.
+fn unsigned_sections<'a>(table: &crate::Table<'a>) -> Vec<(u32, &'a [u8])> {
+    let left_out = [SectionKind::Symbols, SectionKind::Signature].map(SectionKind::number);
+    table
+        .raw_sections()
+        .filter(|(kind, _)| !left_out.contains(kind))
+        .collect()
 }
 
 /// A blob without its checksum: the header, which gets the sizes, the directory and the sections.
@@ -274,7 +299,8 @@ fn assemble(mut header: Header, sections: &[(u32, &[u8])]) -> Result<Vec<u8>, En
     Ok(blob)
 }
 
-/// The same blob with a signature, in place of one that it has ([`BlobSignature`]).
+/// The same blob with a signature, in place of one that it has ([`BlobSignature`]), and without
+/// symbols: a signed table is for a kernel, which has its own.
 ///
 /// `key` is the Ed25519 public key, and `sign` makes the signature of a message.
 ///
@@ -291,16 +317,7 @@ pub fn sign(
         key,
         signature: [0; 64],
     };
-    let mut sections = Vec::new();
-    for entry in table.section_entries() {
-        let kind = entry.kind.get();
-        let start = index(entry.offset.get());
-        let bytes = blob.get(start..start.saturating_add(index(entry.size.get())));
-        let bytes = bytes.ok_or(EncodeError::Invariant("a section outside the blob"))?;
-        if kind != SectionKind::Signature.number() {
-            sections.push((kind, bytes));
-        }
-    }
+    let mut sections = unsigned_sections(&table);
     let unsigned = signature;
     sections.push((SectionKind::Signature.number(), unsigned.as_bytes()));
     let mut signed = assemble(table.layout().header, &sections)?;

@@ -4,7 +4,8 @@
 //!   Frame ─ module? ─> Image: Symbols::find ─> addresses ─ Kind ─> Address ─> Source::lookup
 //! ```
 //!
-//! Symbols and table must be of one build. A vmlinux or module without a table gets one, which is
+//! Symbols and table must be of one build. A table that has symbols needs nothing else; those that are
+//! named count before its own. A vmlinux or module without a table gets one, which is
 //! kept by build-id ([`crate::images::cache`]).
 
 pub mod cache;
@@ -24,6 +25,9 @@ use crate::source::{LocationBuf, Source};
 use crate::symbols::{Found, Symbols};
 
 use self::search::Search;
+
+/// How the files of tables end.
+const TABLE_EXTENSION: &str = "lineinfo";
 
 /// A list of symbols of the running kernel.
 pub const RUNNING_SYMBOLS: &str = "/proc/kallsyms";
@@ -54,8 +58,8 @@ impl Image {
     ///
     /// [`Error::OtherBuild`] if they are of different builds, unless `force` is set.
     pub fn new(symbols: Symbols, mut source: Source, force: bool) -> Result<Self, Error> {
-        let own = match symbols.identity() {
-            Some(identity) => Some(identity.build_id.clone()),
+        let own = match symbols.build_id() {
+            Some(build_id) => Some(build_id.to_owned()),
             None if symbols.path() == Path::new(RUNNING_SYMBOLS) => running_build_id(),
             None => None,
         };
@@ -221,7 +225,8 @@ impl Images {
         for path in &options.tables {
             let mut source = Source::table(path)?;
             let build_id = source.build_id()?;
-            let symbols = match take_for(&mut symbols, &build_id) {
+            let own = source.symbols()?;
+            let symbols = match take_for(&mut symbols, &build_id, own.as_ref()).or(own) {
                 Some(symbols) => symbols,
                 None => images.symbols_for(path, &build_id)?,
             };
@@ -257,9 +262,7 @@ impl Images {
         };
         for path in self.options.search.kernels(&facts) {
             if let Ok(symbols) = Symbols::open(&path)
-                && symbols
-                    .identity()
-                    .is_some_and(|own| own.build_id == build_id)
+                && symbols.build_id() == Some(build_id)
             {
                 return Ok(symbols);
             }
@@ -268,7 +271,7 @@ impl Images {
             return Symbols::open(Path::new(RUNNING_SYMBOLS));
         }
         Err(Error::Usage(format!(
-            "{}: a table has no symbols, and there is no vmlinux of its build-id {} in {}; name one, or a copy of its kernel's /proc/kallsyms, with --vmlinux",
+            "{}: it has no symbols, and there is no vmlinux of its build-id {} in {}; name one, or a copy of its kernel's /proc/kallsyms, with --vmlinux",
             table.display(),
             hex(build_id),
             self.options.search.places()
@@ -277,15 +280,15 @@ impl Images {
 
     /// Symbols with their table: one that is found, or is made.
     fn with_table(&self, symbols: Symbols) -> Result<Image, Error> {
-        let Some(identity) = symbols.identity() else {
+        let Some(own) = symbols.build_id() else {
             return Err(Error::Usage(format!(
                 "{}: a list of symbols has no lines; name a table with --table, or a vmlinux with --vmlinux",
                 symbols.path().display()
             )));
         };
-        let build_id = Some(hex(&identity.build_id)).filter(|id| !id.is_empty());
+        let build_id = Some(hex(own)).filter(|id| !id.is_empty());
         let release = symbols.release().filter(|_| symbols.module().is_none());
-        let is_same = |table: &BlobFile| table.table().layout().build_id() == identity.build_id;
+        let is_same = |table: &BlobFile| table.table().layout().build_id() == own;
         for path in self.options.search.tables(build_id.as_deref(), release) {
             if build_id.is_some()
                 && let Ok(table) = BlobFile::open(&path)
@@ -297,6 +300,24 @@ impl Images {
         let table = cache::table_of(symbols.path(), &self.options.debug_dirs)?;
         let source = Source::of_blob(symbols.path(), table);
         Image::new(symbols, source, self.options.force)
+    }
+
+    /// What was found, with a table: its own, or one beside it, or one that is made.
+    fn image_of(&self, found: Candidate) -> Result<Image, Error> {
+        let symbols = match found {
+            Candidate::Table(symbols, source) => {
+                return Image::new(symbols, source, self.options.force);
+            }
+            Candidate::Image(symbols) => symbols,
+        };
+        let files = self.files.as_ref();
+        match files.and_then(|files| files.table_of(&symbols)) {
+            Some((path, table)) => {
+                let source = Source::of_blob(&path, table);
+                Image::new(symbols, source, self.options.force)
+            }
+            None => self.with_table(symbols),
+        }
     }
 
     /// The kernel that wrote the log, from its release and build-id.
@@ -316,21 +337,26 @@ impl Images {
         release: Option<&str>,
         build_id: Option<&str>,
     ) -> Result<Image, Error> {
-        for path in self.options.search.kernels(&self.facts) {
-            let symbols = match Symbols::open(&path) {
-                Ok(symbols) => symbols,
+        let search = &self.options.search;
+        let mut paths = search.tables(build_id, release);
+        paths.extend(search.kernels(&self.facts));
+        for path in paths {
+            let found = match Candidate::open(&path) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
                 Err(error) => {
                     self.notes.push(error.to_string());
                     continue;
                 }
             };
-            let own = symbols.identity().map(|identity| hex(&identity.build_id));
+            let symbols = found.symbols();
+            let own = symbols.build_id().map(hex);
             let is_right = match (build_id, release) {
                 (Some(build_id), _) => own.as_deref() == Some(build_id),
                 (None, release) => symbols.release() == release,
             };
-            if is_right {
-                return self.with_table(symbols);
+            if is_right && symbols.module().is_none() {
+                return self.image_of(found);
             }
             self.notes.push(format!(
                 "{}: it is of another kernel, {}",
@@ -397,7 +423,7 @@ impl Images {
             Some(release.trim().to_owned())
         };
         let release = symbols.release().map(str::to_owned).or_else(running);
-        let build_id = symbols.identity().map(|identity| hex(&identity.build_id));
+        let build_id = symbols.build_id().map(hex);
         for (what, log, own) in [
             ("release", &facts.release, release),
             (
@@ -464,10 +490,7 @@ impl Images {
         let name = String::from_utf8_lossy(module.name).replace('-', "_");
         let build_id = String::from_utf8_lossy(module.build_id).into_owned();
         let is_right = |image: &Image| {
-            let own = image
-                .symbols
-                .identity()
-                .map(|identity| hex(&identity.build_id));
+            let own = image.symbols.build_id().map(hex);
             build_id.is_empty() || own.as_deref() == Some(build_id.as_str())
         };
         let is_known = self.modules.get_mut(&name).is_some_and(|image| {
@@ -507,16 +530,21 @@ impl Images {
             ModuleFiles::find(&roots)
         };
         let files = self.files.get_or_insert_with(roots);
-        let mut paths = self.options.search.debug_files(build_id);
+        let search = &self.options.search;
+        let mut paths = search.tables(Some(build_id), None);
+        paths.extend(files.tables_of(name));
+        paths.extend(search.debug_files(build_id));
         paths.extend(files.of(name));
         for path in paths {
-            let symbols = match Symbols::open(&path) {
-                Ok(symbols) => symbols,
+            let found = match Candidate::open(&path) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
                 Err(error) => {
                     self.notes.push(error.to_string());
                     continue;
                 }
             };
+            let symbols = found.symbols();
             if symbols.module() != Some(name) {
                 continue;
             }
@@ -533,15 +561,7 @@ impl Images {
                 ));
                 continue;
             }
-            let files = self.files.as_ref();
-            let image = match files.and_then(|files| files.table_of(&symbols)) {
-                Some((path, table)) => {
-                    let source = Source::of_blob(&path, table);
-                    Image::new(symbols, source, self.options.force)
-                }
-                None => self.with_table(symbols),
-            };
-            match image {
+            match self.image_of(found) {
                 Ok(image) if is_right(&image) || self.options.force => return Ok(Some(image)),
                 Ok(_) => self.notes.push(format!(
                     "{}: it has another build-id than the log says",
@@ -568,22 +588,48 @@ impl Resolve for Images {
     }
 }
 
+/// Symbols in a file that was found.
+#[derive(Debug)]
+enum Candidate {
+    /// Those of a table, and the table.
+    Table(Symbols, Source),
+    /// Those of an image.
+    Image(Symbols),
+}
+
+impl Candidate {
+    /// Opens a table or an image; `None` for a table without symbols.
+    fn open(path: &Path) -> Result<Option<Self>, Error> {
+        if path.extension() != Some(OsStr::new(TABLE_EXTENSION)) {
+            return Ok(Some(Self::Image(Symbols::open(path)?)));
+        }
+        let source = Source::table(path)?;
+        let symbols = source.symbols()?;
+        Ok(symbols.map(|symbols| Self::Table(symbols, source)))
+    }
+
+    const fn symbols(&self) -> &Symbols {
+        match self {
+            Self::Table(symbols, _) | Self::Image(symbols) => symbols,
+        }
+    }
+}
+
 /// Takes out the symbols that a table of a build-id goes with: those of the same build, or a list, or
-/// the only ones.
-fn take_for(symbols: &mut Vec<Symbols>, build_id: &[u8]) -> Option<Symbols> {
-    let is_same = |symbols: &Symbols| {
-        let identity = symbols.identity();
-        identity.is_some_and(|identity| identity.build_id == build_id)
-    };
+/// the only ones, unless its own symbols say that these are of something else.
+fn take_for(symbols: &mut Vec<Symbols>, build_id: &[u8], own: Option<&Symbols>) -> Option<Symbols> {
+    let may_be = |symbols: &Symbols| own.is_none_or(|own| own.module() == symbols.module());
     let position = symbols
         .iter()
-        .position(is_same)
+        .position(|symbols| symbols.build_id() == Some(build_id))
         .or_else(|| {
-            symbols
-                .iter()
-                .position(|symbols| symbols.identity().is_none())
+            let is_list = |symbols: &Symbols| symbols.build_id().is_none() && may_be(symbols);
+            symbols.iter().position(is_list)
         })
-        .or((symbols.len() == 1).then_some(0))?;
+        .or_else(|| match &symbols[..] {
+            [only] if may_be(only) => Some(0),
+            _ => None,
+        })?;
     Some(symbols.remove(position))
 }
 
@@ -628,12 +674,22 @@ impl ModuleFiles {
         let Some(name) = path.file_name().and_then(OsStr::to_str) else {
             return;
         };
-        if name.ends_with(".lineinfo") {
+        if path.extension() == Some(OsStr::new(TABLE_EXTENSION)) {
             self.tables.push(path);
         } else if let Some(stem) = name.strip_suffix(".ko").or(name.strip_suffix(".ko.debug")) {
             let name = stem.replace('-', "_");
             self.modules.entry(name).or_default().push(path);
         }
+    }
+
+    /// The tables that are called as a module is: `nf-tables.lineinfo`, `nf-tables.ko.lineinfo`.
+    fn tables_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = PathBuf> + use<'a> {
+        let is_of = move |path: &&PathBuf| {
+            let stem = path.file_stem().and_then(OsStr::to_str);
+            let stem = stem.and_then(|stem| stem.split(".ko").next());
+            stem.is_some_and(|stem| stem.replace('-', "_") == name)
+        };
+        self.tables.iter().filter(is_of).cloned()
     }
 
     fn of(&self, name: &str) -> Vec<PathBuf> {
@@ -642,7 +698,7 @@ impl ModuleFiles {
 
     /// A table of the same build as some symbols.
     fn table_of(&self, symbols: &Symbols) -> Option<(PathBuf, BlobFile)> {
-        let own = symbols.identity().filter(|own| !own.build_id.is_empty())?;
+        let own = symbols.build_id().filter(|own| !own.is_empty())?;
         let stem = symbols.path().file_stem()?;
         let of_name = |path: &&PathBuf| {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
@@ -650,6 +706,6 @@ impl ModuleFiles {
         };
         let tables = self.tables.iter().filter(of_name);
         let mut opened = tables.filter_map(|path| Some((path.clone(), BlobFile::open(path).ok()?)));
-        opened.find(|(_, blob)| blob.table().layout().build_id() == own.build_id)
+        opened.find(|(_, blob)| blob.table().layout().build_id() == own)
     }
 }

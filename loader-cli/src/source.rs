@@ -10,6 +10,7 @@ use crate::device::{Access, Device};
 use crate::error::Error;
 use crate::files::BlobFile;
 use crate::raw;
+use crate::symbols::Symbols;
 
 /// Something that knows the locations of addresses.
 #[derive(Debug)]
@@ -97,6 +98,18 @@ impl Source {
         match &mut self.lines {
             Lines::Table(blob) => Ok(blob.table().layout().build_id().to_owned()),
             Lines::Device(device) => Ok(device.status()?.build_id().to_owned()),
+        }
+    }
+
+    /// The symbols that came with the table; `None` if there are none, and for a device.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Symbols::of_table`].
+    pub fn symbols(&self) -> Result<Option<Symbols>, Error> {
+        match &self.lines {
+            Lines::Table(blob) => Symbols::of_table(&self.path, &blob.table()),
+            Lines::Device(_) => Ok(None),
         }
     }
 

@@ -1,11 +1,14 @@
-//! Where functions are: the symbols of an ELF file, or a list like `/proc/kallsyms`.
+//! Where functions are: the symbols of an ELF file, of a table, or a list like `/proc/kallsyms`.
 //!
 //! A frame names a symbol and its size, and that size is the kernel's: the distance to the next
 //! symbol of its list (kernel/kallsyms.c, kernel/module/kallsyms.c), not the one in the ELF symbol.
 //! A name alone says little; a name and a size that agree say that the symbols are of the kernel that
 //! wrote the log.
 
+mod section;
+
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
@@ -13,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use bstr::ByteSlice;
+use lineinfo_core::Table;
+use lineinfo_core::blob::SectionKind;
 use memchr::memmem::Finder;
 use object::read::{
     Object, ObjectKind, ObjectSection, ObjectSymbol, ReadCache, SectionIndex, SymbolSection,
@@ -24,21 +29,18 @@ use crate::extract::elf::{ElfFile, Identity};
 use crate::files;
 use crate::log::Facts;
 
+use self::section::Contents;
+
 /// The functions of a kernel or a module.
 #[derive(Debug)]
 pub struct Symbols {
     path: PathBuf,
-    names: Vec<u8>,
-    /// By the hash of their names without `.llvm.NNN`.
-    functions: Vec<Function>,
+    /// Functions by the hash of their names without `.llvm.NNN`, and whose they are.
+    contents: Contents,
     /// Demangled names of Rust, sorted, and the functions that bear them.
     demangled: OnceCell<Vec<(String, u32)>>,
-    /// What the ELF file says of itself; a list says nothing.
-    identity: Option<Identity>,
-    /// The module it is of; `None` for a kernel.
-    module: Option<String>,
-    /// The release of its kernel, where the file says it.
-    release: Option<String>,
+    /// The build-id of the image, empty if it has none; a list does not say it.
+    build_id: Option<Vec<u8>>,
     /// Address of `_text`.
     text_start: u64,
 }
@@ -84,6 +86,9 @@ pub enum SymbolsError {
         "every address in it is 0, as kernel.kptr_restrict hides them; copy it as root after sysctl kernel.kptr_restrict=1, or name a vmlinux"
     )]
     Hidden,
+    /// More than a table can hold.
+    #[error("its symbols take more than 64 MiB; leave them out with --no-symbols")]
+    TooMany,
     /// A list without `_text`.
     #[error(
         "it has no symbol _text, so the KASLR slide is unknown; copy the whole of /proc/kallsyms, or name a vmlinux"
@@ -133,6 +138,62 @@ impl Symbols {
             Ok(()) if magic == *b"\x7fELF" => Self::of_elf(path),
             _ => Self::of_list(path, &files::read(path)?),
         }
+    }
+
+    /// Reads the symbols of an image, or, if it was stripped of them, of its debug file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Symbols::open`].
+    pub fn of_image(image: &Path, debug: Option<&Path>) -> Result<Self, Error> {
+        match (Self::of_elf(image), debug) {
+            (
+                Err(Error::Symbols {
+                    source: SymbolsError::Stripped,
+                    ..
+                }),
+                Some(debug),
+            ) => Self::of_elf(debug),
+            (symbols, _) => symbols,
+        }
+    }
+
+    /// Reads the symbols of a table; `None` if it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blob`] if they are damaged.
+    pub fn of_table(path: &Path, table: &Table<'_>) -> Result<Option<Self>, Error> {
+        let Some(section) = table.symbols() else {
+            return Ok(None);
+        };
+        let mut sections = table.sections();
+        let offset = sections
+            .find_map(|(kind, offset, _)| (kind == Some(SectionKind::Symbols)).then_some(offset));
+        let layout = table.layout();
+        let offset = offset.unwrap_or_default();
+        let contents = Contents::read(section, offset, layout.text_start());
+        Ok(Some(Self {
+            path: path.to_owned(),
+            contents: contents.map_err(|source| Error::Blob {
+                path: path.to_owned(),
+                source,
+            })?,
+            demangled: OnceCell::new(),
+            build_id: Some(layout.build_id().to_owned()),
+            text_start: layout.text_start(),
+        }))
+    }
+
+    /// The section of a table with these symbols; `text_start` is what the table's addresses are
+    /// relative to.
+    ///
+    /// # Errors
+    ///
+    /// [`SymbolsError::TooMany`].
+    pub fn to_section(&self, text_start: u64) -> Result<Vec<u8>, Error> {
+        let section = self.contents.write(text_start);
+        section.ok_or_else(|| symbols_error(&self.path, SymbolsError::TooMany))
     }
 
     fn of_elf(path: &Path) -> Result<Self, Error> {
@@ -199,11 +260,9 @@ impl Symbols {
             true => ends,
             false => [identity.text.last().map_or(0, |text| text.end()), 0],
         };
-        Ok(Self {
-            path: path.to_owned(),
+        let contents = Contents {
             functions: functions(raw, ends, &names),
             names,
-            demangled: OnceCell::new(),
             module: is_module.then(|| module_name(path, &file)),
             release: match is_module {
                 // `6.12.0 SMP preempt mod_unload `
@@ -212,8 +271,13 @@ impl Symbols {
                     .map(str::to_owned),
                 false => release_of_kernel(&file),
             },
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            contents,
+            demangled: OnceCell::new(),
             text_start: identity.text_start,
-            identity: Some(identity),
+            build_id: Some(identity.build_id),
         })
     }
 
@@ -249,12 +313,13 @@ impl Symbols {
         let text_start = text_start.ok_or_else(|| symbols_error(path, SymbolsError::NoText))?;
         Ok(Self {
             path: path.to_owned(),
-            functions: functions(raw, [0; MEMORIES], &names),
-            names,
+            contents: Contents {
+                functions: functions(raw, [0; MEMORIES], &names),
+                names,
+                ..Contents::default()
+            },
             demangled: OnceCell::new(),
-            identity: None,
-            module: None,
-            release: None,
+            build_id: None,
             text_start,
         })
     }
@@ -264,19 +329,19 @@ impl Symbols {
         &self.path
     }
 
-    /// What the ELF file says of itself; `None` for a list.
-    pub const fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
+    /// The build-id of the image, empty if it has none; `None` for a list, which does not say it.
+    pub fn build_id(&self) -> Option<&[u8]> {
+        self.build_id.as_deref()
     }
 
     /// The module they are of; `None` for a kernel.
     pub fn module(&self) -> Option<&str> {
-        self.module.as_deref()
+        self.contents.module.as_deref()
     }
 
     /// The release of the kernel they are of, where the file says it.
     pub fn release(&self) -> Option<&str> {
-        self.release.as_deref()
+        self.contents.release.as_deref()
     }
 
     /// Address of `_text`: in a list that of the running kernel, KASLR slide included.
@@ -305,9 +370,9 @@ impl Symbols {
             }
         };
         // A list of a kernel that leaves the suffix out has no name with it.
-        let is_list = self.identity.is_none();
+        let is_list = self.build_id.is_none();
         let mut named = self.of_base(name).filter(|function| {
-            let found = name_of(&self.names, &function.name);
+            let found = self.name_of(function);
             found == name || base_of(found) == name || is_list && found == base_of(name)
         });
         let found = of_size(&mut named);
@@ -332,7 +397,7 @@ impl Symbols {
     /// The functions of a name, of whatever size, that have a byte at an offset.
     pub fn containing(&self, name: &[u8], offset: u64) -> Vec<u64> {
         self.of_base(name)
-            .filter(|function| name_of(&self.names, &function.name) == name)
+            .filter(|function| self.name_of(function) == name)
             .filter(|function| offset < function.sizes[0])
             .map(|function| function.address)
             .collect()
@@ -342,10 +407,9 @@ impl Symbols {
     /// others.
     fn of_base(&self, name: &[u8]) -> impl Iterator<Item = &Function> {
         let hash = hash_of(name);
-        let start = self
-            .functions
-            .partition_point(|function| function.hash < hash);
-        self.functions[start..]
+        let functions = &self.contents.functions;
+        let start = functions.partition_point(|function| function.hash < hash);
+        functions[start..]
             .iter()
             .take_while(move |function| function.hash == hash)
     }
@@ -353,8 +417,8 @@ impl Symbols {
     fn demangled<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Function> {
         let all = self.demangled.get_or_init(|| {
             let mut all: Vec<(String, u32)> = Vec::new();
-            for (position, function) in self.functions.iter().enumerate() {
-                let mangled = name_of(&self.names, &function.name).to_str();
+            for (position, function) in self.contents.functions.iter().enumerate() {
+                let mangled = self.name_of(function).to_str();
                 if let Some(Ok(name)) = mangled.ok().map(rustc_demangle::try_demangle) {
                     let position = position as u32;
                     all.push((format!("{name:#}"), position));
@@ -371,7 +435,42 @@ impl Symbols {
         all[start..]
             .iter()
             .take_while(move |(found, _)| found == name)
-            .map(|(_, position)| &self.functions[*position as usize])
+            .map(|(_, position)| &self.contents.functions[*position as usize])
+    }
+
+    fn name_of(&self, function: &Function) -> &[u8] {
+        name_of(&self.contents.names, &function.name)
+    }
+
+    /// How these symbols, of a table, differ from those of its image, and how many functions were
+    /// compared.
+    pub fn compare(&self, image: &Self) -> (usize, Vec<String>) {
+        let functions = |symbols: &'_ Self| -> BTreeSet<(u64, Vec<u8>, [u64; 2])> {
+            let functions = symbols.contents.in_reach(symbols.text_start);
+            let relative = |function: &Function| {
+                let name = symbols.name_of(function).to_owned();
+                (function.address - symbols.text_start, name, function.sizes)
+            };
+            functions.map(relative).collect()
+        };
+        let (own, of_image) = (functions(self), functions(image));
+        let mut differences = Vec::new();
+        for (what, own, of_image) in [
+            ("module", self.module(), image.module()),
+            ("release", self.release(), image.release()),
+        ] {
+            if own != of_image {
+                differences.push(format!("{what}: table {own:?}, image {of_image:?}"));
+            }
+        }
+        let show = |(offset, name, [size, _]): &(u64, Vec<u8>, [u64; 2]), where_is| {
+            let address = self.text_start.wrapping_add(*offset);
+            let name = name.escape_ascii();
+            format!("{address:#x} ({name}/{size:#x}): only in the {where_is}")
+        };
+        differences.extend(own.difference(&of_image).map(|one| show(one, "table")));
+        differences.extend(of_image.difference(&own).map(|one| show(one, "image")));
+        (own.union(&of_image).count(), differences)
     }
 }
 
@@ -419,8 +518,12 @@ fn hash_of(name: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Whether kallsyms leaves a symbol out (scripts/mksysmap, `is_mapping_symbol`): labels of the
-/// compiler and the assembler, and what the linker puts between functions.
+/// The size of a buffer for a name of a symbol (include/linux/kallsyms.h).
+const KSYM_NAME_LEN: usize = 512;
+
+/// Whether kallsyms leaves a symbol out (scripts/mksysmap, scripts/kallsyms.c, `is_mapping_symbol`):
+/// labels of the compiler and the assembler, what the linker puts between functions, and names for which
+/// there is no room.
 fn is_ignored(name: &[u8]) -> bool {
     const THUNKS: [&[u8]; 5] = [
         b"__AArch64ADRPThunk_",
@@ -435,6 +538,7 @@ fn is_ignored(name: &[u8]) -> bool {
         .find_map(|prefix| name.strip_prefix(*prefix))
         .unwrap_or(name);
     name.is_empty()
+        || name.len() >= KSYM_NAME_LEN
         || local.starts_with(b"$")
         || local.starts_with(b".L")
         || name.starts_with(b"L0")
@@ -492,8 +596,13 @@ fn functions(mut raw: Vec<Raw>, ends: [u64; MEMORIES], names: &[u8]) -> Vec<Func
             }
         })
         .collect();
-    functions.sort_unstable_by_key(|function| (function.hash, function.address));
+    sort(&mut functions);
     functions
+}
+
+/// Brings functions into the order in which they are searched.
+fn sort(functions: &mut [Function]) {
+    functions.sort_unstable_by_key(|function| (function.hash, function.address));
 }
 
 fn is_executable<'a>(section: &impl ObjectSection<'a>) -> bool {

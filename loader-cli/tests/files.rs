@@ -187,6 +187,25 @@ fn a_table_of_another_version_can_be_stripped() {
 }
 
 #[test]
+fn symbols_are_not_appended() {
+    let scene = Scene::new();
+    let demo = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/cmd/lineinfo.in/demo.elf"
+    );
+    scene.succeeds(&["build", demo, "-o", "with"]);
+    scene.succeeds(&["build", demo, "-o", "without", "--no-symbols"]);
+    let (with, without) = (scene.read("with"), scene.read("without"));
+    assert!(with.len() > without.len());
+    let plain = scene.read("image");
+    scene.succeeds(&["append", "with", "--to", "image", "--force"]);
+    let (pad, footer) = footer::append(plain.len() as u64, &without).expect("small");
+    let footer = zerocopy::IntoBytes::as_bytes(&footer);
+    let expected = [&plain[..], pad, &without, footer].concat();
+    assert!(scene.read("image") == expected);
+}
+
+#[test]
 fn appending_again_replaces_and_stripping_restores_whatever_pads_the_file() {
     let scene = Scene::new();
     let plain = scene.read("plain");

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use lineinfo_core::Table;
+use lineinfo_core::writer::with_symbols;
 
 pub use lineinfo_harness::Kernel;
 pub use lineinfo_harness::trace::{Frame, frames, meminfo_kb, resident_kb};
@@ -56,14 +57,15 @@ impl Binaries {
     }
 }
 
-/// Size of the table in a file, in bytes, once it is in a kernel that has booted: without what it
-/// says of init text, which is gone by then.
+/// Size of the table in a file, in bytes, once it is in a kernel that has booted: without its symbols,
+/// which are not loaded, and what it says of init text, which is gone by then.
 ///
 /// # Errors
 ///
 /// If the file holds no table.
 pub fn loaded_size_bytes(path: &Path) -> Result<u64> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let bytes = with_symbols(&Table::parse(&bytes)?, &[])?;
     Ok(Table::parse(&bytes)?.size_without_init() as u64)
 }
 

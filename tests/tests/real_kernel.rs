@@ -233,6 +233,10 @@ fn taken_as_its_own(vmlinux: &Path) -> Result<(), Failed> {
     let image = vmlinux.display().to_string();
     let lineinfo = |args: &[&str]| stdout_of(binaries.lineinfo(args)?);
     lineinfo(&["build", &image, "-o", &table])?;
+    let said = lineinfo(&["verify", &table, "--against", &image])?;
+    if !said.contains(" symbols checked, 0 differences") {
+        return Err(said.into());
+    }
 
     let mut command = Command::new(&binaries.sim_kernel);
     command.args(["--as", &image, "--socket", &socket, "--", "lineinfo=off"]);
@@ -279,8 +283,12 @@ fn taken_as_its_own(vmlinux: &Path) -> Result<(), Failed> {
         });
         expected += &format!("{}{}\n", line.text, place.transpose()?.unwrap_or_default());
     }
-    for source in [["--device", &socket], ["--table", &table]] {
-        let args = [&["decode", &log, "--against", &image], &source[..]].concat();
+    for source in [
+        &["--device", &socket, "--against", &image][..],
+        &["--table", &table, "--against", &image],
+        &["--table", &table],
+    ] {
+        let args = [&["decode", &log], source].concat();
         let decoded = lineinfo(&args)?;
         if decoded != expected || decoded.contains("(??)") {
             return Err(format!("{source:?}:\n{decoded}\nand not\n{expected}").into());

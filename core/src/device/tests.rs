@@ -911,7 +911,7 @@ fn only_tables_of_the_trusted_key_are_taken() {
 #[test]
 fn a_signature_is_the_last_section_and_of_one_size() {
     let good = signed(&table(2, 0), KEY);
-    let entries = Table::parse(&good).unwrap().section_entries().len();
+    let entries = Table::parse(&good).unwrap().sections().count();
     let of_signature = HEADER_SIZE + 12 * (entries - 1);
     let swap = |position: usize, with: usize| {
         let mut bad = good.clone();

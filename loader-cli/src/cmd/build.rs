@@ -1,9 +1,10 @@
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use lineinfo_core::Table;
 use lineinfo_core::blob::Encoding;
-use lineinfo_core::writer::{Options, Tuning};
+use lineinfo_core::writer::{EncodeError, Options, Tuning, with_symbols};
 
 use super::{Counts, ImageArgs, print, progress_bar};
 use crate::Error;
@@ -11,6 +12,7 @@ use crate::error::exit;
 use crate::extract::elf::Elf;
 use crate::extract::{Extracted, extract};
 use crate::output::{HardLinks, Output};
+use crate::symbols::{Symbols, SymbolsError};
 
 /// Build a table from an ELF file with DWARF.
 #[derive(Debug, clap::Args)]
@@ -36,6 +38,10 @@ pub(super) struct Args {
     /// Refuse an image of which a unit has a damaged line table, instead of leaving the unit out.
     #[arg(long)]
     strict: bool,
+    /// Leave out the symbols of the image, with which decode needs neither the image nor a list of
+    /// symbols. They are never loaded nor appended.
+    #[arg(long)]
+    no_symbols: bool,
     #[command(flatten)]
     reading: ImageArgs,
 }
@@ -122,6 +128,24 @@ fn complain(elf: &Elf<'_>, extracted: &Extracted, strict: bool) -> Result<(), Er
     Ok(())
 }
 
+/// The symbols of the image for its table: none, and a warning, if it has none.
+fn section_of_symbols(image: &Path, elf: &Elf<'_>) -> Result<Vec<u8>, Error> {
+    match Symbols::of_image(image, Some(elf.dwarf_path())) {
+        Ok(symbols) => symbols.to_section(elf.identity.text_start),
+        Err(Error::Symbols {
+            source: SymbolsError::Stripped,
+            ..
+        }) => {
+            eprintln!(
+                "lineinfo: warning: {}: it was stripped of symbols, and the table has none: decode will want a vmlinux or a list",
+                image.display()
+            );
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let start = Instant::now();
     let bar = progress_bar("rows", Counts::Bytes);
@@ -138,14 +162,19 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     if args.profile == ProfileName::Calls {
         extracted.reduce_to_calls(&elf)?;
     }
-    let blob = extracted
-        .encode(args.options())
-        .map_err(|source| Error::Encode {
-            path: args.image.clone(),
-            source,
-        })?;
+    let failed = |source| Error::Encode {
+        path: args.image.clone(),
+        source,
+    };
+    let blob = extracted.encode(args.options()).map_err(failed)?;
+    let symbols = match args.no_symbols {
+        true => Vec::new(),
+        false => section_of_symbols(&args.image, &elf)?,
+    };
+    let table = Table::parse(&blob).map_err(|source| failed(EncodeError::Invalid(source)))?;
+    let whole = with_symbols(&table, &symbols).map_err(failed)?;
     let is_stdout = output.is_stdout();
-    output.write(|file| file.write_all(&blob))?;
+    output.write(|file| file.write_all(&whole))?;
 
     let entries: usize = extracted
         .regions
@@ -166,6 +195,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         writeln!(out, "entries          {entries:>12}")?;
         writeln!(out, "files            {:>12}", extracted.files.len())?;
         writeln!(out, "bytes            {:>12}", blob.len())?;
+        writeln!(out, "bytes of symbols {:>12}", whole.len() - blob.len())?;
         writeln!(
             out,
             "bytes per entry  {:>12.3}",

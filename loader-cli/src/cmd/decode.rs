@@ -12,8 +12,9 @@ use crate::log::{Annotator, Facts, Style, Summary};
 
 /// Annotate the frames of a kernel log with file and line.
 ///
-/// The log says which kernel wrote it, by its release or build-id; its vmlinux and modules are found
-/// where distributions put them, or named by options.
+/// The log says which kernel wrote it, by its release or build-id; its table or vmlinux and those of its
+/// modules are found where distributions put them, or named by options. A table that has symbols
+/// needs nothing else.
 ///
 /// `vfs_write+0xf8/0x450` becomes `vfs_write+0xf8/0x450 (fs/read_write.c:681)`; all else stays as it
 /// is, to the byte. A frame that cannot be answered rightly is left: its symbol has another size

@@ -16,7 +16,7 @@ use crate::source::{LocationBuf, Source};
 /// In a table addresses are those of the image as it was linked; on a device they are those of the
 /// running kernel; with --offsets they are relative to _text in both. Without ADDR they are read from stdin, separated by white space.
 ///
-/// With --vmlinux, `vfs_write+0xf8/0x450` or `vfs_write+0xf8` names an address, too: every function of
+/// With symbols, of the table or from --vmlinux, `vfs_write+0xf8/0x450` or `vfs_write+0xf8` names an address, too: every function of
 /// that name and size is shown.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -119,9 +119,18 @@ impl Answering {
         // A table may be the first operand; addresses are no files.
         let first = operands.first().map(PathBuf::from);
         let first = first.filter(|first| kernel.table.is_empty() && first.is_file());
-        if !kernel.vmlinux.is_empty() {
+        let addresses = &operands[usize::from(first.is_some())..];
+        let table = kernel.table.first().or(first.as_ref());
+        let wants_symbols = match (addresses, table) {
+            // What stdin has is not known yet.
+            ([], Some(table)) => Source::table(table)?.symbols()?.is_some(),
+            (_, table) => {
+                (table.is_some() || kernel.device.is_some())
+                    && addresses.iter().any(|address| is_symbol(address))
+            }
+        };
+        if !kernel.vmlinux.is_empty() || wants_symbols {
             let mut options = kernel.options();
-            let addresses = &operands[usize::from(first.is_some())..];
             options.tables.extend(first);
             let images = Images::open(options, &Facts::default())?;
             return Ok((Self::Images(Box::new(images)), addresses));
@@ -161,7 +170,7 @@ impl Answering {
                 Some(image) => vec![Answer::new(address, None, image.lookup(address, kind)?)],
                 None => Vec::new(),
             },
-            (Err(_), Self::Images(images)) if text.contains("+0x") => {
+            (Err(_), Self::Images(images)) if is_symbol(text) => {
                 let (symbol, offset, size) = parse_symbol(text)?;
                 let mut answers = Vec::new();
                 for image in images.all() {
@@ -208,6 +217,11 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     }
     out.flush().map_err(Error::Stdout)?;
     Ok(status)
+}
+
+/// Whether an operand can only be a symbol.
+fn is_symbol(operand: &str) -> bool {
+    operand.contains("+0x")
 }
 
 fn parse_address(text: &str) -> Result<u64, Error> {

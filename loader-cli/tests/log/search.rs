@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::process::{Output, Stdio};
 
+use lineinfo_cli::symbols::Symbols;
+use lineinfo_core::Table;
 use lineinfo_core::blob::FORMAT_VERSION;
+use lineinfo_core::writer::with_symbols;
 use tempfile::TempDir;
 
 use crate::synthetic::{lineinfo, write};
@@ -168,13 +171,114 @@ fn a_table_without_symbols_finds_its_vmlinux_or_says_what_to_do() {
     let home = Home::new();
     home.put("dir/vmlinux");
     let table = home.path("t");
-    assert!(home.run(&["build", DEMO, "-o", &table]).status.success());
+    let build = ["build", DEMO, "-o", &table, "--no-symbols"];
+    assert!(home.run(&build).status.success());
     let (out, status, said) = home.decode(&["--table", &table, "--dir", &home.path("dir")], &log());
     assert_eq!((out, status), (decoded(), 0), "{said}");
     let (out, status, said) = home.decode(&["--table", &table], &log());
     assert_eq!((out.as_str(), status), ("", 2));
     assert!(
         said.contains(&format!("no vmlinux of its build-id {BUILD_ID}")),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_table_with_symbols_is_all_that_is_needed() {
+    for place in [
+        "dir/6.1.0.lineinfo".to_owned(),
+        "dir/vmlinux-6.1.0.lineinfo".to_owned(),
+        "dir/6.1.0/vmlinux.lineinfo".to_owned(),
+        format!(
+            "dir/.build-id/{}/{}.lineinfo",
+            &BUILD_ID[..2],
+            &BUILD_ID[2..]
+        ),
+    ] {
+        let home = Home::new();
+        let table = home.path(&place);
+        write(Path::new(&table), b"");
+        assert!(home.run(&["build", DEMO, "-o", &table]).status.success());
+        for arguments in [["--dir", &home.path("dir")], ["--table", &table]] {
+            let (out, status, said) = home.decode(&arguments, &log());
+            assert_eq!((out, status), (decoded(), 0), "{arguments:?}: {said}");
+        }
+        let other = log().replace(BUILD_ID, &BUILD_ID.replace('0', "f"));
+        let (out, status, said) = home.decode(&["--table", &table], &other);
+        assert_eq!((out.as_str(), status), ("", 4), "{said}");
+        let (out, status, said) = home.decode(&["--dir", &home.path("dir")], &other);
+        assert_eq!((out.as_str(), status), ("", 1), "{said}");
+        assert_eq!(home.kept(), [""; 0]);
+        // From its symbols, lookup knows functions.
+        let output = home.run(&["lookup", &table, "vfs_write+0x1/0x6"]);
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "vfs_write+0x1/0x6 0x401001 include/linux/fs.h:70\n"
+        );
+    }
+}
+
+/// The symbols that are named count before those of the table, and must be of its build.
+#[test]
+fn a_vmlinux_of_another_build_than_the_table_is_refused() {
+    let home = Home::new();
+    let table = home.path("t");
+    assert!(home.run(&["build", DEMO, "-o", &table]).status.success());
+    let mut other = std::fs::read(DEMO).expect("the image");
+    let id: [u8; 4] = [0x01, 0x23, 0x45, 0x67];
+    let at = other.windows(4).position(|bytes| bytes == id);
+    other[at.expect("a build-id")] ^= 1;
+    let vmlinux = home.path("vmlinux");
+    write(Path::new(&vmlinux), &other);
+    let (out, status, said) = home.decode(&["--table", &table, "--vmlinux", &vmlinux], &log());
+    assert_eq!((out.as_str(), status), ("", 4), "{said}");
+    assert!(said.contains("build the table from this image"), "{said}");
+}
+
+#[test]
+fn damaged_symbols_are_refused() {
+    let home = Home::new();
+    let table = home.path("t");
+    assert!(home.run(&["build", DEMO, "-o", &table]).status.success());
+    let bytes = std::fs::read(&table).expect("a table");
+    let parsed = Table::parse(&bytes).expect("a table");
+    let mut symbols = parsed.symbols().expect("symbols").to_vec();
+    let last = symbols.len() - 1;
+    symbols[last] ^= 0x55;
+    symbols.push(0);
+    let damaged = with_symbols(&parsed, &symbols).expect("a table");
+    write(Path::new(&table), &damaged);
+    let (out, status, said) = home.decode(&["--table", &table], &log());
+    assert_eq!((out.as_str(), status), ("", 4), "{said}");
+    assert!(said.contains("malformed symbols at byte "), "{said}");
+    let verify = home.run(&["verify", &table, "--against", DEMO]);
+    assert_eq!(verify.status.code(), Some(4));
+    // Whatever else is named: a damaged table is not trusted.
+    let (out, status, said) = home.decode(&["--table", &table, "--vmlinux", DEMO], &log());
+    assert_eq!((out.as_str(), status), ("", 4), "{said}");
+}
+
+#[test]
+fn verify_compares_symbols() {
+    let home = Home::new();
+    let table = home.path("t");
+    assert!(home.run(&["build", DEMO, "-o", &table]).status.success());
+    let right = home.run(&["verify", &table, "--against", DEMO]);
+    let said = String::from_utf8_lossy(&right.stdout).into_owned();
+    assert_eq!(right.status.code(), Some(0), "{said}");
+    assert!(said.contains(" symbols checked, 0 differences"), "{said}");
+    // Those of the same functions elsewhere.
+    let bytes = std::fs::read(&table).expect("a table");
+    let parsed = Table::parse(&bytes).expect("a table");
+    let symbols = Symbols::open(Path::new(DEMO)).expect("symbols");
+    let moved = symbols.to_section(symbols.text_start() - 1);
+    let moved = with_symbols(&parsed, &moved.expect("a section")).expect("a table");
+    write(Path::new(&table), &moved);
+    let wrong = home.run(&["verify", &table, "--against", DEMO]);
+    let said = String::from_utf8_lossy(&wrong.stdout).into_owned();
+    assert_eq!(wrong.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("(vfs_write/0x6): only in the image"),
         "{said}"
     );
 }

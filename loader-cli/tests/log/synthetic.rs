@@ -5,9 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use lineinfo_core::Row;
+use lineinfo_cli::symbols::Symbols;
 use lineinfo_core::blob::{Encoding, Profile};
-use lineinfo_core::writer::{Image, Region, encode};
+use lineinfo_core::writer::{Image, Region, encode, with_symbols};
+use lineinfo_core::{Row, Table};
 use object::write::{Object, Symbol, SymbolSection};
 use object::{
     Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope, elf,
@@ -48,7 +49,8 @@ impl Function {
     }
 }
 
-/// The functions, in a table and a list of symbols, and modules beside them.
+/// The functions, in a table and a list of symbols, and modules beside them; and all that in tables
+/// with symbols, below `alone`.
 pub(crate) struct Synthetic {
     directory: TempDir,
     /// By the file that stands for them.
@@ -74,7 +76,10 @@ impl Synthetic {
                     let table = table(&names, &functions, &BUILD_ID, TEXT, Profile::Full);
                     write(&directory.path().join("vmlinux.lineinfo"), &table);
                     let list = list(&functions, TEXT + SLIDE);
-                    write(&directory.path().join("kallsyms"), list.as_bytes());
+                    let list_path = directory.path().join("kallsyms");
+                    write(&list_path, list.as_bytes());
+                    let whole = with_symbols_of(&list_path, &table);
+                    write(&directory.path().join("alone/vmlinux.lineinfo"), &whole);
                 }
                 Some(module) => {
                     let table = table(&names, &functions, &MODULE_BUILD_ID, 0, Profile::Full);
@@ -82,7 +87,11 @@ impl Synthetic {
                     // Files may have hyphens where the kernel writes underscores.
                     let name = module.replace('_', "-");
                     write(&modules.join(format!("{name}.lineinfo")), &table);
-                    write(&modules.join(format!("{name}.ko")), &ko(module, &functions));
+                    let ko_path = modules.join(format!("{name}.ko"));
+                    write(&ko_path, &ko(module, &functions));
+                    let whole = with_symbols_of(&ko_path, &table);
+                    let alone = directory.path().join("alone/modules/kernel");
+                    write(&alone.join(format!("{name}.lineinfo")), &whole);
                 }
             }
         }
@@ -99,6 +108,17 @@ impl Synthetic {
             path("kallsyms"),
             "--modules".to_owned(),
             path("modules"),
+        ]
+    }
+
+    /// The same from tables with symbols, and nothing else.
+    pub(crate) fn arguments_alone(&self) -> Vec<String> {
+        let path = |name| self.path(name).display().to_string();
+        vec![
+            "--table".to_owned(),
+            path("alone/vmlinux.lineinfo"),
+            "--modules".to_owned(),
+            path("alone/modules"),
         ]
     }
 
@@ -164,6 +184,14 @@ pub(crate) fn table(
         regions: &[region],
     };
     encode(&image, Encoding::Delta).expect("a table")
+}
+
+/// A table with the symbols of a file.
+pub(crate) fn with_symbols_of(path: &Path, table: &[u8]) -> Vec<u8> {
+    let symbols = Symbols::open(path).expect("symbols");
+    let section = symbols.to_section(symbols.text_start()).expect("a section");
+    let table = Table::parse(table).expect("a table");
+    with_symbols(&table, &section).expect("a table")
 }
 
 /// A module with these functions one after the other.

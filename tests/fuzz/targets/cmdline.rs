@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use init::cmdline::{CommandLine, Parameters};
 use init::params::{next_arg, same_name};
 
-#[path = "../../sim-kernel/src/init"]
+#[path = "../../../sim-kernel/src/init"]
 mod init {
     pub(crate) mod cmdline;
     pub(crate) mod params;
