@@ -15,10 +15,28 @@ mod init {
     pub(crate) mod params;
 }
 
-/// The constants of the kernel that the parser needs.
+/// What the parser needs of the kernel.
 mod kernel {
     pub(crate) mod cpu {
         pub(crate) const CPUS_MAX: usize = 64;
+    }
+    pub(crate) mod lockdown {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Lockdown {
+            None,
+            Integrity,
+            Confidentiality,
+        }
+
+        impl Lockdown {
+            pub(crate) fn from_parameter(value: &str) -> Option<Self> {
+                match value {
+                    "integrity" => Some(Self::Integrity),
+                    "confidentiality" => Some(Self::Confidentiality),
+                    _ => None,
+                }
+            }
+        }
     }
     pub(crate) mod printk {
         pub(crate) const CONSOLE_LOGLEVEL_DEFAULT: u8 = 7;
