@@ -250,12 +250,16 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
 }
 
 /// The blob of a table with these symbols ([`SectionKind::Symbols`]) in place of its own; without any
-/// if they are empty. A signature goes, which is over other bytes.
+/// if they are empty. A signature goes with that, for it is over other bytes; a blob in which there is
+/// nothing to change stays as it is.
 ///
 /// # Errors
 ///
 /// [`EncodeError::TooLarge`].
 pub fn with_symbols(table: &crate::Table<'_>, symbols: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    if table.symbols().unwrap_or(&[]) == symbols {
+        return Ok(table.bytes().to_vec());
+    }
     let mut sections = unsigned_sections(table);
     if !symbols.is_empty() {
         sections.push((SectionKind::Symbols.number(), symbols));
