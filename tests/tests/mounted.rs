@@ -94,7 +94,7 @@ impl Ready {
         let table = directory.path().join("kernel.lineinfo");
         let kernel = binaries.sim_kernel.display().to_string();
         let path = table.display().to_string();
-        stdout_of(binaries.lineinfo(&["build", &kernel, "-o", &path])?)?;
+        stdout_of(binaries.lineinfo(&["build", "--no-symbols", &kernel, "-o", &path])?)?;
         let ready = Self {
             binaries,
             table,
@@ -585,7 +585,7 @@ fn modules(ready: &Ready) -> Result<()> {
     let table = table.display().to_string();
     let module = module.display().to_string();
     for args in [
-        &["build", &module, "-o", &table][..],
+        &["build", "--no-symbols", &module, "-o", &table][..],
         &["load", "--module", "xor", &table, "--device", &device],
     ] {
         stdout_of(ready.binaries.lineinfo(args)?)?;
