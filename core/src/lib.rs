@@ -200,7 +200,7 @@ pub use encoding::Row;
 pub use error::Error;
 pub use files::FileName;
 pub use location::Location;
-pub use name::is_printable;
+pub use name::{NAME_MAX, is_printable};
 pub use signature::{KeyId, Signed};
 pub use table::{Layout, RegionView, Table};
 

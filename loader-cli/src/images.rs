@@ -341,13 +341,8 @@ impl Images {
         let mut paths = search.tables(build_id, release);
         paths.extend(search.kernels(&self.facts));
         for path in paths {
-            let found = match Candidate::open(&path) {
-                Ok(Some(found)) => found,
-                Ok(None) => continue,
-                Err(error) => {
-                    self.notes.push(error.to_string());
-                    continue;
-                }
+            let Some(found) = Candidate::found(&path, &mut self.notes) else {
+                continue;
             };
             let symbols = found.symbols();
             let own = symbols.build_id().map(hex);
@@ -536,13 +531,8 @@ impl Images {
         paths.extend(search.debug_files(build_id));
         paths.extend(files.of(name));
         for path in paths {
-            let found = match Candidate::open(&path) {
-                Ok(Some(found)) => found,
-                Ok(None) => continue,
-                Err(error) => {
-                    self.notes.push(error.to_string());
-                    continue;
-                }
+            let Some(found) = Candidate::found(&path, &mut self.notes) else {
+                continue;
             };
             let symbols = found.symbols();
             if symbols.module() != Some(name) {
@@ -598,6 +588,14 @@ enum Candidate {
 }
 
 impl Candidate {
+    /// Opens what a search found; what cannot be opened is noted, and the search goes on.
+    fn found(path: &Path, notes: &mut Vec<String>) -> Option<Self> {
+        Self::open(path).unwrap_or_else(|error| {
+            notes.push(error.to_string());
+            None
+        })
+    }
+
     /// Opens a table or an image; `None` for a table without symbols.
     fn open(path: &Path) -> Result<Option<Self>, Error> {
         if path.extension() != Some(OsStr::new(TABLE_EXTENSION)) {

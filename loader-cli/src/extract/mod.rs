@@ -29,7 +29,7 @@ use std::ops::Range;
 use lineinfo_core::blob::Profile;
 use lineinfo_core::calls;
 use lineinfo_core::writer::{self, EncodeError, Options};
-use lineinfo_core::{Address, Row};
+use lineinfo_core::{Address, NAME_MAX, Row, is_printable};
 
 use self::budget::Held;
 use self::elf::{Elf, Identity, TextSection};
@@ -230,16 +230,13 @@ impl<'a> FileTable<'a> {
     }
 }
 
-/// Longest name of a file in a table, in bytes.
-const NAME_MAX: usize = 512;
-
 /// A name that a kernel log can take: without characters that move or hide others, and with only its
 /// end if it is very long.
 pub(crate) fn printable(path: &str) -> String {
     const OMITTED: &str = "...";
     let name = match path {
         "" => "<unnamed>".to_owned(),
-        _ => path.replace(is_unprintable, "\u{fffd}"),
+        _ => path.replace(|c| !is_printable(c), "\u{fffd}"),
     };
     if name.len() <= NAME_MAX {
         return name;
@@ -249,15 +246,6 @@ pub(crate) fn printable(path: &str) -> String {
         start += 1;
     }
     format!("{OMITTED}{}", &name[start..])
-}
-
-/// Whether a character is a control character, ends a line, or changes the direction of others.
-fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        )
 }
 
 /// The parts of a section that units of assembly have, in bytes from its start.
