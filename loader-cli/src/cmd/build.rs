@@ -35,7 +35,8 @@ pub(super) struct Args {
     /// Entries in a block of a packed table, instead of --tune: 1 to 96.
     #[arg(long, value_name = "N", conflicts_with = "tune", value_parser = clap::value_parser!(u32).range(1..=96))]
     block: Option<u32>,
-    /// Refuse an image of which a unit has a damaged line table, instead of leaving the unit out.
+    /// Refuse an image of which something would be left out: a unit with a damaged line table, text
+    /// that shares addresses with other text, names in a supplementary file that is not there.
     #[arg(long)]
     strict: bool,
     /// Leave out the symbols of the image, with which decode needs neither the image nor a list of
@@ -105,6 +106,18 @@ fn complain(elf: &Elf<'_>, extracted: &Extracted, strict: bool) -> Result<(), Er
             return Err(missing);
         }
         eprintln!("lineinfo: warning: {missing}");
+    }
+    if let [first, ..] = elf.identity.overlapping.as_slice() {
+        let overlapping = Error::OverlappingText {
+            path: elf.path().to_owned(),
+            name: first.name.clone(),
+            address: first.address,
+            count: elf.identity.overlapping.len(),
+        };
+        if strict {
+            return Err(overlapping);
+        }
+        eprintln!("lineinfo: warning: {overlapping}; --strict refuses such a file");
     }
     let bad = &extracted.bad_units;
     if bad.count == 0 {
