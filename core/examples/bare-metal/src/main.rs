@@ -41,7 +41,10 @@ extern "C" fn start_kernel(start_info: u64) -> ! {
     match initrd(start_info).ok_or("no initrd").and_then(own_table) {
         Err(reason) => print(format_args!("lineinfo: {reason}\n")),
         Ok(table) => {
-            print(format_args!("lineinfo: {} entries\n", table.layout().rows()));
+            print(format_args!(
+                "lineinfo: {} entries\n",
+                table.layout().rows()
+            ));
             let table = &raw const table;
             // SAFETY: this function never returns, so what is on its stack stays for ever.
             let table: &'static Table<'static> = unsafe { &*table };
