@@ -159,6 +159,12 @@ numbered! {
         Rows = 4, "rows";
         /// What the tables of all regions share: [`crate::encoding::packed`].
         Model = 5, "model";
+        /// The functions that are inlined somewhere: [`crate::chain`].
+        Functions = 6, "functions";
+        /// Their names.
+        FunctionNames = 7, "function-names";
+        /// The chains of inlined functions, by region.
+        Chains = 8, "chains";
     }
 }
 

@@ -7,6 +7,7 @@ use crate::blob::{
     BUILD_ID_MAX, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, REGION_INIT,
     RegionEntry, SectionEntry, SectionKind,
 };
+use crate::chain::{self, Chain};
 use crate::encoding::packed::Model;
 use crate::encoding::{self, Fault, RegionTable, Row, Rows};
 use crate::error::Error;
@@ -39,6 +40,9 @@ pub struct Layout {
     files: Span,
     rows: Span,
     model: Span,
+    functions: Span,
+    function_names: Span,
+    pub(crate) chains: Span,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -103,6 +107,11 @@ impl Layout {
     /// Number of files whose rows are exact ([`Header::exact_files`]).
     pub const fn exact_files(&self) -> u32 {
         self.header.exact_files.get()
+    }
+
+    /// Whether the table has chains of inlined functions.
+    pub const fn has_chains(&self) -> bool {
+        self.functions.start != self.functions.end
     }
 
     /// Size of the blob in bytes.
@@ -188,6 +197,11 @@ impl<'a> Table<'a> {
     pub const LOOKUP_STEPS: usize =
         encoding::SEARCH_STEPS_MAX + encoding::STEPS_MAX + files::NAME_STEPS_MAX;
 
+    /// Most steps that [`Table::chain`] takes. It is a bound for hostile blobs; the chains of a kernel take
+    /// a few thousand.
+    pub const CHAIN_STEPS: usize =
+        encoding::SEARCH_STEPS_MAX + encoding::STEPS_MAX + chain::STEPS_MAX;
+
     /// Validates a blob: the checksum first, then everything except the rows.
     ///
     /// Takes at most [`Table::PARSE_STEPS_PER_BYTE`] steps for each byte of the blob. Afterwards a
@@ -203,6 +217,7 @@ impl<'a> Table<'a> {
         table.check_files()?;
         table.check_model()?;
         table.check_regions()?;
+        table.check_chains()?;
         Ok(table)
     }
 
@@ -221,13 +236,22 @@ impl<'a> Table<'a> {
                 return Err(self.model_fault("successors that are hot pairs"));
             }
         }
-        for entry in self.region_entries() {
+        let chains = self.chains();
+        let in_functions = fault_in("functions", self.layout.functions.start.into());
+        if let Some(chains) = &chains {
+            chains.check_functions().map_err(in_functions)?;
+        }
+        for (region, entry) in self.region_entries().iter().enumerate() {
             let start = u64::from(self.layout.rows.start);
             let start = start.saturating_add(entry.table_offset.get().into());
             if let Some(table) = self.region_table(entry) {
                 table
                     .check_rows(self.layout.encoding)
                     .map_err(fault_in("rows", start))?;
+                if let Some(chains) = &chains {
+                    let checked = chains.check_chains(region, &table);
+                    checked.map_err(fault_in("chains", start))?;
+                }
             }
         }
         Ok(())
@@ -270,6 +294,64 @@ impl<'a> Table<'a> {
             line: row.line,
             approximate: !exact,
         })
+    }
+
+    /// The functions at an address: the chain of inlined ones, innermost first, and the physical one.
+    ///
+    /// `None` where there is no line, where the line is approximate, and if the table has no chains.
+    /// [`Table::lookup`] gives the location of the innermost function.
+    pub fn chain(&self, address: Address) -> Option<Chain<'a>> {
+        if self.layout.profile == Profile::Calls && matches!(address, Address::Exact(_)) {
+            return None;
+        }
+        let chains = self.chains()?;
+        let (region, entry, target) = self.region_at(address.byte()?)?;
+        let chain = chains.find(region, &self.region_table(entry)?, target)?;
+        (chain.file() < self.layout.exact_files()).then_some(chain)
+    }
+
+    /// Number of functions that are inlined somewhere; `None` if the table has no chains.
+    pub fn inlined_functions(&self) -> Option<u32> {
+        self.chains()?.functions()
+    }
+
+    /// The sections of chains, if there are any.
+    fn chains(&self) -> Option<chain::Sections<'a>> {
+        self.layout.has_chains().then(|| chain::Sections {
+            functions: self.layout.functions.of(self.bytes),
+            function_names: self.layout.function_names.of(self.bytes),
+            chains: self.layout.chains.of(self.bytes),
+            file_names: self.layout.files.of(self.bytes),
+            files: self.layout.files(),
+            regions: self.layout.header.regions.get(),
+        })
+    }
+
+    fn check_chains(&self) -> Result<(), Error> {
+        let layout = &self.layout;
+        let Some(chains) = self.chains() else {
+            let found = layout.function_names.of(self.bytes).len();
+            let found = found.saturating_add(layout.chains.of(self.bytes).len());
+            return match found {
+                0 => Ok(()),
+                found => Err(Error::Malformed {
+                    part: "chains",
+                    offset: layout.chains.start.into(),
+                    expected: "functions where there are chains",
+                    found: wide(found),
+                }),
+            };
+        };
+        let start = layout.functions.start;
+        if layout.encoding != Encoding::Packed {
+            return Err(Error::Malformed {
+                part: "functions",
+                offset: start.into(),
+                expected: "chains in the packed encoding only",
+                found: layout.encoding.number().into(),
+            });
+        }
+        chains.check().map_err(fault_in("functions", start.into()))
     }
 
     /// The names of all files, in the order of their indices.
@@ -320,20 +402,25 @@ impl<'a> Table<'a> {
     /// The row that covers `offset`, unless it is a gap.
     #[inline(always)] // As above.
     fn row_at(&self, offset: Offset) -> Option<Row> {
+        let (_, entry, target) = self.region_at(offset)?;
+        let row = self
+            .region_table(entry)?
+            .find(self.layout.encoding, target)?;
+        (!row.is_gap()).then_some(row)
+    }
+
+    /// The region that holds `offset`, its index, and the bytes from its start.
+    #[inline(always)] // As above.
+    fn region_at(&self, offset: Offset) -> Option<(usize, &'a RegionEntry, u32)> {
         let regions = self.region_entries();
         let after = regions.partition_point(|region| {
             step();
             region.start.get() <= offset.0
         });
-        let entry = regions.get(after.checked_sub(1)?)?;
+        let region = after.checked_sub(1)?;
+        let entry = regions.get(region)?;
         let target = u32::try_from(offset.0.checked_sub(entry.start.get())?).ok()?;
-        if target >= entry.len.get() {
-            return None;
-        }
-        let row = self
-            .region_table(entry)?
-            .find(self.layout.encoding, target)?;
-        (!row.is_gap()).then_some(row)
+        (target < entry.len.get()).then_some((region, entry, target))
     }
 
     fn region_entries(&self) -> &'a [RegionEntry] {
@@ -586,6 +673,9 @@ impl Layout {
             files: Span::default(),
             rows: Span::default(),
             model: Span::default(),
+            functions: Span::default(),
+            function_names: Span::default(),
+            chains: Span::default(),
         };
         layout.read_directory(bytes)?;
         let entries = layout.regions.of(bytes).len();
@@ -607,6 +697,9 @@ impl Layout {
             SectionKind::Files => &mut self.files,
             SectionKind::Rows => &mut self.rows,
             SectionKind::Model => &mut self.model,
+            SectionKind::Functions => &mut self.functions,
+            SectionKind::FunctionNames => &mut self.function_names,
+            SectionKind::Chains => &mut self.chains,
         }
     }
 

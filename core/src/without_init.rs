@@ -97,7 +97,15 @@ impl Shrink<'_> {
                         regions_at = start;
                     }
                 }
-                Some(SectionKind::RegionNames | SectionKind::Files | SectionKind::Model) | None => {
+                Some(
+                    SectionKind::RegionNames
+                    | SectionKind::Files
+                    | SectionKind::Model
+                    | SectionKind::Functions
+                    | SectionKind::FunctionNames
+                    | SectionKind::Chains,
+                )
+                | None => {
                     end = self.put(old, end)?;
                 }
             }

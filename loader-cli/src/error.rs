@@ -64,6 +64,17 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// Inlined functions with more ranges than any image has.
+    #[error(
+        "{}: inlined functions have {ranges} or more address ranges: damaged debug information; build without --inlines",
+        path.display()
+    )]
+    InlinedRanges {
+        /// The file.
+        path: PathBuf,
+        /// How many were counted.
+        ranges: u64,
+    },
     /// A separate debug file belongs to another image.
     #[error(
         "{}: is not the debug file of {}: {source}; install the one of this build, or name its directory with --debug-dir",

@@ -38,6 +38,8 @@ struct Summary {
     profile: &'static str,
     entries: u32,
     files: u32,
+    /// Functions that are inlined somewhere; `null` if the table does not have them.
+    inlined_functions: Option<u32>,
     bytes: u32,
     sections: Vec<Section>,
     regions: Vec<Region>,
@@ -73,6 +75,7 @@ impl Summary {
             profile: layout.profile().name(),
             entries: layout.rows(),
             files: layout.files(),
+            inlined_functions: table.inlined_functions(),
             bytes: layout.size(),
             sections: table
                 .sections()
@@ -109,6 +112,9 @@ impl Summary {
         writeln!(to, "profile          {}", self.profile)?;
         writeln!(to, "entries          {}", self.entries)?;
         writeln!(to, "files            {}", self.files)?;
+        if let Some(functions) = self.inlined_functions {
+            writeln!(to, "inlined functions {functions}")?;
+        }
         writeln!(to, "bytes            {}", self.bytes)?;
         let mut sections = text_table(&["section", "offset", "bytes"]);
         for section in &self.sections {

@@ -10,6 +10,9 @@ use crate::source::{LocationBuf, Source};
 
 /// Look up file and line of addresses.
 ///
+/// Where functions were inlined, and the table has them, a line for each of them comes first, innermost
+/// first, as in a trace; file and line of the address are then those in the function around them all.
+///
 /// In a table addresses are those of the image as it was linked; on a device they are those of the
 /// running kernel. Without ADDR they are read from stdin, separated by white space.
 #[derive(Debug, clap::Args)]
@@ -51,11 +54,23 @@ struct Answer {
     file: Option<String>,
     line: Option<u32>,
     approximate: bool,
+    /// The functions there, innermost first; empty if the table has no inlined functions.
+    frames: Vec<Frame>,
+}
+
+/// One function of `frames`; the field names are a promise.
+#[derive(Debug, Serialize)]
+struct Frame {
+    /// `null` is the physical function: its name is that of the symbol.
+    function: Option<String>,
+    file: String,
+    line: u32,
 }
 
 impl Answer {
-    fn new(address: u64, place: Option<LocationBuf>) -> Self {
+    fn new(address: u64, place: Option<LocationBuf>, frames: Vec<Frame>) -> Self {
         Self {
+            frames,
             address: format!("{address:#x}"),
             approximate: place.as_ref().is_some_and(|place| place.approximate),
             line: place.as_ref().map(|place| place.line),
@@ -67,17 +82,46 @@ impl Answer {
 fn print(
     address: u64,
     place: Option<LocationBuf>,
+    frames: Vec<Frame>,
     json: bool,
     to: &mut impl Write,
 ) -> io::Result<()> {
     if json {
-        serde_json::to_writer(&mut *to, &Answer::new(address, place))?;
+        serde_json::to_writer(&mut *to, &Answer::new(address, place, frames))?;
         return writeln!(to);
+    }
+    for Frame {
+        function,
+        file,
+        line,
+    } in &frames
+    {
+        match function {
+            Some(function) => writeln!(to, " {function} ({file}:{line}) [inline]")?,
+            None => return writeln!(to, "{address:#x} {file}:{line}"),
+        }
     }
     match place {
         Some(place) => writeln!(to, "{address:#x} {place}"),
         None => writeln!(to, "{address:#x} ??"),
     }
+}
+
+/// The functions at an address, innermost first, if the table knows.
+fn frames(source: &Source, address: Address<u64>) -> Vec<Frame> {
+    let Source::Table(blob) = source else {
+        return Vec::new();
+    };
+    let table = blob.table();
+    let chain = address
+        .relative_to(table.layout().text_start())
+        .and_then(|address| table.chain(address));
+    let frame = |frame: lineinfo_core::Frame<'_>| Frame {
+        function: frame.function.map(|function| function.to_string()),
+        file: frame.location.file.to_string(),
+        line: frame.location.line,
+    };
+    chain.into_iter().flatten().map(frame).collect()
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
@@ -98,7 +142,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         if place.is_none() {
             status = exit::UNRESOLVED;
         }
-        print(address, place, args.json, &mut out).map_err(Error::Stdout)
+        let frames = frames(&source, args.kind()(address));
+        print(address, place, frames, args.json, &mut out).map_err(Error::Stdout)
     };
     if addresses.is_empty() {
         for line in io::stdin().lock().lines() {

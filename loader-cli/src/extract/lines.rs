@@ -58,10 +58,7 @@ pub(super) fn run(
     naming: &Naming,
     progress: &dyn Progress,
 ) -> Result<Vec<Program>, Error> {
-    let names = Names {
-        naming,
-        bytes: AtomicU64::new(0),
-    };
+    let names = Names::new(naming);
     // The file itself is not shared with the threads.
     let (path, endian, address_size) = (elf.dwarf_path(), elf.endian(), elf.address_size());
     let failed = |source| Error::Dwarf {
@@ -104,13 +101,8 @@ pub(super) fn run(
             read.map_err(failed)
         })
         .collect::<Result<_, _>>()?;
-    match names.bytes.into_inner() {
-        bytes if bytes > NAMES_MAX_BYTES => Err(Error::Names {
-            path: path.to_owned(),
-            bytes,
-        }),
-        _ => Ok(programs),
-    }
+    names.check(path)?;
+    Ok(programs)
 }
 
 /// What the names of a large kernel's files take, a hundred times over: each unit names all of its
@@ -118,13 +110,31 @@ pub(super) fn run(
 const NAMES_MAX_BYTES: u64 = 1 << 29;
 
 /// Makes names, as long as there is room for them.
-struct Names<'a> {
+pub(super) struct Names<'a> {
     naming: &'a Naming,
     /// Of all names that were asked for.
     bytes: AtomicU64,
 }
 
-impl Names<'_> {
+impl<'n> Names<'n> {
+    pub(super) const fn new(naming: &'n Naming) -> Self {
+        Self {
+            naming,
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether there was room for all names; `path` is that of the file which has them.
+    pub(super) fn check(&self, path: &Path) -> Result<(), Error> {
+        match self.bytes.load(Ordering::Relaxed) {
+            bytes if bytes > NAMES_MAX_BYTES => Err(Error::Names {
+                path: path.to_owned(),
+                bytes,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn path<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> String {
         let path = self.naming.path(parts);
         let len = path.len() as u64;
@@ -291,7 +301,7 @@ fn unit_paths<'a>(
 }
 
 /// A file of the program's table: compilation directory, directory and name joined.
-fn file_name<'a>(
+pub(super) fn file_name<'a>(
     dwarf: &Dwarf<'a>,
     names: &Names<'_>,
     header: &LineProgramHeader<Slice<'a>>,

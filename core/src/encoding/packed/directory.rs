@@ -83,6 +83,9 @@ pub(super) struct DirectoryHeader {
 /// Where a block is, and what to expect there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
+    /// Its index, and the number of blocks.
+    pub(super) number: u32,
+    pub(super) count: u32,
     /// Its first address, in bytes from the start of the region.
     pub(super) start: u32,
     /// Its bytes in the table.
@@ -215,6 +218,8 @@ impl<'a> Directory<'a> {
             }
         };
         Some(Block {
+            number: block.wrapping_sub(1),
+            count: self.blocks,
             start,
             begin: self.stream.wrapping_add(index(begin)),
             end: self.stream.wrapping_add(index(end)),
@@ -225,6 +230,8 @@ impl<'a> Directory<'a> {
     /// The block of a table that has one.
     fn only_block(&self, table: &RegionTable<'_>) -> Block {
         Block {
+            number: 0,
+            count: 1,
             start: 0,
             begin: self.stream,
             end: table.bytes.len(),
@@ -360,6 +367,8 @@ impl<'a> Blocks<'a> {
             return Err(self.fault(self.start, "blocks that ascend inside the region"));
         }
         let block = Block {
+            number: self.next.wrapping_sub(1),
+            count: directory.blocks,
             start,
             begin: directory.stream.wrapping_add(index(begin)),
             end: directory.stream.wrapping_add(index(self.begin)),

@@ -6,6 +6,7 @@
 //! from which of them to continue and by how many lines.
 
 /// Locations that are remembered.
+#[cfg(feature = "write")]
 pub(super) const LOCATIONS: u16 = 8;
 /// The delta that a token of value 0 in its low seven bits has.
 pub(super) const DELTA_MIN: i32 = -64;
@@ -131,6 +132,25 @@ impl Recent {
     /// Whether the last token was a gap.
     pub(super) const fn in_gap(&self) -> bool {
         self.class == CLASS_GAP
+    }
+
+    /// The class of the last token, as coarse as the ops of chains need it (see [`crate::chain`]).
+    #[inline]
+    pub(super) const fn kind(&self) -> usize {
+        match self.class {
+            CLASS_FIRST => 0,
+            5 => 1,
+            1..=4 => 2,
+            6 | 7 => 3,
+            8..=10 => 4,
+            12 => 5,
+            11 | 13 => 6,
+            14 => 7,
+            15 => 8,
+            16 | CLASS_GAP => 9,
+            17 => 10,
+            CLASS_HOT.. => 11,
+        }
     }
 
     /// The location at `rank`, of which the low three bits count.
