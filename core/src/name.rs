@@ -12,7 +12,7 @@ pub(crate) const LENGTH: &str = "a name of 1 to 512 bytes";
 
 /// Whether a character may be in a name: none of C0, DEL, C1, the line separators U+2028 and
 /// U+2029, and the controls of bidirectional text.
-const fn is_printable(character: char) -> bool {
+pub(crate) const fn is_printable(character: char) -> bool {
     !matches!(
         character,
         '\0'..='\x1f'

@@ -1,5 +1,6 @@
 //! What went wrong elsewhere: line semantics, relocations and paths, on object files made to order.
 
+mod inlines;
 mod inputs;
 mod support;
 

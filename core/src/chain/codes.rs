@@ -34,21 +34,20 @@ pub(super) enum Kind {
     Option,
     Site,
     Line,
-    Declaration,
     Options,
     Position,
     Caller,
     CallLine,
-    First,
     Edge,
 }
 
 impl Kind {
     /// How many there are.
-    pub(super) const COUNT: usize = 13;
+    pub(super) const COUNT: usize = 11;
 
-    /// Contexts of each, in the order of their numbers.
-    const CONTEXTS: [usize; Self::COUNT] = [576, 1, 6, 250, 9, 24, 1, 1, 16, 4, 4, 2, 3];
+    /// The first context of each, in the order of their numbers, and the end.
+    const BEGINS: [usize; Self::COUNT + 1] =
+        [0, 576, 577, 583, 833, 842, 866, 867, 883, 887, 891, 894];
 
     /// Its number.
     const fn number(self) -> usize {
@@ -59,13 +58,11 @@ impl Kind {
             Self::Option => 3,
             Self::Site => 4,
             Self::Line => 5,
-            Self::Declaration => 6,
-            Self::Options => 7,
-            Self::Position => 8,
-            Self::Caller => 9,
-            Self::CallLine => 10,
-            Self::First => 11,
-            Self::Edge => 12,
+            Self::Options => 6,
+            Self::Position => 7,
+            Self::Caller => 8,
+            Self::CallLine => 9,
+            Self::Edge => 10,
         }
     }
 
@@ -75,8 +72,8 @@ impl Kind {
         match form {
             Form::Small => self.number(),
             Form::Full => {
-                let before = Self::CONTEXTS.iter().take(self.number());
-                before.fold(context, |sum, contexts| sum.wrapping_add(*contexts))
+                let begin = Self::BEGINS.get(self.number()).copied();
+                begin.unwrap_or(0).wrapping_add(context)
             }
         }
     }
@@ -114,7 +111,7 @@ impl Form {
     pub(super) const fn contexts(self) -> usize {
         match self {
             Self::Small => Kind::COUNT,
-            Self::Full => 897,
+            Self::Full => 894,
         }
     }
 

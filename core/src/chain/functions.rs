@@ -79,6 +79,37 @@ pub(super) struct Place {
     pub(super) line: u32,
 }
 
+impl Place {
+    /// After all others.
+    const MAX: Self = Self {
+        file: u32::MAX,
+        line: u32::MAX,
+    };
+}
+
+/// Which function is before places of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Near {
+    pub(super) function: Option<u32>,
+    from: Place,
+    to: Place,
+}
+
+impl Near {
+    /// Of no place.
+    pub(super) const NOWHERE: Self = Self {
+        function: None,
+        from: Place::MAX,
+        to: Place::MAX,
+    };
+
+    /// Whether it is that of a place as well.
+    #[inline]
+    pub(super) fn holds(&self, place: Place) -> bool {
+        self.from.file == place.file && self.from <= place && place < self.to
+    }
+}
+
 impl<'a> Functions<'a> {
     pub(super) fn new(section: &'a [u8]) -> Option<Self> {
         let (header, rest) = Header::ref_from_prefix(section).ok()?;
@@ -231,38 +262,58 @@ impl<'a> Functions<'a> {
     pub(super) fn place(&self, function: u32) -> Option<Place> {
         let mut declarations = self.declarations(function.wrapping_div(GROUP))?;
         for _ in 0..function.wrapping_rem(GROUP) {
-            declarations.next(self)?;
+            declarations.next()?;
         }
         Some(declarations.place)
     }
 
-    /// The last function of a file that is declared at a line or before, and the line where the next one
-    /// of the file in its group is, or a line from which on the answer may be another.
+    /// The last function of a file that is declared at a line or before.
     pub(super) fn before(&self, place: Place) -> Option<u32> {
+        self.near(place)?.function
+    }
+
+    /// The same, with the lines for which it holds.
+    #[inline(never)]
+    pub(super) fn near(&self, place: Place) -> Option<Near> {
         let after = self.groups.partition_point(|group| {
             step();
             group_place(group) <= place
         });
-        let number = u32::try_from(after.checked_sub(1)?).ok()?;
-        let mut declarations = self.declarations(number)?;
-        let mut function = number.wrapping_mul(GROUP);
-        let mut found = (function, declarations.place.file);
-        let last = function.wrapping_add(GROUP).min(self.count).wrapping_sub(1);
-        while function < last {
-            declarations.next(self)?;
-            if declarations.place > place {
-                break;
+        let mut next = self.groups.get(after).map_or(Place::MAX, group_place);
+        let mut found = None;
+        if let Some(number) = after.checked_sub(1) {
+            let number = u32::try_from(number).ok()?;
+            let mut declarations = self.declarations(number)?;
+            let mut function = number.wrapping_mul(GROUP);
+            let last = function.wrapping_add(GROUP).min(self.count).wrapping_sub(1);
+            let mut at = declarations.place;
+            while function < last {
+                declarations.next()?;
+                if declarations.place > place {
+                    next = declarations.place;
+                    break;
+                }
+                at = declarations.place;
+                function = function.wrapping_add(1);
             }
-            function = function.wrapping_add(1);
-            found = (function, declarations.place.file);
+            found = (at.file == place.file).then_some((function, at));
         }
-        (found.1 == place.file).then_some(found.0)
+        let file_start = Place {
+            file: place.file,
+            line: 0,
+        };
+        Some(Near {
+            function: found.map(|(function, _)| function),
+            from: found.map_or(file_start, |(_, at)| at),
+            to: next,
+        })
     }
 
     fn declarations(&self, group: u32) -> Option<Declarations<'a>> {
         let group = self.groups.get(index(group))?;
+        let begin = group.end().checked_sub(group.declarations.into())?;
         Some(Declarations {
-            bits: Bits::new(self.data, group.end()),
+            bytes: self.data.get(begin..group.end())?,
             place: group_place(group),
         })
     }
@@ -270,26 +321,45 @@ impl<'a> Functions<'a> {
     /// The list of the callers of a function.
     pub(super) fn list(&self, function: u32) -> Option<List<'a>> {
         let group = self.groups.get(index(function.wrapping_div(GROUP)))?;
-        let first = function.wrapping_sub(function.wrapping_rem(GROUP));
+        let position = function.wrapping_rem(GROUP);
         let lists = u32::from(group.lists.get());
-        let mut at = group.end().checked_sub(group.declarations.into())?;
-        let mut other = first;
-        while other < function {
-            if lists.wrapping_shr(other.wrapping_sub(first)) & 1 == 1 {
-                at = List::read(self, other, at)?.skip(self)?;
-            }
-            other = other.wrapping_add(1);
-        }
-        if lists.wrapping_shr(function.wrapping_sub(first)) & 1 == 0 {
+        let sizes_end = group.end().checked_sub(group.declarations.into())?;
+        let count = index(lists.count_ones());
+        let at = sizes_end.checked_sub(count)?;
+        if lists.wrapping_shr(position) & 1 == 0 {
             return Some(List {
                 stop: Some(0),
                 entries: 1,
                 ..List::empty(self, function, at)
             });
         }
-        List::read(self, function, at)
+        let below = 1_u32.wrapping_shl(position).wrapping_sub(1);
+        let before = index((lists & below).count_ones());
+        let mut end = at;
+        for size in self.data.get(at..at.checked_add(before)?)? {
+            step();
+            end = end.checked_sub(self.list_size(*size, end)?)?;
+        }
+        let size = *self.data.get(at.checked_add(before)?)?;
+        if size == LONG {
+            end = end.checked_sub(size_of::<u16>())?;
+        }
+        List::read(self, function, end)
+    }
+
+    /// Bytes of a list that ends at `end`, with its own size if that is long.
+    fn list_size(&self, size: u8, end: usize) -> Option<usize> {
+        if size != LONG {
+            return Some(size.into());
+        }
+        let long = self.data.get(end.checked_sub(size_of::<u16>())?..end)?;
+        let long = u16::from_le_bytes(*long.first_chunk()?);
+        Some(long.into())
     }
 }
+
+/// The size of a list that has its size in two bytes of its own.
+pub(super) const LONG: u8 = 255;
 
 /// No default, among the defaults of op contexts.
 pub(super) const NO_DEFAULT: u8 = 255;
@@ -303,24 +373,93 @@ fn group_place(group: &Group) -> Place {
 
 /// The declarations of a group, one after the other.
 struct Declarations<'a> {
-    bits: Bits<'a, true>,
+    bytes: &'a [u8],
     /// That of the function at hand.
     place: Place,
 }
 
+/// First bytes of a distance of two, three and four bytes.
+const TWO: u8 = 0xc0;
+const THREE: u8 = 0xf0;
+const FOUR: u8 = 0xfe;
+/// A further file.
+const FILE: u8 = 0xff;
+
 impl Declarations<'_> {
     #[inline]
-    fn next(&mut self, functions: &Functions<'_>) -> Option<()> {
+    fn next(&mut self) -> Option<()> {
         step();
-        match functions.number(Kind::Declaration, 0, &mut self.bits)? {
-            SPECIAL_126 => {
-                let files = functions.number(Kind::First, 0, &mut self.bits)?;
-                self.place.file = self.place.file.wrapping_add(files).wrapping_add(1);
-                self.place.line = functions.number(Kind::First, 1, &mut self.bits)?;
-            }
-            lines => self.place.line = self.place.line.checked_add(lines)?,
-        }
+        let first = self.byte()?;
+        let lines = if first < TWO {
+            first.into()
+        } else {
+            self.more(first)?
+        };
+        self.place.line = self.place.line.wrapping_add(lines);
         Some(())
+    }
+
+    /// Lines that take more than a byte.
+    fn more(&mut self, first: u8) -> Option<u32> {
+        if first == FILE {
+            let first = self.byte()?;
+            let files = self.distance(first)?;
+            self.place = Place {
+                file: self.place.file.wrapping_add(files).wrapping_add(1),
+                line: 0,
+            };
+            let first = self.byte()?;
+            return self.distance(first);
+        }
+        self.distance(first)
+    }
+
+    fn distance(&mut self, first: u8) -> Option<u32> {
+        let (high, more) = match first {
+            0..TWO => (first, 0),
+            TWO..THREE => (first.wrapping_sub(TWO), 1),
+            THREE..FOUR => (first.wrapping_sub(THREE), 2),
+            FOUR => (0, 3),
+            FILE => return None,
+        };
+        let mut distance = u32::from(high);
+        for _ in 0..more {
+            distance = distance << 8 | u32::from(self.byte()?);
+        }
+        Some(distance)
+    }
+
+    #[inline]
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
+        Some(*first)
+    }
+}
+
+/// Writes a distance, which is below 2^24, as [`Declarations`] read it.
+#[cfg(feature = "write")]
+pub(super) fn write_distance(distance: u32, out: &mut alloc::vec::Vec<u8>) {
+    let [a, b, c, _] = distance.to_le_bytes();
+    let high = |first: u8, value: u8| first.wrapping_add(value);
+    match distance {
+        0..0xc0 => out.push(a),
+        0xc0..0x3000 => out.extend([high(TWO, b), a]),
+        0x3000..0x0e_0000 => out.extend([high(THREE, c), b, a]),
+        _ => out.extend([FOUR, c, b, a]),
+    }
+}
+
+/// Writes the step from one declaration to the next.
+#[cfg(feature = "write")]
+pub(super) fn write_declaration(last: Place, next: Place, out: &mut alloc::vec::Vec<u8>) {
+    match next.file.wrapping_sub(last.file).checked_sub(1) {
+        None => write_distance(next.line.wrapping_sub(last.line), out),
+        Some(files) => {
+            out.push(FILE);
+            write_distance(files, out);
+            write_distance(next.line, out);
+        }
     }
 }
 
@@ -339,12 +478,10 @@ pub(super) struct List<'a> {
     pub(super) escape: Option<u32>,
     /// Number of the other entries.
     pub(super) edges: u32,
-    /// Bits that the edges take; `None` for few edges, whose length is not written.
-    size: Option<u32>,
     /// The caller of the edge read last; the function itself before the first.
     pub(super) caller: u32,
     /// The line of the call, from the declaration of the caller on.
-    lines: u32,
+    pub(super) lines: u32,
     first: bool,
 }
 
@@ -358,7 +495,6 @@ impl<'a> List<'a> {
             stop: None,
             escape: None,
             edges: 0,
-            size: None,
             caller: function,
             lines: 0,
             first: true,
@@ -387,11 +523,6 @@ impl<'a> List<'a> {
                 let others =
                     u32::from(list.stop.is_some()).wrapping_add(list.escape.is_some().into());
                 list.edges = list.entries.checked_sub(others)?;
-                if list.entries >= 4 {
-                    list.bits.fill();
-                    let width = if list.bits.number(1) == 0 { 8 } else { 16 };
-                    list.size = Some(list.bits.number(width));
-                }
             }
         }
         Some(list)
@@ -413,21 +544,6 @@ impl<'a> List<'a> {
         self.end.checked_sub(bytes).unwrap_or(functions.data.len())
     }
 
-    /// Where the list begins in the data, which is where the next one ends.
-    fn skip(mut self, functions: &Functions<'_>) -> Option<usize> {
-        step();
-        let bits = match self.size {
-            Some(size) => self.bits.taken(self.end).checked_add(index(size))?,
-            None => {
-                for _ in 0..self.edges {
-                    self.next_edge(functions)?;
-                }
-                self.bits.taken(self.end)
-            }
-        };
-        self.end.checked_sub(bits.div_ceil(8))
-    }
-
     /// Goes to the next edge.
     pub(super) fn next_edge(&mut self, functions: &Functions<'_>) -> Option<()> {
         step();
@@ -447,12 +563,6 @@ impl<'a> List<'a> {
         self.caller = (caller < functions.count).then_some(caller)?;
         self.lines = functions.number(Kind::CallLine, 0, &mut self.bits)?;
         Some(())
-    }
-
-    /// The line of the call of the edge at hand.
-    pub(super) fn line(&self, functions: &Functions<'_>) -> Option<u32> {
-        let declared = functions.place(self.caller)?.line;
-        Some(declared.wrapping_add(self.lines))
     }
 }
 

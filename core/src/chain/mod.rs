@@ -36,12 +36,10 @@
 //! | OPT | 250 | an entry of a list of callers |
 //! | SITE | 9 | which of the calls in one caller |
 //! | LN | 24 | the line of the outermost call |
-//! | FD | 1 | lines between two declarations |
 //! | OC | 1 | number of entries of a list |
 //! | SPOS | 16 | position of STOP (0-7) and ESC (8-15) in a list |
 //! | PD | 4 | caller of an edge |
 //! | LD | 4 | a line: 0 from a declaration, 1 from the edge before, 2 of a call, 3 a line itself |
-//! | FIRST | 2 | a further file (0) and its first line (1) |
 //! | EDGE | 3 | 0 the line of an edge, 1 a file, 2 a function: each by its fold from what is expected |
 //!
 //! A section of the form 0, for a module, has one context for each kind, and no default ops.
@@ -58,33 +56,52 @@
 //! | 2 | `u16` how many of them are in headers |
 //! | 1 | the form, 0 or 1 |
 //! | 1 | number of codes |
-//! | 13 or 897 | for every context, in the order of the kinds above, the code that it has |
+//! | 11 or 894 | for every context, in the order of the kinds above, the code that it has |
 //! | 0 or 576 | for every context of OP the default, an op, or 255 |
 //! | 2 per code, 2 | `u16` where each code begins, and where the last one ends |
 //! | | the codes |
 //! | 11 per 16 functions | the groups: `u16` file and `u24` line of the first function; `u24` where its data end; `u8` bytes of its declarations; `u16` which of its functions have a list, the first by the lowest bit |
 //! | | the data of the groups, one after the other |
 //!
-//! The data of a group are read from their end down: first its declarations, a stream, and then the
-//! lists of callers in the order of the functions, each a stream that begins with a byte of its own.
+//! The data of a group are read from their end down: first its declarations, and then the
+//! sizes of the lists in bytes, `u8` each, ascending, and then the lists of callers in the order of the functions,
+//! each a stream that begins with a byte of its own. For a size of 255 the list begins, at its end, with its
+//! size as `u16`, these two bytes included.
 //!
-//! A declaration is, for all but the first function, FD lines more than the one before; or 126, and then
-//! FIRST/0 + 1 files more, and the line FIRST/1.
+//! The declarations are in ascending bytes. Each but that of the first function is so many lines after the one
+//! before; or 255, so many files and one more, and the line. Such a number is a byte below 192; or a byte
+//! of 192 to 239, of which 192 is taken off, and one more byte; or 240 to 253, less 240, and two more; or 254
+//! and three more: the highest first.
 //!
 //! A *list* of a function has for entries *edges* (a caller and a line of it, from where the function is
 //! called), STOP and ESC, by falling frequency; a function without a list has STOP alone. It is OC: 1 is ESC
 //! alone; 2 is one edge; otherwise the number of entries plus 1, at most 1023 entries, SPOS/min(n, 7)
-//! the position of STOP plus 1 or 0, SPOS/8 + min(n, 7) the same of ESC; if there are at least 4 entries,
-//! a bit and by it 8 or 16 bits that say how many bits follow; and then the edges. An edge is PD in
-//! context (1 if it is not the first) + 2 (if the function is in a header): 126 the caller of the edge before
+//! the position of STOP plus 1 or 0, SPOS/8 + min(n, 7) the same of ESC; and then the edges. An edge is
+//! PD in context (1 if it is not the first) + 2 (if the function is in a header): 126 the caller of the edge before
 //! and LD/1 the fold of the difference of the lines; or else the caller, 127 and an index among the functions in
 //! headers, 125 and one among all, otherwise the fold of the difference to the function; and LD/0 the
 //! lines from the caller's declaration on. An index among `n` has as many bits as `n - 1` needs.
 //!
 //! *pred* of a file and a line is the last function of the file that is declared at that line or before.
 //!
-//! The section of function names has these in their order, as
-//! [names of files](crate#names-of-files) are written.
+//! # Names
+//!
+//! A name is made of *tokens*: a token is a byte or two other tokens, nested less than 16 deep, and a byte of zero
+//! ends a name. The section of function names is:
+//!
+//! | bytes | contents |
+//! |---|---|
+//! | 2 | `u16` number of tokens, at most 4095 |
+//! | 30 | `u16` how many tokens have canonical codes of 1, 2, ... 15 bits; they come first, in the order of their codes |
+//! | 1, 1 | sizes of the codes of prefixes and of underscores |
+//! | | these codes |
+//! | 3 per token | in the lower 12 bits the first token and in the upper 12 the second; for a byte, 4095 and the byte |
+//! | 3 per 16 names | `u24` where the stream of the group ends, in bytes from the first stream |
+//! | | the streams of the groups |
+//!
+//! A stream has for each name a number, the length of its prefix (at most 59 bytes) in the name before, or, 60 more, in
+//! the one before that in the group; a number of underscores that it begins with (at most 3), which are
+//! neither in prefixes nor among the tokens; and the codes of the tokens of the rest.
 //!
 //! # Chains
 //!
@@ -118,8 +135,8 @@
 //!    at most 3, or 4 if they are absent. An edge gives the line of this call, and the caller. ESC: the line is `ol`
 //!    less the fold EDGE/0, and the caller pred of `of` and it; or for 126 both are raw, an index among all
 //!    functions and 24 bits. STOP: this is the outermost that is new. If a level `g` remains, the line of its call
-//!    is, of the edges of its list with the caller `g`, the one that SITE/min(w, 8) counts, `w` of them there;
-//!    for 126 or `w` = 0 it is the line of `g` and the fold LD/2. If none remains, it is `ol` and the fold
+//!    is, of the first 8 among the first 16 edges of its list that have the caller `g`, the one that SITE/w counts, `w`
+//!    of them there; for 126 or `w` = 0 it is the line of `g` and the fold LD/2. If none remains, it is `ol` and the fold
 //!    LN/(2 kind + pe), or for 126 `of` moves by the fold EDGE/1 and the line is LD/3.
 //! 4. If the chain is empty, `of` and `ol` are the location, and `pe` is true. Otherwise `ol` is the line of the
 //!    outermost call, and `pe` is false.
@@ -135,6 +152,7 @@
 
 mod codes;
 mod functions;
+mod names;
 #[cfg(all(test, feature = "write"))]
 mod tests;
 #[cfg(feature = "write")]
@@ -143,12 +161,13 @@ pub(crate) mod write;
 use core::fmt;
 
 use self::codes::{Kind, SPECIAL_126};
-use self::functions::{Functions, List, Place, unfold, width};
+use self::functions::{Functions, List, Near, Place, unfold, width};
+use self::names::Names;
 use crate::buffer::StrBuffer;
 use crate::encoding::packed::bits::{Bits, field, low};
 use crate::encoding::packed::{Entry, Visitor};
 use crate::encoding::{Fault, RegionTable};
-use crate::files::{FileName, Files};
+use crate::files::{Character, Characters, FileName};
 use crate::location::Location;
 use crate::steps::step;
 use crate::{index, wide};
@@ -162,29 +181,77 @@ const WORK_MAX: u32 = 32_768;
 /// Most steps of a chain: each unit of work reads at most a group of declarations and its lists.
 pub(crate) const STEPS_MAX: usize = 2_000_000;
 
+/// Calls in a level that is there already are looked for among so many edges of a list,
+const SITE_EDGES: u32 = 16;
+/// and so many of them count.
+const SITES: usize = 8;
+
+/// Functions near locations that are remembered.
+const NEAR: usize = 4;
+
 /// Blocks whose sizes follow one position.
 const ANCHOR: u32 = 32;
 
 /// The name of a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FunctionName<'a>(FileName<'a>);
+///
+/// It is stored in pieces and put together while it is printed or compared; nothing is allocated.
+#[derive(Clone, Copy)]
+pub struct FunctionName<'a> {
+    section: &'a [u8],
+    functions: u32,
+    function: u32,
+}
 
-impl FunctionName<'_> {
+impl<'a> FunctionName<'a> {
     /// Appends the name, and stops where the buffer is full.
+    #[inline(never)]
     pub fn push_to(&self, text: &mut StrBuffer<'_>) {
-        self.0.push_to(text);
+        for character in self.characters() {
+            text.push_str(character.as_str());
+            if text.is_truncated() {
+                return;
+            }
+        }
+    }
+
+    fn bytes(&self) -> impl Iterator<Item = u8> + use<'a> {
+        let names = Names::new(self.section, self.functions);
+        let function = self.function;
+        names
+            .into_iter()
+            .flat_map(move |names| names.bytes(function))
+    }
+
+    /// Its characters; one that must not be in a log is a question mark.
+    fn characters(&self) -> impl Iterator<Item = Character> + use<'a> {
+        Characters(self.bytes()).map(Character::printable)
     }
 }
 
 impl fmt::Display for FunctionName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.characters()
+            .try_for_each(|character| f.write_str(character.as_str()))
     }
 }
 
+impl fmt::Debug for FunctionName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FunctionName({self})")
+    }
+}
+
+impl PartialEq for FunctionName<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes().eq(other.bytes())
+    }
+}
+
+impl Eq for FunctionName<'_> {}
+
 impl PartialEq<str> for FunctionName<'_> {
     fn eq(&self, other: &str) -> bool {
-        self.0 == *other
+        self.bytes().eq(other.bytes())
     }
 }
 
@@ -239,6 +306,9 @@ struct Levels {
     functions: [u16; LEVELS_MAX],
     /// The lines of the calls.
     lines: [u32; LEVELS_MAX],
+    /// Bit `n`: line `n` counts from the declaration of the function around it. It takes time to find that,
+    /// and only the lines of the last chain are asked for.
+    from_declaration: u16,
     depth: usize,
 }
 
@@ -246,6 +316,7 @@ impl Levels {
     const EMPTY: Self = Self {
         functions: [0; LEVELS_MAX],
         lines: [0; LEVELS_MAX],
+        from_declaration: 0,
         depth: 0,
     };
 
@@ -253,11 +324,34 @@ impl Levels {
         self.functions.get(level).map(|function| (*function).into())
     }
 
-    fn set(&mut self, level: usize, function: u32, line: u32) -> Option<()> {
+    fn set(&mut self, level: usize, function: u32, line: Line) -> Option<()> {
         *self.functions.get_mut(level)? = u16::try_from(function).ok()?;
-        *self.lines.get_mut(level)? = line;
+        let bit = 1_u16.wrapping_shl(u32::try_from(level).ok()?);
+        let (number, bits) = match line {
+            Line::At(line) => (line, 0),
+            Line::FromDeclaration(lines) => (lines, bit),
+        };
+        *self.lines.get_mut(level)? = number;
+        self.from_declaration = self.from_declaration & !bit | bits;
         Some(())
     }
+
+    fn line(&self, level: usize) -> Option<Line> {
+        let line = *self.lines.get(level)?;
+        let bit = 1_u16.wrapping_shl(u32::try_from(level).ok()?);
+        Some(match self.from_declaration & bit {
+            0 => Line::At(line),
+            _ => Line::FromDeclaration(line),
+        })
+    }
+}
+
+/// The line of a call.
+#[derive(Clone, Copy, Debug)]
+enum Line {
+    At(u32),
+    /// So many lines from the declaration of the function around it.
+    FromDeclaration(u32),
 }
 
 impl<'a> Chain<'a> {
@@ -307,9 +401,12 @@ impl<'a> Iterator for Chain<'a> {
             false => (*self.level_files.get(level)?).into(),
         };
         let function = self.levels.function(level)?;
-        let name = FileName::new(self.function_names, self.names, function)?;
         Some(Frame {
-            function: Some(FunctionName(name)),
+            function: Some(FunctionName {
+                section: self.function_names,
+                functions: self.names,
+                function,
+            }),
             location: self.location(file, line)?,
         })
     }
@@ -356,7 +453,7 @@ impl<'a> Sections<'a> {
         };
         let functions = self.view()?;
         functions.check(self.files)?;
-        let names = Files::new(self.function_names, functions.count)
+        let names = Names::new(self.function_names, functions.count)
             .ok_or_else(|| fault("the names of all functions"))?;
         names.check()?;
         let mut bytes = index(self.regions).saturating_mul(size_of::<u32>());
@@ -373,9 +470,13 @@ impl<'a> Sections<'a> {
         Ok(())
     }
 
-    /// The full check of the functions.
+    /// The full check of the functions and their names.
     pub(crate) fn check_functions(&self) -> Result<(), Fault> {
-        self.view()?.check_all(self.files)
+        let functions = self.view()?;
+        if let Some(names) = Names::new(self.function_names, functions.count) {
+            names.check_all()?;
+        }
+        functions.check_all(self.files)
     }
 
     fn view(&self) -> Result<Functions<'a>, Fault> {
@@ -435,8 +536,9 @@ struct Cursor<'m, 'a> {
     was_empty: bool,
     run: u32,
     work: u32,
-    /// What [`Functions::before`] said last, and of what.
-    before: (Place, Option<u32>),
+    /// What [`Functions::near`] said last, and which of it will be replaced next.
+    near: [Near; NEAR],
+    oldest: usize,
 }
 
 impl<'m, 'a> Cursor<'m, 'a> {
@@ -452,7 +554,8 @@ impl<'m, 'a> Cursor<'m, 'a> {
             was_empty: true,
             run: 0,
             work: 0,
-            before: (Place { file: 0, line: 0 }, None),
+            near: [Near::NOWHERE; NEAR],
+            oldest: 0,
         }
     }
 
@@ -496,11 +599,18 @@ impl<'m, 'a> Cursor<'m, 'a> {
         (self.work <= WORK_MAX).then_some(())
     }
 
+    /// The function that a location suggests. Locations come back to few functions.
+    #[inline]
     fn before(&mut self, place: Place) -> Option<u32> {
-        if self.before.0 != place {
-            self.before = (place, self.functions.before(place));
+        if let Some(near) = self.near.iter().find(|near| near.holds(place)) {
+            return near.function;
         }
-        self.before.1
+        let near = self.functions.near(place)?;
+        if let Some(slot) = self.near.get_mut(self.oldest) {
+            *slot = near;
+        }
+        self.oldest = self.oldest.wrapping_add(1).wrapping_rem(NEAR);
+        near.function
     }
 
     /// The op of an entry, in its context.
@@ -551,7 +661,8 @@ impl<'m, 'a> Cursor<'m, 'a> {
                 break list;
             }
             let (caller, line) = if list.escape == Some(entry) {
-                self.escape()?
+                let (caller, line) = self.escape()?;
+                (caller, Line::At(line))
             } else {
                 let passed = |position: Option<u32>| {
                     u32::from(position.is_some_and(|position| position < entry))
@@ -566,7 +677,7 @@ impl<'m, 'a> Cursor<'m, 'a> {
                     self.spend()?;
                     list.next_edge(functions)?;
                 }
-                (list.caller, list.line(functions)?)
+                (list.caller, Line::FromDeclaration(list.lines))
             };
             free = free.checked_sub(1).filter(|free| *free > kept)?;
             self.levels.set(free, function, line)?;
@@ -577,13 +688,13 @@ impl<'m, 'a> Cursor<'m, 'a> {
         }
         let line = match kept.checked_sub(1) {
             Some(around) => self.call_line(self.levels.function(around)?, list)?,
-            None => self.outermost_line(kind)?,
+            None => Line::At(self.outermost_line(kind)?),
         };
         self.levels.set(kept, function, line)?;
         let mut depth = kept.wrapping_add(1);
         for level in free..LEVELS_MAX {
             let function = self.levels.function(level)?;
-            let line = *self.levels.lines.get(level)?;
+            let line = self.levels.line(level)?;
             self.levels.set(depth, function, line)?;
             depth = depth.wrapping_add(1);
         }
@@ -612,37 +723,28 @@ impl<'m, 'a> Cursor<'m, 'a> {
     }
 
     /// The line of a call in a level that was there before.
-    fn call_line(&mut self, caller: u32, list: List<'a>) -> Option<u32> {
+    fn call_line(&mut self, caller: u32, mut list: List<'a>) -> Option<Line> {
         let functions = self.functions;
-        let mut calls = 0_u32;
-        let mut edges = list.clone();
-        for _ in 0..edges.edges {
+        let mut calls = [0; SITES];
+        let mut found = 0_usize;
+        for _ in 0..list.edges.min(SITE_EDGES) {
             self.spend()?;
-            edges.next_edge(functions)?;
-            calls = calls.wrapping_add((edges.caller == caller).into());
-        }
-        let which = match calls {
-            0 => SPECIAL_126,
-            calls => self.number(Kind::Site, index(calls.min(8)))?,
-        };
-        if which == SPECIAL_126 {
-            let lines = self.number(Kind::CallLine, 2)?;
-            let declared = functions.place(caller)?.line;
-            return declared.checked_add_signed(unfold(lines));
-        }
-        let mut edges = list;
-        let mut passed = 0_u32;
-        for _ in 0..edges.edges {
-            self.spend()?;
-            edges.next_edge(functions)?;
-            if edges.caller == caller {
-                if passed == which {
-                    return edges.line(functions);
-                }
-                passed = passed.wrapping_add(1);
+            list.next_edge(functions)?;
+            if list.caller == caller
+                && let Some(call) = calls.get_mut(found)
+            {
+                *call = list.lines;
+                found = found.wrapping_add(1);
             }
         }
-        None
+        let which = match found {
+            0 => SPECIAL_126,
+            found => self.number(Kind::Site, found)?,
+        };
+        Some(Line::FromDeclaration(match which {
+            SPECIAL_126 => unfold(self.number(Kind::CallLine, 2)?).cast_unsigned(),
+            which => *calls.get(..found)?.get(index(which))?,
+        }))
     }
 
     /// The line of the call in the physical function.
@@ -664,15 +766,22 @@ impl<'m, 'a> Cursor<'m, 'a> {
         let mut level_files = [0; LEVELS_MAX];
         let depth = self.levels.depth;
         let levels = self.levels.functions.iter().take(depth);
-        for (file, function) in level_files.iter_mut().zip(levels) {
-            *file = u16::try_from(self.functions.place((*function).into())?.file).ok()?;
+        let mut lines = self.levels;
+        let mut declared = 0;
+        for (level, (file, function)) in level_files.iter_mut().zip(levels).enumerate() {
+            if let Line::FromDeclaration(line) = self.levels.line(level)? {
+                *lines.lines.get_mut(level)? = line.wrapping_add(declared);
+            }
+            let place = self.functions.place((*function).into())?;
+            *file = u16::try_from(place.file).ok()?;
+            declared = place.line;
         }
         Some(Chain {
             file_names: sections.file_names,
             files: sections.files,
             function_names: sections.function_names,
             names: self.functions.count,
-            levels: self.levels,
+            levels: lines,
             level_files,
             innermost,
             physical_file: match depth {

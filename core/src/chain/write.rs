@@ -20,14 +20,16 @@ use zerocopy::IntoBytes;
 use super::codes::write::{Code, histogram, symbol};
 use super::codes::{Form, Kind, NUMBER_MAX, OP_CONTEXTS};
 use super::codes::{SPECIAL_125, SPECIAL_126, SPECIAL_127, SYMBOLS};
-use super::functions::{ENTRIES_MAX, GROUP, Group, Header, NO_DEFAULT, Place, width};
-use super::{ANCHOR, Cursor, Functions, LEVELS_MAX};
+use super::functions::{
+    ENTRIES_MAX, GROUP, Group, Header, LONG, NO_DEFAULT, Place, width, write_declaration,
+};
+use super::names;
+use super::{ANCHOR, Cursor, Functions, LEVELS_MAX, Line, SITE_EDGES, SITES};
 use crate::encoding::packed::bits::BitVec;
 use crate::encoding::packed::tokens::write::fold;
 use crate::encoding::packed::write::cluster::cluster;
 use crate::encoding::packed::{Entry, Visitor, visit};
 use crate::encoding::{RegionTable, Row};
-use crate::files;
 use crate::index;
 use crate::writer::{EncodeError, narrow};
 
@@ -115,7 +117,7 @@ pub(crate) fn encode(
     let names: Vec<&str> = job.names.iter().map(String::as_str).collect();
     Ok(Written {
         functions,
-        names: files::write::encode(&names)?,
+        names: names::write::encode(&names)?,
         chains,
     })
 }
@@ -189,8 +191,6 @@ struct Job {
 trait Sink {
     fn number(&mut self, kind: Kind, context: usize, number: u32);
     fn raw(&mut self, value: u32, bits: u32);
-    /// Bits that the edges of a function take, once there are codes.
-    fn size_of_edges(&self, job: &Job, function: usize) -> Result<u32, EncodeError>;
 }
 
 /// Collects the entries of the blocks of a region.
@@ -409,7 +409,6 @@ impl Job {
             counts: vec![vec![0; index(SYMBOLS)]; form.contexts()],
             largest: 0,
         };
-        self.declarations(&mut counts);
         for function in 0..self.lists.len() {
             if !self.lists[function].is_empty() {
                 self.list(function, &mut counts)?;
@@ -445,7 +444,6 @@ impl Job {
             map: &map,
             codes: &codes,
             bits: BitVec::default(),
-            count: 0,
         };
         Ok(Sections {
             functions: self.function_section(writer.fresh(), &defaults)?,
@@ -476,19 +474,32 @@ impl Job {
         for first in (0..self.places.len()).step_by(size) {
             let group = first..(first + size).min(self.places.len());
             // The data are read from their end.
-            let mut parts = Vec::new();
-            self.group_declarations(group.clone(), &mut writer);
-            parts.push(writer.take());
-            let declarations = narrow("the size of declarations", parts[0].len())?;
+            let mut declared = Vec::new();
+            for pair in self.places[group.clone()].windows(2) {
+                write_declaration(pair[0], pair[1], &mut declared);
+            }
+            let declarations = narrow("the size of declarations", declared.len())?;
+            let mut parts: Vec<Vec<u8>> = Vec::new();
+            let mut sizes = Vec::new();
             let mut lists = 0_u16;
             for function in group {
                 if !self.lists[function].is_empty() {
                     lists |= 1 << (function - first);
                     self.list(function, &mut writer)?;
-                    parts.push(writer.take());
+                    let mut list = writer.take();
+                    let size = u8::try_from(list.len()).unwrap_or(LONG);
+                    sizes.push(size);
+                    if size == LONG {
+                        let long = list.len() + size_of::<u16>();
+                        let long: u16 = narrow("the size of a list of callers", long)?;
+                        list.extend(long.to_le_bytes());
+                    }
+                    parts.push(list);
                 }
             }
             parts.iter().rev().for_each(|part| data.extend(part));
+            data.extend(sizes);
+            data.extend(declared);
             let end = u32::try_from(data.len()).unwrap_or(u32::MAX);
             let bytes = |number: u32, what| match number.to_le_bytes() {
                 [a, b, c, 0] => Ok([a, b, c]),
@@ -564,26 +575,6 @@ impl Job {
         counts.iter().map(default).collect()
     }
 
-    fn declarations(&self, sink: &mut impl Sink) {
-        let size = index(GROUP);
-        for first in (0..self.places.len()).step_by(size) {
-            self.group_declarations(first..(first + size).min(self.places.len()), sink);
-        }
-    }
-
-    fn group_declarations(&self, group: core::ops::Range<usize>, sink: &mut impl Sink) {
-        for pair in self.places[group].windows(2) {
-            let [last, place] = *pair else { continue };
-            if place.file == last.file {
-                sink.number(Kind::Declaration, 0, place.line - last.line);
-            } else {
-                sink.number(Kind::Declaration, 0, SPECIAL_126);
-                sink.number(Kind::First, 0, place.file - last.file - 1);
-                sink.number(Kind::First, 1, place.line);
-            }
-        }
-    }
-
     /// Writes the list of a function.
     fn list(&self, function: usize, sink: &mut impl Sink) -> Result<(), EncodeError> {
         let list = &self.lists[function];
@@ -608,17 +599,6 @@ impl Job {
                 None => 0,
             };
             sink.number(Kind::Position, contexts + list.len().min(7), position);
-        }
-        if entries >= 4 {
-            let bits = sink.size_of_edges(self, function)?;
-            if bits < 1 << 8 {
-                sink.raw(0, 1);
-                sink.raw(bits, 8);
-            } else {
-                narrow::<u16>("a list of callers", index(bits))?;
-                sink.raw(1, 1);
-                sink.raw(bits, 16);
-            }
         }
         self.edges(function, sink)
     }
@@ -762,20 +742,23 @@ impl Job {
         match change.kept.checked_sub(1) {
             Some(around) => {
                 let around = levels[around].0;
-                let calls: Vec<u32> = self.lists[index(function)]
+                let edges = self.lists[index(function)]
                     .iter()
                     .filter_map(|choice| match choice {
-                        Choice::Edge { caller, line } if *caller == around => Some(*line),
-                        Choice::Edge { .. } | Choice::Stop | Choice::Escape => None,
-                    })
-                    .collect();
+                        Choice::Edge { caller, line } => Some((*caller, *line)),
+                        Choice::Stop | Choice::Escape => None,
+                    });
+                let calls = edges
+                    .take(index(SITE_EDGES))
+                    .filter(|(caller, _)| *caller == around);
+                let calls: Vec<u32> = calls.map(|(_, line)| line).take(SITES).collect();
                 let which = calls.iter().position(|call| *call == line);
                 if !calls.is_empty() {
                     let which = match which {
                         Some(which) => narrow("a list of callers", which)?,
                         None => SPECIAL_126,
                     };
-                    sink.number(Kind::Site, calls.len().min(8), which);
+                    sink.number(Kind::Site, calls.len(), which);
                 }
                 if which.is_none() {
                     let declared = self.places[index(around)].line;
@@ -887,7 +870,16 @@ impl<'a, I: Iterator<Item = &'a Step>> Visitor for ReadBack<'a, I> {
                 .iter()
                 .enumerate()
                 .all(|(level, (function, line))| {
-                    levels.function(level) == Some(*function) && levels.lines[level] == *line
+                    let declared = |(around, _): &Level| self.job.places[index(*around)].line;
+                    let around = level.checked_sub(1).map(|around| &expected.levels[around]);
+                    let found = match levels.line(level) {
+                        Some(Line::At(found)) => Some(found),
+                        Some(Line::FromDeclaration(lines)) => {
+                            around.map(|around| declared(around).wrapping_add(lines))
+                        }
+                        None => None,
+                    };
+                    levels.function(level) == Some(*function) && found == Some(*line)
                 })
             && (levels.depth == 0 || self.cursor.expected.file == expected.file);
         same.then_some(())
@@ -1043,10 +1035,6 @@ impl Sink for Counts {
     }
 
     fn raw(&mut self, _: u32, _: u32) {}
-
-    fn size_of_edges(&self, _: &Job, _: usize) -> Result<u32, EncodeError> {
-        Ok(0)
-    }
 }
 
 /// Writes a stream.
@@ -1055,22 +1043,18 @@ struct Writer<'a> {
     map: &'a [u8],
     codes: &'a [Code],
     bits: BitVec<true>,
-    /// Bits that were written.
-    count: u32,
 }
 
 impl<'a> Writer<'a> {
     fn fresh(&self) -> Self {
         Writer {
             bits: BitVec::default(),
-            count: 0,
             ..*self
         }
     }
 
     /// The bytes that were written.
     fn take(&mut self) -> Vec<u8> {
-        self.count = 0;
         BitVec::<false>::default().join(&core::mem::take(&mut self.bits))
     }
 }
@@ -1086,12 +1070,5 @@ impl Sink for Writer<'_> {
 
     fn raw(&mut self, value: u32, bits: u32) {
         self.bits.push(value.into(), bits);
-        self.count += bits;
-    }
-
-    fn size_of_edges(&self, job: &Job, function: usize) -> Result<u32, EncodeError> {
-        let mut apart = self.fresh();
-        job.edges(function, &mut apart)?;
-        Ok(apart.count)
     }
 }
