@@ -315,6 +315,13 @@ impl<'a> Table<'a> {
         self.chains()?.functions()
     }
 
+    /// The table of the chains of a region, without a byte if there is none.
+    pub(crate) fn chain_table(&self, region: usize) -> &'a [u8] {
+        let chains = self.chains();
+        let table = chains.and_then(|chains| chains.region(region));
+        table.unwrap_or(&[])
+    }
+
     /// The sections of chains, if there are any.
     fn chains(&self) -> Option<chain::Sections<'a>> {
         self.layout.has_chains().then(|| chain::Sections {

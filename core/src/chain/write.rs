@@ -265,14 +265,14 @@ impl Job {
                 }
                 let function = inlines.functions.get(index(level.function));
                 let declared = function.ok_or_else(unknown)?.line;
-                let line = lines[index(level.function)].get_or_insert(declared.min(LINE_MAX));
                 // A function without a line is at that of its first call.
+                let declared = match declared {
+                    0 => LINE_MAX,
+                    declared => declared.min(LINE_MAX),
+                };
+                let line = lines[index(level.function)].get_or_insert(declared);
                 if let Some(inner) = levels.get(position + 1) {
-                    *line = if *line == 0 {
-                        inner.line
-                    } else {
-                        inner.line.min(*line)
-                    };
+                    *line = inner.line.min(*line);
                 }
             }
             if !levels.is_empty() {
