@@ -300,14 +300,17 @@ impl<'a> Table<'a> {
     ///
     /// `None` where there is no line, where the line is approximate, and if the table has no chains.
     /// [`Table::lookup`] gives the location of the innermost function.
+    ///
+    /// Not inlined: what it needs on the stack is not there when the chain is printed.
+    #[inline(never)]
     pub fn chain(&self, address: Address) -> Option<Chain<'a>> {
         if self.layout.profile == Profile::Calls && matches!(address, Address::Exact(_)) {
             return None;
         }
         let chains = self.chains()?;
         let (region, entry, target) = self.region_at(address.byte()?)?;
-        let chain = chains.find(region, &self.region_table(entry)?, target)?;
-        (chain.file() < self.layout.exact_files()).then_some(chain)
+        let exact_files = self.layout.exact_files();
+        chains.find(region, &self.region_table(entry)?, target, exact_files)
     }
 
     /// Number of functions that are inlined somewhere; `None` if the table has no chains.

@@ -149,6 +149,7 @@
 //! A chain has at most 16 levels; from a deeper one the writer leaves out levels in the middle. There are at most
 //! 65,535 functions, and lines below 2^24. The steps of a look-up with its chain are at most
 //! [`Table::CHAIN_STEPS`](crate::Table::CHAIN_STEPS): where a stream needs more, which no writer makes, there is no chain.
+//! It takes at most 2.5 KiB of stack on x86-64, where that of a line alone takes less than 1 KiB.
 
 mod codes;
 mod functions;
@@ -162,7 +163,7 @@ use core::fmt;
 
 use self::codes::{Kind, SPECIAL_126};
 use self::functions::{Functions, List, Near, Place, unfold, width};
-use self::names::Names;
+use self::names::{NameBytes, Names};
 use crate::buffer::StrBuffer;
 use crate::encoding::packed::bits::{Bits, field, low};
 use crate::encoding::packed::{Entry, Visitor};
@@ -206,20 +207,19 @@ impl<'a> FunctionName<'a> {
     /// Appends the name, and stops where the buffer is full.
     #[inline(never)]
     pub fn push_to(&self, text: &mut StrBuffer<'_>) {
-        for character in self.characters() {
-            text.push_str(character.as_str());
+        // By reference: two of them would be much on a short stack.
+        let mut bytes = self.bytes();
+        for character in Characters(&mut bytes) {
+            text.push_str(character.printable().as_str());
             if text.is_truncated() {
                 return;
             }
         }
     }
 
-    fn bytes(&self) -> impl Iterator<Item = u8> + use<'a> {
-        let names = Names::new(self.section, self.functions);
-        let function = self.function;
-        names
-            .into_iter()
-            .flat_map(move |names| names.bytes(function))
+    fn bytes(&self) -> NameBytes<'a> {
+        let names = Names::new(self.section, self.functions).unwrap_or(Names::EMPTY);
+        names.bytes(self.function)
     }
 
     /// Its characters; one that must not be in a log is a question mark.
@@ -360,11 +360,6 @@ impl<'a> Chain<'a> {
         self.levels.depth
     }
 
-    /// The file of the row.
-    pub(crate) const fn file(&self) -> u32 {
-        self.innermost.file
-    }
-
     fn location(&self, file: u32, line: u32) -> Option<Location<'a>> {
         Some(Location {
             file: FileName::new(self.file_names, self.files, file)?,
@@ -494,21 +489,21 @@ impl<'a> Sections<'a> {
         crate::encoding::packed::visit(rows, &mut Cursor::new(&functions, table))
     }
 
-    /// The chain that covers `target` in a region with rows; `None` also where there is a gap.
-    ///
-    /// Not inlined: look-ups of lines alone must not pay for its stack.
-    #[inline(never)]
+    /// The chain that covers `target` in a region with rows; `None` also where there is a gap, and for a
+    /// row of a file that is not one of the exact ones.
+    #[inline(always)]
     pub(crate) fn find(
         &self,
         region: usize,
         rows: &RegionTable<'_>,
         target: u32,
+        exact_files: u32,
     ) -> Option<Chain<'a>> {
         let functions = Functions::new(self.functions)?;
         let table = self.region(region)?;
         let mut cursor = Cursor::new(&functions, table);
         let row = crate::encoding::packed::find_with(rows, target, &mut cursor)?;
-        if row.is_gap() {
+        if row.is_gap() || row.file >= exact_files {
             return None;
         }
         cursor.chain(

@@ -84,7 +84,26 @@ enum State {
     Broken,
 }
 
+/// The head of a section without names.
+static NO_NAMES: Header = Header {
+    tokens: U16::ZERO,
+    counts: [U16::ZERO; LENGTHS],
+    prefix_code: 0,
+    underscore_code: 0,
+};
+
 impl<'a> Names<'a> {
+    /// A section without names.
+    pub(super) const EMPTY: Self = Self {
+        header: &NO_NAMES,
+        prefix_code: &[],
+        underscore_code: &[],
+        tokens: &[],
+        groups: &[],
+        streams: &[],
+        count: 0,
+    };
+
     pub(super) fn new(section: &'a [u8], count: u32) -> Option<Self> {
         let (header, rest) = Header::ref_from_prefix(section).ok()?;
         let (prefix_code, rest) = rest.split_at_checked(header.prefix_code.into())?;

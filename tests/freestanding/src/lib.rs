@@ -57,7 +57,8 @@ pub unsafe extern "C" fn lineinfo_parse(
     }
 }
 
-/// Writes ` (file:line)` of the call that returns to `offset` into `text`.
+/// Writes ` (file:line)` of the call that returns to `offset` into `text`, after a line for each function
+/// that was inlined there.
 ///
 /// `offset` is in bytes from `_text`. Returns the length of what was written in bytes, 0 for a
 /// miss.
@@ -78,8 +79,27 @@ pub unsafe extern "C" fn lineinfo_lookup(
     // SAFETY: the caller promises it.
     let text = unsafe { slice::from_raw_parts_mut(text.cast::<u8>(), text_size) };
     let mut text = StrBuffer::new(text);
-    if let Some(location) = table.lookup(Address::Return(Offset(offset))) {
+    let address = Address::Return(Offset(offset));
+    if !push_chain(table, address, &mut text)
+        && let Some(location) = table.lookup(address)
+    {
         location.push_to(&mut text);
     }
     text.as_str().len()
+}
+
+/// Writes all functions at an address; `false` if the table does not know them.
+///
+/// Not inlined: a look-up of the line alone must not pay for its stack.
+#[inline(never)]
+fn push_chain(table: &Table<'static>, address: Address, text: &mut StrBuffer<'_>) -> bool {
+    let mut chain = table.chain(address);
+    let found = chain.is_some();
+    for frame in chain.iter_mut().flatten() {
+        frame.push_to(text);
+        if frame.function.is_some() {
+            text.push_str("\n");
+        }
+    }
+    found
 }
