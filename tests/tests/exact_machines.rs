@@ -62,6 +62,17 @@ fn check(path: &Path, oracle: Option<&str>) -> Result<(), Failed> {
     }
     extracted.add_inlines(&elf, &Naming::default(), &())?;
     let with_chains = extracted.encode(Encoding::Packed)?;
+    // Asked for functions of these machines, eu-addr2line answers and then fails.
+    let fails = matches!(
+        object::elf::Machine(elf.identity.machine),
+        object::elf::EM_ARM | object::elf::EM_S390
+    );
+    let options = Options {
+        oracle: options
+            .oracle
+            .filter(|_| !(fails && oracle == Some("eu-addr2line"))),
+        ..options
+    };
     let with_chains = verify(path, &Table::parse(&with_chains)?, &elf, &options, &())?;
     if with_chains.differences > 0 || with_chains.inlined.is_none_or(|inlined| inlined < 10) {
         return Err(format!("with inlined functions: {with_chains:#?}").into());

@@ -164,6 +164,8 @@ impl Program {
 struct Frames {
     /// There was an address.
     begun: bool,
+    /// The place of the innermost function is not known, and so nothing is.
+    unknown: bool,
     /// The function whose file and line come next.
     function: Option<String>,
     answer: Answer,
@@ -178,26 +180,31 @@ impl Frames {
         match dialect {
             Dialect::Symbolizer if line.is_empty() => {
                 self.function = None;
+                self.unknown = false;
                 return Some(std::mem::take(&mut self.answer));
             }
             Dialect::Addr2line if self.function.is_none() && line.starts_with("0x") => {
+                self.unknown = false;
                 let last = std::mem::take(&mut self.answer);
                 return std::mem::replace(&mut self.begun, true).then_some(last);
             }
             Dialect::Symbolizer | Dialect::Addr2line => {}
         }
         match self.function.take() {
-            None => self.function = Some(line.to_owned()),
-            Some(function) => {
-                // The place of the innermost function must be known, or all is unknown.
-                if let Some((file, line)) = parse(line) {
-                    self.answer.push(AnswerFrame {
-                        function,
-                        file,
-                        line,
-                    });
-                }
+            // eu-addr2line says here as well where an inlined function is called.
+            None => {
+                let name = line.split(" inlined at ").next().unwrap_or(line);
+                self.function = Some(name.to_owned());
             }
+            Some(function) => match parse(line) {
+                Some((file, line)) if !self.unknown => self.answer.push(AnswerFrame {
+                    function,
+                    file,
+                    line,
+                }),
+                Some(_) => {}
+                None => self.unknown |= self.answer.is_empty(),
+            },
         }
         None
     }
@@ -250,6 +257,32 @@ mod tests {
         ] {
             assert_eq!(parse(answer), None, "{answer}");
         }
+    }
+
+    #[test]
+    fn answers_with_all_functions() {
+        let read = |text: &str, dialect| {
+            let mut frames = Frames::default();
+            let mut answers: Vec<Answer> = text
+                .lines()
+                .filter_map(|line| frames.line(line, dialect))
+                .collect();
+            answers.extend(frames.last());
+            answers
+        };
+        let frame = |function: &str, file: &str, line| AnswerFrame {
+            function: function.to_owned(),
+            file: file.to_owned(),
+            line,
+        };
+        let known = vec![frame("inner", "b.h", 5), frame("outer", "a.c", 7)];
+        let expected = [known, vec![], vec![]];
+        let symbolizer = "inner\nb.h:5:1\nouter\na.c:7:3\n\n??\n??:0:0\n\n\
+            inner\nb.h:0:0\nouter\na.c:7:3\n\n";
+        assert_eq!(read(symbolizer, Dialect::Symbolizer), expected);
+        let addr2line = "0x10\ninner inlined at a.c:7 in outer\nb.h:5:1\nouter\na.c:7:3\n\
+            0x20\n??\n??:0\n0x30\ninner\nb.h:?\nouter\na.c:7\n";
+        assert_eq!(read(addr2line, Dialect::Addr2line), expected);
     }
 
     #[test]
