@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -23,6 +24,9 @@ use lineinfo_core::{Address, Location, Offset, Row, Table};
 
 /// Look-ups in each region of a blob.
 const LOOK_UPS: usize = 8;
+
+/// How often a long run reports.
+const REPORT: Duration = Duration::from_secs(60);
 
 /// Largest crafted blob that is a seed: executions of large ones are slow.
 const SEED_BYTES_MAX: usize = 4096;
@@ -40,6 +44,25 @@ struct Totals {
     findings: BTreeMap<String, u64>,
 }
 
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} executions, {} accepted, {} with their rows, {} look-ups, {} compared",
+            self.executions, self.accepted, self.accepted_with_rows, self.look_ups, self.compared
+        )?;
+        write!(
+            f,
+            "most steps: {} a byte of {} in parse, {} of {} in a look-up; longest parse {:?}",
+            self.parse_steps_per_byte,
+            Table::PARSE_STEPS_PER_BYTE,
+            self.look_up_steps,
+            Table::LOOKUP_STEPS,
+            self.parse_time
+        )
+    }
+}
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [seconds, seed] = arguments.as_slice() else {
@@ -50,7 +73,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let (seeds, crafted) = (seeds(&mut rng)?, crafted());
     let mut totals = Totals::default();
     std::panic::set_hook(Box::new(|_| {}));
+    let mut reported = Instant::now();
     while Instant::now() < end {
+        if reported.elapsed() > REPORT {
+            reported = Instant::now();
+            eprintln!("seed {seed}: {totals}; {} findings", totals.findings.len());
+        }
         for _ in 0..1000 {
             // Crafted blobs are slow by intention.
             let list = if rng.u8(..) == 0 { &crafted } else { &seeds };
@@ -83,22 +111,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             }
         }
     }
-    println!(
-        "seed {seed}: {} executions, {} accepted, {} with their rows, {} look-ups, {} compared",
-        totals.executions,
-        totals.accepted,
-        totals.accepted_with_rows,
-        totals.look_ups,
-        totals.compared
-    );
-    println!(
-        "most steps: {} a byte of {} in parse, {} of {} in a look-up; longest parse {:?}",
-        totals.parse_steps_per_byte,
-        Table::PARSE_STEPS_PER_BYTE,
-        totals.look_up_steps,
-        Table::LOOKUP_STEPS,
-        totals.parse_time
-    );
+    println!("seed {seed}: {totals}");
     for (finding, count) in &totals.findings {
         println!("{count} times: {finding}");
     }
@@ -169,8 +182,9 @@ fn run(rng: &mut Rng, blob: &[u8], totals: &mut Totals) -> Result<(), String> {
         return Ok(());
     }
     let mut copy = vec![0; table.size_without_init()];
-    let copy = table.copy_without_init(&mut copy).map(Table::parse);
-    let copy = copy.ok_or("a copy without init text")?;
+    let layout = table.copy_without_init(&mut copy);
+    layout.ok_or("a copy without init text")?;
+    let copy = Table::parse(&copy);
     let copy = copy.map_err(|error| format!("a copy without init text: {error}"))?;
     ensure(
         !is_checked || copy.check_rows().is_ok(),

@@ -8,10 +8,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Defines an enumeration of the format together with its numbers and names.
 macro_rules! numbered {
-    ($(#[$meta:meta])* $name:ident: $repr:ty { $($(#[$doc:meta])* $variant:ident = $number:literal, $text:literal;)* }) => {
-        $(#[$meta])*
+    ($(#[doc = $about:literal])* $name:ident: $repr:ty { $($(#[doc = $doc:literal])* $variant:ident = $number:literal, $text:literal;)* }) => {
+        $(#[doc = $about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$doc])* $variant),* }
+        pub enum $name { $($(#[doc = $doc])* $variant),* }
 
         impl $name {
             /// All of them.
@@ -30,6 +30,14 @@ macro_rules! numbered {
             /// Its name, in lower case.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
+            }
+
+            /// The documentation of the enumeration, for a header in another language.
+            pub const ABOUT: &str = concat!($($about, "\n"),*);
+
+            /// Its documentation, for a header in another language.
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc, "\n"),*)),* }
             }
         }
 
@@ -139,12 +147,27 @@ pub struct RegionEntry {
     pub flags: U16,
 }
 
+/// A signature of the blob, 96 bytes.
+///
+/// It is pure Ed25519 (RFC 8032) over every byte of the blob but its last 64, which are `signature`,
+/// with the four bytes of [`Header::crc32`] taken as zero. So it covers the size of the blob, the
+/// directory, and the key; the checksum is written last and covers the signature.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct BlobSignature {
+    /// Offset 0: the Ed25519 public key.
+    pub key: [u8; 32],
+    /// Offset 32: the Ed25519 signature.
+    pub signature: [u8; 64],
+}
+
 /// The region is init text: freed after boot, and its table with it.
 pub const REGION_INIT: u16 = 1;
 
 const _: () = assert!(size_of::<Header>() == 96);
 const _: () = assert!(size_of::<SectionEntry>() == 12);
 const _: () = assert!(size_of::<RegionEntry>() == 32);
+const _: () = assert!(size_of::<BlobSignature>() == 96);
 
 numbered! {
     /// The kinds of section.
@@ -165,6 +188,11 @@ numbered! {
         FunctionNames = 7, "function-names";
         /// The chains of inlined functions, by region.
         Chains = 8, "chains";
+        /// A [`BlobSignature`]; the last section.
+        Signature = 16, "signature";
+        /// The symbols of the image, for readers of logs: a kernel has its own. Its layout is that of
+        /// whoever reads it, and not checked with the rest of the blob.
+        Symbols = 32, "symbols";
     }
 }
 

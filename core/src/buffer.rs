@@ -34,6 +34,7 @@ impl<'a> StrBuffer<'a> {
     }
 
     /// Appends as many whole characters as fit. After something was left out, appends nothing.
+    #[inline(never)] // It is called for every piece of every message: a fifth of a kernel's library.
     pub fn push_str(&mut self, text: &str) {
         if self.truncated {
             return;
@@ -55,6 +56,7 @@ impl<'a> StrBuffer<'a> {
     }
 
     /// Appends a number in decimal.
+    #[inline(never)] // As above.
     pub fn push_u64(&mut self, mut value: u64) {
         let mut digits = [0; 20];
         let mut used = 0_usize;
@@ -72,6 +74,7 @@ impl<'a> StrBuffer<'a> {
     }
 
     /// Appends bytes in hexadecimal, two digits each.
+    #[inline(never)] // As above.
     pub fn push_hex(&mut self, bytes: &[u8]) {
         const DIGITS: &str = "0123456789abcdef";
         for byte in bytes {

@@ -26,6 +26,10 @@ const SYMBOLS_MAX: usize = 256;
 /// Most bytes that all names expand to, as a multiple of the size of the section.
 pub(crate) const EXPANSION_MAX: usize = 64;
 
+/// Most bytes of all names together, expanded: more than those of all sources of Linux. To expand
+/// more would delay a boot.
+const EXPANDED_MAX: usize = 8 << 20;
+
 /// Most steps that it takes to print a name: every byte of the group, its rules, and the bytes of
 /// the name.
 pub(crate) const NAME_STEPS_MAX: usize = 2 * GROUP * (NAME_MAX + 2) + NAME_MAX;
@@ -183,7 +187,7 @@ impl<'a> Files<'a> {
             self.symbols.len(),
         ];
         let size = size.into_iter().fold(0, usize::saturating_add);
-        let most = size.saturating_mul(EXPANSION_MAX);
+        let most = size.saturating_mul(EXPANSION_MAX).min(EXPANDED_MAX);
         let symbols_at = size.saturating_sub(self.symbols.len());
         let mut expanded: usize = 0;
         let mut end = 0;
@@ -210,7 +214,7 @@ impl<'a> Files<'a> {
                 expanded = expanded.saturating_add(bytes);
                 if expanded > most {
                     return Err(fault(
-                        "names of at most 64 times the size of their section",
+                        "names of at most 64 times the size of their section, and 8 MiB",
                         wide(expanded),
                     ));
                 }
@@ -269,8 +273,8 @@ impl<'a> Files<'a> {
                 *slot = depth;
             }
         }
-        let undefined = |symbol: &u8| usize::from(*symbol) >= defined;
-        if let Some(at) = self.symbols.iter().position(undefined) {
+        let mut symbols = self.symbols.iter().enumerate();
+        if let Some((at, symbol)) = symbols.find(|(_, symbol)| usize::from(**symbol) >= defined) {
             return Err(Fault {
                 at: size_of::<FilesHeader>()
                     .saturating_add(terminals)
@@ -278,7 +282,7 @@ impl<'a> Files<'a> {
                     .saturating_add(size_of_val(self.groups))
                     .saturating_add(at),
                 expected: "a symbol that is defined",
-                found: wide(defined),
+                found: (*symbol).into(),
             });
         }
         Ok(())
@@ -731,5 +735,97 @@ mod tests {
             .collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         assert!(round_trip(&names) < 2500);
+    }
+
+    /// The bytes of a symbol, by definition; `None` where a rule or symbol is not well-formed.
+    fn expand(terminals: &[u8], rules: &[[u8; 2]], symbol: u8, to: &mut Vec<u8>) -> Option<()> {
+        let symbol = usize::from(symbol);
+        if let Some(byte) = terminals.get(symbol) {
+            to.push(*byte);
+            return Some(());
+        }
+        let pair = rules.get(symbol - terminals.len())?;
+        for part in pair {
+            if usize::from(*part) >= symbol {
+                return None;
+            }
+            expand(terminals, rules, *part, to)?;
+        }
+        Some(())
+    }
+
+    /// The names of one group, by definition.
+    fn names(bytes: &[u8], count: usize) -> Option<Vec<String>> {
+        let mut names: Vec<String> = Vec::new();
+        let mut rest = bytes;
+        for _ in 0..count {
+            let (prefix, after) = rest.split_first()?;
+            let prefix = usize::from(prefix.checked_sub(PREFIX_BASE)?);
+            let before = names.last().map_or("", String::as_str);
+            let end = after.iter().position(|byte| *byte == 0)?;
+            let name = [before.as_bytes().get(..prefix)?, &after[..end]].concat();
+            if name.is_empty() {
+                return None;
+            }
+            names.push(String::from_utf8(name).ok()?);
+            rest = &after[end + 1..];
+        }
+        rest.is_empty().then_some(names)
+    }
+
+    /// A proof for sections of one group, four terminals, two rules and up to four symbols: the check
+    /// accepts what the definition accepts, and every name is what the definition makes of it.
+    #[test]
+    fn every_small_section_is_what_its_definition_makes_of_it() {
+        let terminals = *b"\0a-.";
+        let mut accepted = 0;
+        let pair = |number: u8, symbols: u8| [number / symbols, number % symbols];
+        // One symbol more than there are, for each.
+        for first in (0..25).map(|number| pair(number, 5)) {
+            for second in (0..36).map(|number| pair(number, 6)) {
+                let rules = [first, second];
+                let is_good = first[0].max(first[1]) < 4 && second[0].max(second[1]) < 5;
+                let len_max = if is_good { 4 } else { 1 };
+                for len in 0..=len_max {
+                    for number in 0..7_usize.pow(len) {
+                        let digit = |at| u8::try_from(number / 7_usize.pow(at) % 7).unwrap();
+                        let symbols: Vec<u8> = (0..len).map(digit).collect();
+                        for count in 1..=2 {
+                            accepted +=
+                                usize::from(is_defined(&terminals, &rules, &symbols, count));
+                        }
+                    }
+                }
+            }
+        }
+        assert!(accepted > 10_000, "{accepted}");
+    }
+
+    /// Compares a section with its definition, and says whether it is accepted.
+    fn is_defined(terminals: &[u8], rules: &[[u8; 2]], symbols: &[u8], count: u32) -> bool {
+        let mut bytes = Vec::new();
+        let rules_end =
+            (4..6).all(|symbol| expand(terminals, rules, symbol, &mut Vec::new()).is_some());
+        let expanded = symbols
+            .iter()
+            .try_for_each(|symbol| expand(terminals, rules, *symbol, &mut bytes));
+        let defined = expanded.filter(|()| rules_end);
+        let names = defined.and_then(|()| names(&bytes, index(count)));
+
+        let head = [4, 0, u8::try_from(rules.len()).unwrap(), 0];
+        let section = [&head[..], terminals, rules.as_flattened(), &[0; 4], symbols].concat();
+        let files = Files::new(&section, count).unwrap();
+        let checked = files.check();
+        assert_eq!(
+            checked.is_ok(),
+            names.is_some(),
+            "{rules:?} {symbols:?}: {checked:?} {names:?}"
+        );
+        let Some(names) = names else { return false };
+        for (file, name) in (0..).zip(&names) {
+            let found = FileName::new(&section, count, file).unwrap();
+            assert_eq!(found.to_string(), *name, "{rules:?} {symbols:?}");
+        }
+        true
     }
 }

@@ -100,13 +100,15 @@ struct RawCertificates {
 
 /// A footer that was found in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Footer {
     /// Length of the image before it, in bytes.
     pub image_len: u64,
+    /// Where pad and blob end, and the footer begins, in bytes.
+    end: u64,
     /// Size of pad and blob in bytes; they begin where the image ends.
     pub payload_size: u32,
-    /// Where pad and blob end, and the footer begins.
-    end: u64,
+    /// CRC-32 of pad and blob.
     crc32: u32,
 }
 

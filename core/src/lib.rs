@@ -43,6 +43,11 @@
 //! | 6 functions | the functions that are inlined somewhere; this and the following ones are optional: [`chain`] |
 //! | 7 function names | their names |
 //! | 8 chains | the chains of inlined functions of the regions in their order |
+//! | 16 signature | [`blob::BlobSignature`], the last section; in a signed blob only |
+//! | 32 symbols | the symbols of the image, for readers of logs; a kernel skips them |
+//!
+//! The layout of the symbols is specified in the loader, which alone reads and writes them.
+//! `writer::with_symbols` puts them into a blob, and takes them out for a kernel.
 //!
 //! The encodings are specified where they are implemented: [`encoding::flat`], [`encoding::delta`],
 //! [`encoding::packed`].
@@ -76,7 +81,7 @@
 //! | what | limit |
 //! |---|---|
 //! | the name of a file or a region | 1 to 512 bytes of UTF-8, without control characters (C0, DEL, C1), the line separators U+2028 and U+2029, and the controls of bidirectional text (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069) |
-//! | all names of files, expanded | 64 times the size of their section |
+//! | all names of files, expanded | 64 times the size of their section, and 8 MiB |
 //! | rows of a table in the delta encoding | at least 3 bytes each, 2 for the first of a block |
 //! | rows of a table in the packed encoding | at least 2 bits each, in blocks of at most 160 entries |
 //! | blocks that start in one page, in the packed encoding | 256 |
@@ -181,6 +186,7 @@ mod files;
 pub mod footer;
 mod location;
 mod name;
+mod signature;
 pub mod slot;
 #[cfg(not(any(test, feature = "steps")))]
 mod steps;
@@ -199,6 +205,8 @@ pub use encoding::Row;
 pub use error::Error;
 pub use files::FileName;
 pub use location::Location;
+pub use name::{NAME_MAX, is_printable};
+pub use signature::{KeyId, Signed};
 pub use table::{Layout, RegionView, Table};
 
 /// A `u32` as an index: every target of this crate has at least 32-bit addresses.

@@ -1,7 +1,7 @@
 //! What a name of a file or a region may be: it is printed into kernel logs, in any context.
 
-/// Longest name, in bytes.
-pub(crate) const NAME_MAX: usize = 512;
+/// Longest name of a file or a region, in bytes.
+pub const NAME_MAX: usize = 512;
 
 /// What a name is made of, for error reports.
 pub(crate) const CHARACTERS: &str =
@@ -10,9 +10,9 @@ pub(crate) const CHARACTERS: &str =
 /// What a name is not, for error reports.
 pub(crate) const LENGTH: &str = "a name of 1 to 512 bytes";
 
-/// Whether a character may be in a name: none of C0, DEL, C1, the line separators U+2028 and
-/// U+2029, and the controls of bidirectional text.
-pub(crate) const fn is_printable(character: char) -> bool {
+/// Whether a character may be in a name, or in a line of a log as it is: none of C0, DEL, C1, the line
+/// separators U+2028 and U+2029, and the controls of bidirectional text.
+pub const fn is_printable(character: char) -> bool {
     !matches!(
         character,
         '\0'..='\x1f'

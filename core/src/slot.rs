@@ -126,15 +126,19 @@ pub trait Pointer<T> {
 }
 
 /// Implements [`Word`] and [`Pointer`] for atomics with the methods of `core`'s.
+///
+/// Loads and stores are inlined: where the compiler sees the ordering, no branch that panics is left.
 macro_rules! atomics {
     ($word:ty, $pointer:ident) => {
         impl Word for $word {
             fn new(value: usize) -> Self {
                 Self::new(value)
             }
+            #[inline]
             fn load(&self, ordering: Ordering) -> usize {
                 self.load(ordering)
             }
+            #[inline]
             fn store(&self, value: usize, ordering: Ordering) {
                 self.store(value, ordering);
             }
@@ -150,9 +154,11 @@ macro_rules! atomics {
             fn new(value: *mut T) -> Self {
                 Self::new(value)
             }
+            #[inline]
             fn load(&self, ordering: Ordering) -> *mut T {
                 self.load(ordering)
             }
+            #[inline]
             fn store(&self, value: *mut T, ordering: Ordering) {
                 self.store(value, ordering);
             }

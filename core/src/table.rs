@@ -4,8 +4,8 @@ use zerocopy::FromBytes;
 
 use crate::address::{Address, Offset};
 use crate::blob::{
-    BUILD_ID_MAX, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, REGION_INIT,
-    RegionEntry, SectionEntry, SectionKind,
+    BUILD_ID_MAX, BlobSignature, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile,
+    REGION_INIT, RegionEntry, SectionEntry, SectionKind,
 };
 use crate::chain::{self, Chain};
 use crate::encoding::packed::Model;
@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::files::{self, FileName, Files};
 use crate::location::Location;
 use crate::name;
+use crate::signature::Signed;
 use crate::steps::step;
 use crate::{index, wide};
 
@@ -212,13 +213,24 @@ impl<'a> Table<'a> {
     ///
     /// An [`Error`] that says what was expected where, and what was found.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
-        let layout = Layout::parse(bytes)?;
-        let table = Self { bytes, layout };
-        table.check_files()?;
-        table.check_model()?;
-        table.check_regions()?;
-        table.check_chains()?;
+        let table = Self::parse_head(bytes)?;
+        table.check_parts()?;
         Ok(table)
+    }
+
+    /// The first part of [`Table::parse`]: the checksum, the header and the directory. It takes no
+    /// longer than the checksum, and is enough to tell whose table it is.
+    pub(crate) fn parse_head(bytes: &'a [u8]) -> Result<Self, Error> {
+        let layout = Layout::parse(bytes)?;
+        Ok(Self { bytes, layout })
+    }
+
+    /// The second part of [`Table::parse`].
+    pub(crate) fn check_parts(&self) -> Result<(), Error> {
+        self.check_files()?;
+        self.check_model()?;
+        self.check_regions()?;
+        self.check_chains()
     }
 
     /// Decodes every row and checks that each can be looked up and printed.
@@ -371,6 +383,7 @@ impl<'a> Table<'a> {
     }
 
     /// The name of one file.
+    #[inline(always)] // So that a look-up needs no `Table` in memory.
     pub fn file(&self, file: u32) -> Option<FileName<'a>> {
         let section = self.layout.files.of(self.bytes);
         FileName::new(section, self.layout.files(), file)
@@ -385,6 +398,11 @@ impl<'a> Table<'a> {
             .filter_map(move |entry| table.view(entry))
     }
 
+    /// One region, by its position among [`Table::regions`].
+    pub fn region(&self, region: usize) -> Option<RegionView<'a>> {
+        self.view(self.region_entries().get(region)?)
+    }
+
     /// The rows of one region, by its position among [`Table::regions`].
     pub fn region_rows(&self, region: usize) -> impl Iterator<Item = Row> + use<'a> {
         self.region_entries()
@@ -397,16 +415,43 @@ impl<'a> Table<'a> {
 
     /// The sections of the blob: the name of each kind that is known, offset and size in bytes.
     pub fn sections(&self) -> impl Iterator<Item = (Option<SectionKind>, u32, u32)> + use<'a> {
-        directory(self.bytes, &self.layout.header)
-            .unwrap_or(&[])
-            .iter()
-            .map(|entry| {
-                (
-                    SectionKind::from_number(entry.kind.get()),
-                    entry.offset.get(),
-                    entry.size.get(),
-                )
-            })
+        self.directory().iter().map(|entry| {
+            (
+                SectionKind::from_number(entry.kind.get()),
+                entry.offset.get(),
+                entry.size.get(),
+            )
+        })
+    }
+
+    /// The directory of the sections, each with its bytes.
+    pub(crate) fn raw_sections(&self) -> impl Iterator<Item = (u32, &'a [u8])> + use<'a> {
+        let bytes = self.bytes;
+        self.directory().iter().map(move |entry| {
+            let section = slice(bytes, entry.offset.get(), entry.size.get());
+            (entry.kind.get(), section.unwrap_or(&[]))
+        })
+    }
+
+    /// The symbols of the image ([`SectionKind::Symbols`]), as they are in the blob; `None` if it has
+    /// none.
+    pub fn symbols(&self) -> Option<&'a [u8]> {
+        let number = SectionKind::Symbols.number();
+        let mut sections = self.raw_sections();
+        sections.find_map(|(kind, bytes)| (kind == number).then_some(bytes))
+    }
+
+    fn directory(&self) -> &'a [SectionEntry] {
+        directory(self.bytes, &self.layout.header).unwrap_or(&[])
+    }
+
+    /// The signature, if the blob has one, and what it is over; [`Table::parse`] does not verify it.
+    ///
+    /// A table that init text was taken out of ([`Table::remove_init`]) is no longer what was signed.
+    pub fn signed(&self) -> Option<Signed<'a>> {
+        let number = SectionKind::Signature.number();
+        let last = self.directory().last()?;
+        (last.kind.get() == number).then(|| Signed::of(self.bytes))?
     }
 
     /// The row that covers `offset`, unless it is a gap.
@@ -433,10 +478,12 @@ impl<'a> Table<'a> {
         (target < entry.len.get()).then_some((region, entry, target))
     }
 
+    #[inline(always)] // As `file`.
     fn region_entries(&self) -> &'a [RegionEntry] {
         <[RegionEntry]>::ref_from_bytes(self.layout.regions.of(self.bytes)).unwrap_or(&[])
     }
 
+    #[inline(always)] // As `file`.
     fn region_table(&self, entry: &RegionEntry) -> Option<RegionTable<'a>> {
         let bytes = slice(
             self.layout.rows.of(self.bytes),
@@ -699,17 +746,18 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Where a section is.
-    pub(crate) const fn section(&mut self, kind: SectionKind) -> &mut Span {
+    /// Where a section is; `None` for one that a look-up does not read.
+    pub(crate) const fn section(&mut self, kind: SectionKind) -> Option<&mut Span> {
         match kind {
-            SectionKind::Regions => &mut self.regions,
-            SectionKind::RegionNames => &mut self.region_names,
-            SectionKind::Files => &mut self.files,
-            SectionKind::Rows => &mut self.rows,
-            SectionKind::Model => &mut self.model,
-            SectionKind::Functions => &mut self.functions,
-            SectionKind::FunctionNames => &mut self.function_names,
-            SectionKind::Chains => &mut self.chains,
+            SectionKind::Regions => Some(&mut self.regions),
+            SectionKind::RegionNames => Some(&mut self.region_names),
+            SectionKind::Files => Some(&mut self.files),
+            SectionKind::Rows => Some(&mut self.rows),
+            SectionKind::Model => Some(&mut self.model),
+            SectionKind::Functions => Some(&mut self.functions),
+            SectionKind::FunctionNames => Some(&mut self.function_names),
+            SectionKind::Chains => Some(&mut self.chains),
+            SectionKind::Signature | SectionKind::Symbols => None,
         }
     }
 
@@ -767,10 +815,24 @@ impl Layout {
                     entry.kind.get().into(),
                 ));
             }
-            *self.section(kind) = Span {
-                start: entry.offset.get(),
-                end: entry.offset.get().saturating_add(entry.size.get()),
-            };
+            // A signature is the last section, so that all else comes before it.
+            let size = index(entry.size.get());
+            if kind == SectionKind::Signature
+                && (size != size_of::<BlobSignature>() || end != bytes.len())
+            {
+                return Err(Error::Malformed {
+                    part: "signature",
+                    offset: entry.offset.get().into(),
+                    expected: "96 bytes at the end of the blob",
+                    found: wide(size),
+                });
+            }
+            if let Some(place) = self.section(kind) {
+                *place = Span {
+                    start: entry.offset.get(),
+                    end: entry.offset.get().saturating_add(entry.size.get()),
+                };
+            }
         }
         if end != bytes.len() {
             return Err(malformed(

@@ -39,6 +39,8 @@ numbered! {
         EBUSY = 16, "EBUSY";
         /// Not a request of this device, or out of turn.
         EINVAL = 22, "EINVAL";
+        /// The user has as many files or connections of the device open as one user may.
+        EMFILE = 24, "EMFILE";
         /// No such ioctl of this device.
         ENOTTY = 25, "ENOTTY";
         /// The blob is larger than `lineinfo.max=` allows.
@@ -51,6 +53,8 @@ numbered! {
         ETIMEDOUT = 110, "ETIMEDOUT";
         /// The blob was built for another kernel.
         ESTALE = 116, "ESTALE";
+        /// The blob has no signature of the key that this kernel demands.
+        EKEYREJECTED = 129, "EKEYREJECTED";
     }
 }
 
@@ -79,10 +83,10 @@ pub enum Who {
 
 /// Defines the requests of the device: number, name, direction, argument, and who may make it.
 macro_rules! ioctls {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal, $text:literal, $direction:ident, $argument:ty, $who:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $number:literal, $text:literal, $direction:ident, $argument:ty, $who:ident;)*) => {
         numbered! {
-            /// The requests of the device: one line each, from which everything else follows.
-            Ioctl: u8 { $($(#[$doc])* $variant = $number, $text;)* }
+            /// The requests of the device.
+            Ioctl: u8 { $($(#[doc = $doc])* $variant = $number, $text;)* }
         }
 
         impl Ioctl {
@@ -94,6 +98,11 @@ macro_rules! ioctls {
             /// Size of the argument in bytes.
             pub const fn size(self) -> usize {
                 match self { $(Self::$variant => size_of::<$argument>()),* }
+            }
+
+            /// The name of the argument's type, for a header in another language.
+            pub const fn argument(self) -> &'static str {
+                match self { $(Self::$variant => stringify!($argument)),* }
             }
 
             /// Who may make it.
@@ -112,7 +121,8 @@ ioctls! {
     Commit = 1, "commit", None, (), Writer;
     /// Empties the slot and frees its memory.
     Unload = 2, "unload", None, (), Writer;
-    /// File and line of a run-time address; for who may see addresses.
+    /// File and line of an address: by run-time address for who may see those, by offset from
+    /// `_text` for anybody.
     Lookup = 3, "lookup", ReadWrite, Lookup, Anybody;
     /// Whose table this open file is about: that of the kernel, or of a module. The argument comes
     /// back as it was.
@@ -175,6 +185,9 @@ pub const fn ioctl_code(read: bool, write: bool, kind: u8, number: u8, size: usi
 
 /// Longest name of a module, in bytes (`MODULE_NAME_LEN` of 64-bit Linux, without the zero).
 pub const MODULE_NAME_MAX: usize = 55;
+/// Room for the name of a module and a zero after it, in bytes.
+pub const MODULE_NAME_SIZE: usize = 56;
+const _: () = assert!(MODULE_NAME_SIZE == MODULE_NAME_MAX + 1);
 
 /// The argument of [`Ioctl::Target`], 56 bytes.
 ///
@@ -184,7 +197,7 @@ pub const MODULE_NAME_MAX: usize = 55;
 #[repr(C)]
 pub struct Target {
     /// The name of a module, zeros after it; none for the kernel.
-    pub name: [u8; MODULE_NAME_MAX + 1],
+    pub name: [u8; MODULE_NAME_SIZE],
 }
 
 const _: () = assert!(size_of::<Target>() == 56);
@@ -207,7 +220,7 @@ impl Target {
 impl Default for Target {
     fn default() -> Self {
         Self {
-            name: [0; MODULE_NAME_MAX + 1],
+            name: [0; MODULE_NAME_SIZE],
         }
     }
 }
@@ -259,6 +272,9 @@ pub struct Status {
 
 const _: () = assert!(size_of::<Status>() == 232);
 
+/// Longest text of a [`Status`], in bytes.
+pub const STATUS_TEXT_MAX: usize = 400;
+
 impl Status {
     /// The build-id.
     pub fn build_id(&self) -> &[u8] {
@@ -281,9 +297,6 @@ impl Status {
             self.build_id_len = self.build_id_len.saturating_add(1);
         }
     }
-
-    /// Most bytes that [`Status::push_to`] appends.
-    pub const TEXT_BYTES: usize = 400;
 
     /// Appends the text that `read` gives, one `name: value` a line, without `core::fmt`.
     pub fn push_to(&self, text: &mut StrBuffer<'_>) {
@@ -336,12 +349,35 @@ impl fmt::Display for Status {
 numbered! {
     /// The kinds of [`crate::Address`] that a [`Lookup`] asks for.
     AddressKind: u32 {
-        /// [`crate::Address::Exact`].
+        /// The instruction itself ([`crate::Address::Exact`]).
         Exact = 0, "exact";
-        /// [`crate::Address::Return`].
+        /// A call returns to it ([`crate::Address::Return`]).
         Return = 1, "return";
-        /// [`crate::Address::Trap`].
+        /// An instruction that traps by design ([`crate::Address::Trap`]).
         Trap = 2, "trap";
+    }
+}
+
+impl AddressKind {
+    /// An address of this kind.
+    pub const fn address(self, value: u64) -> Address<u64> {
+        match self {
+            Self::Return => Address::Return(value),
+            Self::Exact => Address::Exact(value),
+            Self::Trap => Address::Trap(value),
+        }
+    }
+}
+
+numbered! {
+    /// What the address of a [`Lookup`] is counted from.
+    AddressBase: u32 {
+        /// From 0: a run-time address, of the kernel or of a module. The answer tells where they
+        /// are, so it is for who may see addresses.
+        RunTime = 0, "runtime";
+        /// From `_text` of the file's [`Target`], for anybody: the answer is the same wherever the
+        /// kernel is.
+        Text = 1, "text";
     }
 }
 
@@ -354,7 +390,7 @@ pub const LOOKUP_APPROXIMATE: u32 = 2;
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Lookup {
-    /// In: a run-time address.
+    /// In: an address, in bytes from the [`AddressBase`].
     pub address: u64,
     /// In: an [`AddressKind`].
     pub kind: u32,
@@ -362,17 +398,22 @@ pub struct Lookup {
     pub result: u32,
     /// Out: the line, from 1.
     pub line: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// Out: the file, UTF-8, zeros behind it; cut to what fits.
+    /// In: an [`AddressBase`].
+    pub base: u32,
+    /// Out: the file, UTF-8, padded with zeros; cut to what fits.
     pub file: [u8; 256],
 }
 
 const _: () = assert!(size_of::<Lookup>() == 280);
 
 impl Lookup {
-    /// A question.
+    /// The location of a run-time address.
     pub const fn new(address: Address<u64>) -> Self {
+        Self::from_base(address, AddressBase::RunTime)
+    }
+
+    /// The location of an address, counted from a base.
+    pub const fn from_base(address: Address<u64>, base: AddressBase) -> Self {
         let kind = match address {
             Address::Return(_) => AddressKind::Return,
             Address::Exact(_) => AddressKind::Exact,
@@ -383,7 +424,7 @@ impl Lookup {
             kind: kind.number(),
             result: 0,
             line: 0,
-            reserved: 0,
+            base: base.number(),
             file: [0; 256],
         }
     }
@@ -391,11 +432,14 @@ impl Lookup {
     /// The address that is asked for; `None` for a kind that this version does not know.
     pub const fn address(&self) -> Option<Address<u64>> {
         match AddressKind::from_number(self.kind) {
-            Some(AddressKind::Return) => Some(Address::Return(self.address)),
-            Some(AddressKind::Exact) => Some(Address::Exact(self.address)),
-            Some(AddressKind::Trap) => Some(Address::Trap(self.address)),
+            Some(kind) => Some(kind.address(self.address)),
             None => None,
         }
+    }
+
+    /// What the address is counted from; `None` for a base that this version does not know.
+    pub const fn base(&self) -> Option<AddressBase> {
+        AddressBase::from_number(self.base)
     }
 
     /// Fills in the answer.
@@ -403,7 +447,6 @@ impl Lookup {
         *self = Self {
             result: 0,
             line: 0,
-            reserved: 0,
             file: [0; 256],
             ..*self
         };
@@ -484,7 +527,7 @@ pub mod socket {
     #[repr(C)]
     pub struct Reply {
         /// 0, or an [`super::Errno`].
-        pub errno: u32,
+        pub error: u32,
         /// See [`Op`].
         pub value: u32,
         /// Length of the payload in bytes, at most [`PAYLOAD_MAX`].
@@ -533,7 +576,7 @@ mod tests {
             build_id: [0xab; BUILD_ID_MAX],
             last_reason: [b'x'; REASON_BYTES],
         };
-        let mut buffer = [0; Status::TEXT_BYTES];
+        let mut buffer = [0; STATUS_TEXT_MAX];
         let mut text = StrBuffer::new(&mut buffer);
         status.push_to(&mut text);
         assert!(text.as_str().ends_with("xxx\n"));

@@ -1,7 +1,8 @@
 //! A blob without its tables of init text, for a kernel that has freed that text.
 //!
 //! The regions of init text stay, without rows; everything after their tables moves down. The blob
-//! was parsed before, so its new [`Layout`] is derived here, not parsed again.
+//! was parsed before, so its new [`Layout`] is derived here, not parsed again. A signature stays where it
+//! is, the last section, and is no longer right: it was verified before.
 
 use core::ops::Range;
 
@@ -109,7 +110,9 @@ impl Shrink<'_> {
                     | SectionKind::Model
                     | SectionKind::Functions
                     | SectionKind::FunctionNames
-                    | SectionKind::Chains,
+                    | SectionKind::Chains
+                    | SectionKind::Signature
+                    | SectionKind::Symbols,
                 )
                 | None => {
                     end = self.put(old, end)?;
@@ -118,8 +121,8 @@ impl Shrink<'_> {
             entry.offset = u32::try_from(start).ok()?.into();
             entry.size = u32::try_from(end.checked_sub(start)?).ok()?.into();
             self.write(at, entry.as_bytes())?;
-            if let Some(kind) = kind {
-                *layout.section(kind) = Span {
+            if let Some(place) = kind.and_then(|kind| layout.section(kind)) {
+                *place = Span {
                     start: entry.offset.get(),
                     end: u32::try_from(end).ok()?,
                 };

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 
 use crate::blob::{
-    BUILD_ID_MAX, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, REGION_INIT,
-    RegionEntry, SectionEntry, SectionKind,
+    BUILD_ID_MAX, BlobSignature, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile,
+    REGION_INIT, RegionEntry, SectionEntry, SectionKind,
 };
 use crate::chain::write as chain;
 pub use crate::chain::write::{InlineChain, InlineLevel, InlinedFunction, Inlines};
@@ -14,6 +14,7 @@ use crate::encoding::packed::write as packed;
 use crate::encoding::{RegionTable, Row, RowOrder, delta, flat};
 use crate::files;
 use crate::name;
+use crate::signature::Signed;
 use crate::{index, wide};
 
 /// What a blob is made from.
@@ -277,18 +278,6 @@ fn encode_all(
         sections.push((SectionKind::Chains, chains.chains));
     }
 
-    let mut directory = Vec::new();
-    let directory_size = size_of::<SectionEntry>().saturating_mul(sections.len());
-    let mut end = HEADER_SIZE.saturating_add(directory_size);
-    for (kind, bytes) in &sections {
-        let entry = SectionEntry {
-            kind: kind.number().into(),
-            offset: narrow::<u32>("the size of the blob", end)?.into(),
-            size: narrow::<u32>("the size of a section", bytes.len())?.into(),
-        };
-        directory.extend_from_slice(entry.as_bytes());
-        end = end.saturating_add(bytes.len());
-    }
     let text_len = image
         .regions
         .last()
@@ -297,7 +286,7 @@ fn encode_all(
         magic: MAGIC,
         format_version: FORMAT_VERSION.into(),
         header_size: narrow::<u16>("the size of the header", HEADER_SIZE)?.into(),
-        total_size: narrow::<u32>("the size of the blob", end)?.into(),
+        total_size: 0.into(),
         crc32: 0.into(),
         machine: image.machine.into(),
         encoding: encoding.number(),
@@ -307,23 +296,108 @@ fn encode_all(
         rows: narrow::<u32>("the number of rows", rows)?.into(),
         files: files.into(),
         regions: narrow::<u32>("the number of regions", image.regions.len())?.into(),
-        sections: narrow::<u32>("the number of sections", sections.len())?.into(),
+        sections: 0.into(),
         build_id_len: narrow("the size of the build-id", build_id_len)?,
         build_id,
         reserved: [0; 3],
         exact_files: narrow::<u32>("the number of exact files", image.exact_files)?.into(),
         reserved_end: [0; 12],
     };
-    let mut blob = Vec::with_capacity(end);
-    blob.extend_from_slice(header.as_bytes());
-    blob.append(&mut directory);
-    for (_, mut bytes) in sections {
-        blob.append(&mut bytes);
-    }
+    let sections: Vec<(u32, &[u8])> = sections
+        .iter()
+        .map(|(kind, bytes)| (kind.number(), bytes.as_slice()))
+        .collect();
+    let mut blob = assemble(header, &sections)?;
     seal(&mut blob);
     let table = crate::Table::parse(&blob).map_err(EncodeError::Invalid)?;
     table.check_rows().map_err(EncodeError::Invalid)?;
     Ok(blob)
+}
+
+/// The blob of a table with these symbols ([`SectionKind::Symbols`]) in place of its own; without any
+/// if they are empty. A signature goes with that, for it is over other bytes; a blob in which there is
+/// nothing to change stays as it is.
+///
+/// # Errors
+///
+/// [`EncodeError::TooLarge`].
+pub fn with_symbols(table: &crate::Table<'_>, symbols: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    if table.symbols().unwrap_or(&[]) == symbols {
+        return Ok(table.bytes().to_vec());
+    }
+    let mut sections = unsigned_sections(table);
+    if !symbols.is_empty() {
+        sections.push((SectionKind::Symbols.number(), symbols));
+    }
+    let mut blob = assemble(table.layout().header, &sections)?;
+    seal(&mut blob);
+    Ok(blob)
+}
+
+/// The sections of a table without symbols and signature.
+fn unsigned_sections<'a>(table: &crate::Table<'a>) -> Vec<(u32, &'a [u8])> {
+    let left_out = [SectionKind::Symbols, SectionKind::Signature].map(SectionKind::number);
+    table
+        .raw_sections()
+        .filter(|(kind, _)| !left_out.contains(kind))
+        .collect()
+}
+
+/// A blob without its checksum: the header, which gets the sizes, the directory and the sections.
+fn assemble(mut header: Header, sections: &[(u32, &[u8])]) -> Result<Vec<u8>, EncodeError> {
+    let mut directory = Vec::new();
+    let directory_size = size_of::<SectionEntry>().saturating_mul(sections.len());
+    let mut end = HEADER_SIZE.saturating_add(directory_size);
+    for (kind, bytes) in sections {
+        let entry = SectionEntry {
+            kind: (*kind).into(),
+            offset: narrow::<u32>("the size of the blob", end)?.into(),
+            size: narrow::<u32>("the size of a section", bytes.len())?.into(),
+        };
+        directory.extend_from_slice(entry.as_bytes());
+        end = end.saturating_add(bytes.len());
+    }
+    header.total_size = narrow::<u32>("the size of the blob", end)?.into();
+    header.sections = narrow::<u32>("the number of sections", sections.len())?.into();
+    let mut blob = Vec::with_capacity(end);
+    blob.extend_from_slice(header.as_bytes());
+    blob.append(&mut directory);
+    for (_, bytes) in sections {
+        blob.extend_from_slice(bytes);
+    }
+    Ok(blob)
+}
+
+/// The same blob with a signature, in place of one that it has ([`BlobSignature`]), and without
+/// symbols: a signed table is for a kernel, which has its own.
+///
+/// `key` is the Ed25519 public key, and `sign` makes the signature of a message.
+///
+/// # Errors
+///
+/// [`EncodeError::Invalid`] for bytes that are no blob, and where it becomes too large.
+pub fn sign(
+    blob: &[u8],
+    key: [u8; 32],
+    sign: impl FnOnce(&[u8]) -> [u8; 64],
+) -> Result<Vec<u8>, EncodeError> {
+    let table = crate::Table::parse(blob).map_err(EncodeError::Invalid)?;
+    let mut signature = BlobSignature {
+        key,
+        signature: [0; 64],
+    };
+    let mut sections = unsigned_sections(&table);
+    let unsigned = signature;
+    sections.push((SectionKind::Signature.number(), unsigned.as_bytes()));
+    let mut signed = assemble(table.layout().header, &sections)?;
+    let message = Signed::of(&signed).map(|signed| signed.message.concat());
+    let message = message.ok_or(EncodeError::Invariant("a blob without its signature"))?;
+    signature.signature = sign(&message);
+    signed.truncate(signed.len().saturating_sub(size_of::<BlobSignature>()));
+    signed.extend_from_slice(signature.as_bytes());
+    seal(&mut signed);
+    crate::Table::parse(&signed).map_err(EncodeError::Invalid)?;
+    Ok(signed)
 }
 
 /// The codes that fit an image best, in the form of those that [`crate::encoding::packed`] has built

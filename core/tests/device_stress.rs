@@ -11,7 +11,7 @@ use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::buffer::StrBuffer;
 use lineinfo_core::device::{
     BuildId, Caller, Config, Device, Expected, IDLE_MS_DEFAULT, Level, LoadedTable, Memory, Policy,
-    Port, Refusal, Sealed, TableSlot,
+    Port, Refusal, Sealed, TableSlot, Trust,
 };
 use lineinfo_core::uapi::{Errno, Ioctl};
 use lineinfo_core::writer::{Image, Region, encode};
@@ -37,6 +37,7 @@ const ROOT: Caller = Caller {
 const CONFIG: Config = Config {
     policy: Policy::On,
     max_bytes: 1 << 20,
+    trust: Trust::Anybody,
     idle_ms: IDLE_MS_DEFAULT,
 };
 

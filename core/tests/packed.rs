@@ -129,6 +129,32 @@ fn exact_for_every_size_of_block() {
     }
 }
 
+/// Every choice of rows from eight places, far apart and close together, with gaps among them: each
+/// directory that so few rows can have is searched for each of them.
+#[test]
+fn exact_for_every_small_directory() {
+    const PLACES: u32 = 8;
+    for distance in [1, 16, 100, 5000] {
+        for block in [1, 2] {
+            for choice in 1_u32..1 << PLACES {
+                let chosen = (0..PLACES).filter(|place| choice >> place & 1 == 1);
+                let rows: Vec<Row> = chosen
+                    .map(|place| match (place + choice) % 5 {
+                        0 => (place, 0, 0),
+                        file => (place, file % 3, 100 * file + place),
+                    })
+                    .map(|(place, file, line)| Row {
+                        start: place * distance,
+                        file,
+                        line,
+                    })
+                    .collect();
+                is_exact(&[(rows, PLACES * distance)], 3, block);
+            }
+        }
+    }
+}
+
 #[test]
 fn exact_with_codes_of_its_own_and_many_files() {
     for (seed, count, files) in [(2, 6000, 5), (3, 20_000, 300), (4, 9000, 70_000)] {

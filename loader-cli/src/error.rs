@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use lineinfo_core::footer::Signature;
 use lineinfo_core::uapi::Errno;
 
+use crate::extract::BadUnits;
 use crate::output::OutputError;
+use crate::symbols::SymbolsError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,13 +49,61 @@ pub enum Error {
         /// What is wrong.
         source: gimli::Error,
     },
-    /// Line tables name files without end.
-    #[error("{}: {bytes} bytes of file names: damaged debug information; copy or build it again", path.display())]
-    Names {
+    /// A file would take more memory than it may.
+    #[error("{}: {source}", path.display())]
+    Budget {
         /// The file.
         path: PathBuf,
-        /// Length of all the names.
-        bytes: u64,
+        /// For what, and how much.
+        source: BudgetError,
+    },
+    /// Units of the debug information are damaged.
+    #[error(
+        "{}: {} of {} units are damaged: {}; build it again, or leave them out by building without --strict",
+        path.display(),
+        bad.count,
+        bad.of,
+        bad.first.first().map(ToString::to_string).unwrap_or_default()
+    )]
+    BadUnits {
+        /// The file.
+        path: PathBuf,
+        /// Which.
+        bad: BadUnits,
+    },
+    /// The file with the strings that dwz has moved out of a debug file is missing.
+    #[error(
+        "{}: its supplementary file {} is missing, which has directories of source files; install it beside, or below --debug-dir",
+        path.display(),
+        supplement.display()
+    )]
+    Supplement {
+        /// The debug file.
+        path: PathBuf,
+        /// What it calls the other.
+        supplement: PathBuf,
+    },
+    /// A file is not a private key that can sign.
+    #[error(
+        "{}: no Ed25519 private key: it is {found}; make one with `openssl genpkey -algorithm ed25519 -out key.pem`, or name a file of 32 bytes",
+        path.display()
+    )]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+    },
+    /// The signature of a table is not that of the key that it names.
+    #[error(
+        "{}: its signature does not match key {key}: the table was changed after it was signed, or the signature is forged; copy it again, or sign it with `lineinfo sign`",
+        path.display()
+    )]
+    Signature {
+        /// The table.
+        path: PathBuf,
+        /// The key that it names.
+        key: String,
     },
     /// An ELF file has no line tables.
     #[error(
@@ -63,17 +113,6 @@ pub enum Error {
     NoDebugInformation {
         /// The file.
         path: PathBuf,
-    },
-    /// Inlined functions with more ranges than any image has.
-    #[error(
-        "{}: inlined functions have {ranges} or more address ranges: damaged debug information; build without --inlines",
-        path.display()
-    )]
-    InlinedRanges {
-        /// The file.
-        path: PathBuf,
-        /// How many were counted.
-        ranges: u64,
     },
     /// A separate debug file belongs to another image.
     #[error(
@@ -197,6 +236,38 @@ pub enum Error {
         /// Its build-id in hexadecimal.
         image: String,
     },
+    /// A file gives no symbols.
+    #[error("{}: {source}", path.display())]
+    Symbols {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: SymbolsError,
+    },
+    /// There is no file of the kernel that wrote a log.
+    #[error(
+        "no vmlinux of {kernel} in {places}: install its -dbg package, name its directory with --dir, or the file with --vmlinux{others}"
+    )]
+    NoKernel {
+        /// Its release or build-id.
+        kernel: String,
+        /// Where it was looked for.
+        places: String,
+        /// What is there instead, a line for each file.
+        others: String,
+    },
+    /// A log was not written by the kernel that it is to be decoded with.
+    #[error("the log {log}, and {}: {kernel}; {remedy}, or add --force", path.display())]
+    OtherKernel {
+        /// What the log says.
+        log: String,
+        /// The file of the kernel.
+        path: PathBuf,
+        /// What the file says.
+        kernel: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// The device refused an operation.
     #[error("{}: {operation}: {}{}", path.display(), errno_name(*errno), reason_suffix(reason))]
     Device {
@@ -250,7 +321,11 @@ impl Error {
                 source: OutputError::Input,
                 ..
             } => exit::USAGE,
-            Self::Blob { .. } | Self::Footer { .. } | Self::OtherBuild { .. } => exit::CORRUPT,
+            Self::Blob { .. }
+            | Self::Footer { .. }
+            | Self::OtherBuild { .. }
+            | Self::Signature { .. }
+            | Self::OtherKernel { .. } => exit::CORRUPT,
             Self::Device { errno, .. } if corrupt.contains(errno) => exit::CORRUPT,
             _ => exit::FAILED,
         }
@@ -285,6 +360,24 @@ pub enum DebugFileError {
     },
 }
 
+/// Something that grows with what a file says would take more memory than the file may.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "{what}: {bytes} bytes of memory besides {used}, and the limit is {limit}, for files of {files} bytes; if the file is not damaged, raise it with --max-memory"
+)]
+pub struct BudgetError {
+    /// What would take it.
+    pub what: &'static str,
+    /// How much it would take, in bytes.
+    pub bytes: u64,
+    /// What all else takes.
+    pub used: u64,
+    /// The limit.
+    pub limit: u64,
+    /// Size of the image and its debug files.
+    pub files: u64,
+}
+
 /// What is wrong with an ELF file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -304,15 +397,16 @@ pub enum ElfError {
         /// Its size in bytes.
         size: u64,
     },
-    /// A compressed section claims a size that no compression of debug information reaches.
-    #[error("{section}: {stored} bytes cannot be {size} bytes of debug information; copy it again")]
-    Compression {
-        /// Name of the section.
-        section: String,
-        /// Its bytes in the file.
-        stored: u64,
-        /// What it claims to be, in bytes.
-        size: u64,
+    /// It would take too much memory.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// Sections share bytes of the file.
+    #[error("its sections have {sections} bytes, and the file {file}: they overlap; copy it again")]
+    Overlap {
+        /// Sum of their sizes in the file.
+        sections: u64,
+        /// Size of the file.
+        file: u64,
     },
     /// A relocation of debug information is of an unknown kind or outside its section.
     #[error("relocation {relocation} at byte {at} of {section} is not one of debug information")]

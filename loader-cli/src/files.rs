@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use lineinfo_core::writer::{EncodeError, with_symbols};
 use lineinfo_core::{Layout, Table};
 use nix::fcntl::OFlag;
 
@@ -99,6 +100,15 @@ impl BlobFile {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The blob as a kernel gets it: a kernel has symbols of its own.
+    ///
+    /// # Errors
+    ///
+    /// What [`with_symbols`] says.
+    pub fn without_symbols(&self) -> Result<Vec<u8>, EncodeError> {
+        with_symbols(&self.table(), &[])
     }
 
     /// The table.

@@ -5,6 +5,8 @@
 //!                                                              ├─ device: load, unload, status
 //!                                                              ├─ verify: against addr2line
 //!                                                              └─ source: look-ups, or on a device
+//!
+//!   log ─ log::Reader ─> frames ─ images: symbols, source ─> locations ─ log::Annotator ─> log
 //! ```
 //!
 //! [`cmd`] has one module per sub-command; each turns its arguments into calls of the other modules
@@ -19,11 +21,16 @@ pub mod device;
 pub mod error;
 pub mod extract;
 pub mod files;
+pub mod images;
 mod interrupt;
+pub mod log;
 pub mod output;
 pub mod points;
 pub mod progress;
+mod raw;
+pub mod signature;
 pub mod source;
+pub mod symbols;
 pub mod verify;
 
 pub use error::Error;

@@ -1,21 +1,31 @@
-//! Where the places of addresses come from: a table, or a running kernel.
+//! Where the locations of addresses come from: a table, or a running kernel.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lineinfo_core::Address;
-use lineinfo_core::uapi::{LOOKUP_APPROXIMATE, LOOKUP_FOUND};
+use lineinfo_core::uapi::{AddressBase, LOOKUP_APPROXIMATE, LOOKUP_FOUND};
+
+use serde::Serialize;
 
 use crate::device::{Access, Device};
 use crate::error::Error;
 use crate::files::BlobFile;
+use crate::raw;
+use crate::symbols::Symbols;
 
-/// Something that knows the places of addresses.
+/// Something that knows the locations of addresses.
 #[derive(Debug)]
-pub enum Source {
-    /// A table: addresses are those of the image as it was linked.
-    Table(BlobFile),
-    /// A device: addresses are those of the running kernel.
+pub struct Source {
+    path: PathBuf,
+    lines: Lines,
+}
+
+#[derive(Debug)]
+enum Lines {
+    /// Addresses are those of the image as it was linked.
+    Table(Box<BlobFile>),
+    /// Addresses are those of the running kernel.
     Device(Device),
 }
 
@@ -28,8 +38,69 @@ pub struct LocationBuf {
     pub line: u32,
     /// The table is not exact at this address, only near it.
     pub approximate: bool,
+    /// The functions there, innermost first, and the physical one last; empty if the table has no
+    /// inlined functions, or none there.
+    pub frames: Vec<FrameBuf>,
 }
 
+/// A function at an address, and where in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FrameBuf {
+    /// `None` is the physical function: its name is that of the symbol.
+    pub function: Option<String>,
+    /// As [`LocationBuf::file`].
+    pub file: String,
+    /// As [`LocationBuf::line`].
+    pub line: u32,
+}
+
+impl LocationBuf {
+    /// What [`fmt::Display`] shows, with the bytes of a name that is not UTF-8.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        raw::to_bytes(&self.to_string()).into_owned()
+    }
+
+    /// The location in the physical function, which is that of the address unless functions were inlined
+    /// there.
+    #[must_use]
+    pub fn physical(&self) -> Self {
+        let (file, line) = match self.frames.last() {
+            Some(frame) => (frame.file.clone(), frame.line),
+            None => (self.file.clone(), self.line),
+        };
+        Self {
+            file,
+            line,
+            approximate: self.approximate,
+            frames: Vec::new(),
+        }
+    }
+
+    /// The inlined functions, innermost first.
+    pub fn inlined(&self) -> impl Iterator<Item = &FrameBuf> {
+        self.frames.iter().filter(|frame| frame.function.is_some())
+    }
+}
+
+impl FrameBuf {
+    /// What [`fmt::Display`] shows, with the bytes of a name that is not UTF-8.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        raw::to_bytes(&self.to_string()).into_owned()
+    }
+}
+
+/// `refcount_inc (include/linux/refcount.h:364) [inline]`.
+impl fmt::Display for FrameBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.function {
+            Some(function) => write!(f, "{function} ({}:{}) [inline]", self.file, self.line),
+            None => write!(f, "{}:{}", self.file, self.line),
+        }
+    }
+}
+
+/// A byte of a name that is no part of a UTF-8 character is shown as a character from U+EF80 to
+/// U+EFFF.
 impl fmt::Display for LocationBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if self.approximate { "~" } else { "" };
@@ -44,7 +115,15 @@ impl Source {
     ///
     /// Those of [`BlobFile::open`].
     pub fn table(path: &Path) -> Result<Self, Error> {
-        BlobFile::open(path).map(Self::Table)
+        Ok(Self::of_blob(path, BlobFile::open(path)?))
+    }
+
+    /// A table that was read, or made, for `path`.
+    pub fn of_blob(path: &Path, blob: BlobFile) -> Self {
+        Self {
+            path: path.to_owned(),
+            lines: Lines::Table(Box::new(blob)),
+        }
     }
 
     /// Opens a device.
@@ -53,33 +132,105 @@ impl Source {
     ///
     /// Those of [`Device::open`].
     pub fn device(path: &Path) -> Result<Self, Error> {
-        Device::open(path, Access::Read).map(Self::Device)
+        Ok(Self {
+            path: path.to_owned(),
+            lines: Lines::Device(Device::open(path, Access::Read)?),
+        })
     }
 
-    /// The place of the instruction that an address stands for; `None` for a miss.
+    /// The file of the table or device.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The build-id of the image that it is about.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Device::status`].
+    pub fn build_id(&mut self) -> Result<Vec<u8>, Error> {
+        match &mut self.lines {
+            Lines::Table(blob) => Ok(blob.table().layout().build_id().to_owned()),
+            Lines::Device(device) => Ok(device.status()?.build_id().to_owned()),
+        }
+    }
+
+    /// The symbols that came with the table; `None` if there are none, and for a device.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Symbols::of_table`].
+    pub fn symbols(&self) -> Result<Option<Symbols>, Error> {
+        match &self.lines {
+            Lines::Table(blob) => Symbols::of_table(&self.path, &blob.table()),
+            Lines::Device(_) => Ok(None),
+        }
+    }
+
+    /// Link-time address of `_text`; `None` for a device, whose addresses are those of the run.
+    pub fn linked_text_start(&self) -> Option<u64> {
+        match &self.lines {
+            Lines::Table(blob) => Some(blob.table().layout().text_start()),
+            Lines::Device(_) => None,
+        }
+    }
+
+    /// The location of the instruction that an address stands for; `None` for a miss.
     ///
     /// # Errors
     ///
     /// Those of [`Device::lookup`].
     pub fn lookup(&mut self, address: Address<u64>) -> Result<Option<LocationBuf>, Error> {
-        match self {
-            Self::Table(blob) => {
+        self.lookup_from(address, AddressBase::RunTime)
+    }
+
+    /// The same for an offset from `_text`, which a device tells anybody.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Device::lookup`].
+    pub fn lookup_offset(&mut self, offset: Address<u64>) -> Result<Option<LocationBuf>, Error> {
+        self.lookup_from(offset, AddressBase::Text)
+    }
+
+    fn lookup_from(
+        &mut self,
+        address: Address<u64>,
+        base: AddressBase,
+    ) -> Result<Option<LocationBuf>, Error> {
+        match &mut self.lines {
+            Lines::Table(blob) => {
                 let table = blob.table();
-                let found = address
-                    .relative_to(table.layout().text_start())
-                    .and_then(|address| table.lookup(address));
+                let text_start = match base {
+                    AddressBase::RunTime => table.layout().text_start(),
+                    AddressBase::Text => 0,
+                };
+                let address = address.relative_to(text_start);
+                let found = address.and_then(|address| table.lookup(address));
+                let frame = |frame: lineinfo_core::Frame<'_>| FrameBuf {
+                    function: frame.function.map(|function| function.to_string()),
+                    file: frame.location.file.to_string(),
+                    line: frame.location.line,
+                };
                 Ok(found.map(|location| LocationBuf {
                     file: location.file.to_string(),
                     line: location.line,
                     approximate: location.approximate,
+                    frames: address
+                        .and_then(|address| table.chain(address))
+                        .into_iter()
+                        .flatten()
+                        .map(frame)
+                        .collect(),
                 }))
             }
-            Self::Device(device) => {
-                let answer = device.lookup(address)?;
+            Lines::Device(device) => {
+                let answer = device.lookup(address, base)?;
                 Ok((answer.result & LOOKUP_FOUND != 0).then(|| LocationBuf {
                     file: answer.file().to_owned(),
                     line: answer.line,
                     approximate: answer.result & LOOKUP_APPROXIMATE != 0,
+                    frames: Vec::new(),
                 }))
             }
         }

@@ -22,6 +22,7 @@ mod program;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use addr2line::Context;
 use gimli::{DwarfSections, EndianSlice, RunTimeEndian};
@@ -33,16 +34,20 @@ pub use self::program::Program;
 use crate::error::Error;
 use crate::extract::elf::{Elf, Identity, TextSection};
 use crate::extract::paths::{Naming, SourceRoot};
-use crate::extract::{printable, source_root};
+use crate::extract::{crate_bytes, hold_points, printable, source_root};
 use crate::hex;
 use crate::points::Instructions;
 use crate::progress::Progress;
+use crate::raw;
 
 /// Addresses that the crate is asked for at a time.
 const CHUNK: usize = 16 * 1024;
 
 /// Addresses that one process is asked for at most, which bounds what it remembers.
 const PROCESS_CHUNK: usize = 256 * 1024;
+
+/// What the two ends of a row may take, in lists that grow to twice their length.
+const OFFSET_BYTES: u64 = 2 * 2 * size_of::<Offset>() as u64;
 
 /// With whom, and at how many random addresses, a table is compared.
 #[derive(Clone, Debug, Default)]
@@ -165,6 +170,7 @@ pub fn verify(
 
     let root = source_root(elf, &options.naming)?;
     let sections = DwarfSections::load(|id| elf.debug_section(id))?;
+    let contexts_max = contexts_max(elf)?;
     let (mut copy, mut by_section) = (None, false);
     match &options.oracle {
         Some(program) if program.takes_sections() => by_section = identity.relocatable,
@@ -194,40 +200,49 @@ pub fn verify(
         root: &root,
         show: options.show,
     };
+    let contexts = Mutex::new(Vec::new());
+    let new_context =
+        || Context::from_dwarf(sections.borrow(|section| EndianSlice::new(section, endian)));
+    // A piece of work for each context, or, where every thread has one, as many as rayon likes.
+    let min_len = if contexts_max < rayon::current_num_threads() {
+        batches.len().div_ceil(contexts_max)
+    } else {
+        1
+    };
     let found = batches
         .par_iter()
-        .map_init(
-            || Context::from_dwarf(sections.borrow(|section| EndianSlice::new(section, endian))),
-            |context, batch| {
-                let context = context.as_ref().map_err(|source| failed(*source))?;
-                let base = identity.text_start;
-                let addresses = batch
-                    .offsets
-                    .iter()
-                    .map(|offset| base.wrapping_add(offset.0));
-                let answers = match (&options.oracle, batch.section) {
-                    (Some(program), None) => {
-                        let addresses: Vec<_> = addresses.collect();
-                        program.ask(asked, None, frames, &addresses, progress)?
-                    }
-                    (Some(program), Some(section)) => {
-                        let offsets: Vec<_> = addresses
-                            .map(|address| address.wrapping_sub(section.address))
-                            .collect();
-                        program.ask(asked, Some(&section.name), frames, &offsets, progress)?
-                    }
-                    (None, _) => {
-                        let answers = addresses
-                            .map(|address| ask_crate(context, address, frames))
-                            .collect::<gimli::Result<_>>()
-                            .map_err(failed)?;
-                        progress.advance(batch.offsets.len() as u64);
-                        answers
-                    }
-                };
-                Ok(judge.compare(context, batch.offsets, answers))
-            },
-        )
+        .with_min_len(min_len)
+        .map(|batch| {
+            let taken = lock(&contexts).pop();
+            let context = taken.map_or_else(new_context, Ok).map_err(failed)?;
+            let base = identity.text_start;
+            let addresses = batch
+                .offsets
+                .iter()
+                .map(|offset| base.wrapping_add(offset.0));
+            let answers = match (&options.oracle, batch.section) {
+                (Some(program), None) => {
+                    let addresses: Vec<_> = addresses.collect();
+                    program.ask(asked, None, frames, &addresses, progress)?
+                }
+                (Some(program), Some(section)) => {
+                    let offsets: Vec<_> = addresses
+                        .map(|address| address.wrapping_sub(section.address))
+                        .collect();
+                    program.ask(asked, Some(&section.name), frames, &offsets, progress)?
+                }
+                (None, _) => {
+                    let answers = addresses
+                        .map(|address| ask_crate(&context, address, frames))
+                        .collect();
+                    progress.advance(batch.offsets.len() as u64);
+                    answers
+                }
+            };
+            let report = judge.compare(&context, batch.offsets, answers);
+            lock(&contexts).push(context);
+            Ok(report)
+        })
         .try_reduce(Report::default, |one, other| {
             Ok(one.merge(other, options.show))
         })?;
@@ -239,6 +254,23 @@ pub fn verify(
         first: found.first,
         ..counted
     })
+}
+
+/// How many contexts of the crate there may be at a time: each keeps all units, in the worst case, so
+/// there are as many as the budget of the image has memory for, and one for each thread at most.
+fn contexts_max(elf: &Elf<'_>) -> Result<usize, Error> {
+    let bytes = crate_bytes(elf)?.max(1);
+    let budget = elf.budget();
+    let threads = rayon::current_num_threads() as u64;
+    let contexts = (budget.rest() / bytes).clamp(1, threads);
+    budget
+        .charge("units for the addr2line crate", contexts * bytes)
+        .map_err(|source| elf.over_budget(source))?;
+    Ok(contexts as usize)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Addresses that are asked for together.
@@ -263,9 +295,9 @@ fn batches<'a>(
     let mut rest = offsets;
     for section in sections {
         let end = rest.partition_point(|offset| text_start.wrapping_add(offset.0) < section.end());
-        let (inside, behind) = rest.split_at(end);
+        let (inside, after) = rest.split_at(end);
         cut(Some(section), inside);
-        rest = behind;
+        rest = after;
     }
     cut(None, rest);
     batches
@@ -280,6 +312,14 @@ fn offsets(
     let identity = &elf.identity;
     // A table of the profile `calls` promises nothing elsewhere.
     let full = table.layout().profile() == Profile::Full;
+    let rows = u64::from(table.layout().rows());
+    elf.budget()
+        .charge(
+            "addresses to compare",
+            rows.saturating_add(options.random)
+                .saturating_mul(OFFSET_BYTES),
+        )
+        .map_err(|source| elf.over_budget(source))?;
     let mut offsets = if full { row_ends(table) } else { Vec::new() };
     let mut counted = Report {
         row_ends: offsets.len() as u64,
@@ -294,7 +334,9 @@ fn offsets(
         let before = offsets.len();
         for text in texts() {
             let start = text.address - identity.text_start;
-            let points = instructions.points(elf.code(text)?);
+            let code = elf.code(text)?;
+            let _held = hold_points(elf, code)?;
+            let points = instructions.points(code);
             let bytes = points.into_iter().filter_map(Address::<u64>::byte);
             offsets.extend(bytes.map(|byte| Offset(start + byte)));
         }
@@ -347,7 +389,8 @@ fn row_ends(table: &Table<'_>) -> Vec<Offset> {
 
 type Dwarf<'a> = Context<EndianSlice<'a, RunTimeEndian>>;
 
-fn ask_crate(context: &Dwarf<'_>, address: u64, frames: bool) -> gimli::Result<Answer> {
+/// What the crate says of an address: nothing also where the unit is damaged.
+fn ask_crate(context: &Dwarf<'_>, address: u64, frames: bool) -> Answer {
     // Line 0 means that there is no line.
     let known = |location: Option<addr2line::Location<'_>>| {
         let location = location?;
@@ -360,26 +403,26 @@ fn ask_crate(context: &Dwarf<'_>, address: u64, frames: bool) -> gimli::Result<A
         line,
     };
     if !frames {
-        let location = known(context.find_location(address)?);
-        return Ok(location
-            .map(|place| frame(String::new(), place))
-            .into_iter()
-            .collect());
+        let location = context.find_location(address).ok().and_then(known);
+        let location = location.map(|place| frame(String::new(), place));
+        return location.into_iter().collect();
     }
     let mut answer = Answer::new();
-    let mut found = context.find_frames(address).skip_all_loads()?;
-    while let Some(one) = found.next()? {
-        let function = match &one.function {
-            Some(function) => function.raw_name()?.into_owned(),
-            None => String::new(),
-        };
+    let Ok(mut found) = context.find_frames(address).skip_all_loads() else {
+        return answer;
+    };
+    while let Ok(Some(one)) = found.next() {
+        let name = one
+            .function
+            .as_ref()
+            .and_then(|function| function.raw_name().ok());
         match known(one.location) {
-            Some(place) => answer.push(frame(function, place)),
-            None if answer.is_empty() => return Ok(answer),
+            Some(place) => answer.push(frame(name.unwrap_or_default().into_owned(), place)),
+            None if answer.is_empty() => return answer,
             None => {}
         }
     }
-    Ok(answer)
+    answer
 }
 
 /// What is needed to compare.
@@ -399,6 +442,9 @@ impl Judge<'_> {
             let address = self.identity.text_start.wrapping_add(offset.0);
             // Exact at every address of a full table, and at the points of one for calls.
             let ours = self.table_says(Address::Trap(*offset));
+            // The names of the references are text, too.
+            let text = |found: String| String::from_utf8_lossy(&raw::to_bytes(&found)).into_owned();
+            let ours = ours.map(text);
             let theirs = self.decoder_says(answer);
             if let Some(inlined) = self.inlined(Address::Trap(*offset)) {
                 report.inlined = Some(report.inlined.unwrap_or(0) + u64::from(inlined));

@@ -285,6 +285,20 @@ fn the_next_run_removes_what_sigkill_left() {
     }
 }
 
+#[test]
+fn a_temporary_file_that_another_run_removes_is_made_again() {
+    for (what, scene) in SCENES {
+        let scene = scene();
+        let (output, hit) = scene.run_with(0, "vanish");
+        assert_eq!(hit.as_deref(), Some("flock"), "{what}: {output:?}");
+        assert!(
+            output.status.success() && scene.is_new(),
+            "{what}: {output:?}"
+        );
+        assert_eq!(scene.temporary_files(), [""; 0], "{what}");
+    }
+}
+
 /// One operation, as `shim.c` records it.
 #[derive(Clone, Debug, PartialEq)]
 enum Operation {

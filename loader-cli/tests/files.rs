@@ -187,6 +187,25 @@ fn a_table_of_another_version_can_be_stripped() {
 }
 
 #[test]
+fn symbols_are_not_appended() {
+    let scene = Scene::new();
+    let demo = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/cmd/lineinfo.in/demo.elf"
+    );
+    scene.succeeds(&["build", demo, "-o", "with"]);
+    scene.succeeds(&["build", demo, "-o", "without", "--no-symbols"]);
+    let (with, without) = (scene.read("with"), scene.read("without"));
+    assert!(with.len() > without.len());
+    let plain = scene.read("image");
+    scene.succeeds(&["append", "with", "--to", "image", "--force"]);
+    let (pad, footer) = footer::append(plain.len() as u64, &without).expect("small");
+    let footer = zerocopy::IntoBytes::as_bytes(&footer);
+    let expected = [&plain[..], pad, &without, footer].concat();
+    assert!(scene.read("image") == expected);
+}
+
+#[test]
 fn appending_again_replaces_and_stripping_restores_whatever_pads_the_file() {
     let scene = Scene::new();
     let plain = scene.read("plain");
@@ -583,6 +602,11 @@ fn what_others_have_open_is_written_to() {
             "after\n",
         ),
         (
+            "rm x; { echo before >&3; $LINEINFO build plain -o /dev/fd/3; echo after >&3; } 3>> x",
+            "before\n",
+            "after\n",
+        ),
+        (
             "echo before > x; $LINEINFO build plain -o /dev/stdout >> x",
             "before\n",
             "",
@@ -797,4 +821,51 @@ fn nobody_else_reads_what_is_being_written() {
             to.write_all(b"x")
         })
         .expect("it is written");
+}
+
+/// A name that is not UTF-8 comes out as it is in DWARF, to the byte, and is what the reference says.
+#[test]
+fn file_names_keep_their_bytes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name);
+    let mut elf = fs::read("tests/cmd/lineinfo.in/demo.elf").expect("the demo");
+    let (name, new) = (&b"read_write.c"[..], &b"read\xe9write.c"[..]);
+    let found: Vec<usize> = (0..elf.len())
+        .filter(|at| elf[*at..].starts_with(name))
+        .collect();
+    assert!(!found.is_empty());
+    for start in found {
+        elf[start..start + new.len()].copy_from_slice(new);
+    }
+    fs::write(at("elf"), elf).expect("room");
+    let run = |arguments: &[&std::ffi::OsStr]| {
+        let output = Command::new(LINEINFO)
+            .args(arguments)
+            .output()
+            .expect("lineinfo");
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    let (elf, table) = (at("elf"), at("table"));
+    run(&[
+        "build".as_ref(),
+        elf.as_ref(),
+        "-o".as_ref(),
+        table.as_ref(),
+    ]);
+    run(&[
+        "verify".as_ref(),
+        table.as_ref(),
+        "--against".as_ref(),
+        elf.as_ref(),
+    ]);
+    let rows = run(&["dump".as_ref(), table.as_ref(), "--rows".as_ref()]);
+    let row = rows
+        .split(|byte| *byte == b'\n')
+        .find(|row| row.windows(new.len()).any(|bytes| bytes == new))
+        .expect("a row of that file");
+    let address = row.split(|byte| *byte == b' ').next().expect("an address");
+    let address = std::str::from_utf8(address).expect("digits");
+    let said = run(&["lookup".as_ref(), table.as_ref(), address.as_ref()]);
+    assert_eq!(said.trim_ascii_end(), row);
 }

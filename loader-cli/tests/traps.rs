@@ -1,5 +1,6 @@
 //! What went wrong elsewhere: line semantics, relocations and paths, on object files made to order.
 
+mod budgets;
 mod inlines;
 mod inputs;
 mod support;
@@ -11,6 +12,7 @@ use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::extract::{Extracted, extract};
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::{Address, Offset, Table};
+use object::{Object, ObjectSection};
 use support::{
     ARM_BIG, Extras, I386, Machine, S390X, SequenceSpec, UnitSpec, X86_64, object, object_with,
 };
@@ -316,17 +318,13 @@ fn paths_come_from_dwarf_and_not_from_the_names_of_directories() {
 }
 
 #[test]
-fn names_without_end_are_an_error_and_not_much_memory() {
+fn a_name_without_end_is_an_error() {
     let long = "x".repeat(1 << 20);
-    let files: Vec<String> = (0..600).map(|file| format!("{file}.c")).collect();
-    let rows: Vec<_> = (0..)
-        .zip(&files)
-        .map(|(at, file)| (at, &file[..], 1))
-        .collect();
+    let rows = [(0, "a.c", 1)];
     let sequences = [SequenceSpec {
         section: 0,
         rows: &rows,
-        len: 600,
+        len: 1,
     }];
     let unit = UnitSpec {
         version: 5,
@@ -334,9 +332,185 @@ fn names_without_end_are_an_error_and_not_much_memory() {
         name: "a.c",
         sequences: &sequences,
     };
-    let error = extract_from(&object(X86_64, &[(".text", 600)], &[unit]));
-    let error = error.expect_err("600 names of a megabyte").to_string();
-    assert!(error.contains("bytes of file names"), "{error}");
+    let error = extract_from(&object(X86_64, &[(".text", 1)], &[unit]));
+    let error = error.expect_err("a name of a megabyte").to_string();
+    assert!(error.contains("a file name of 1048576 bytes"), "{error}");
+}
+
+/// Where the fields of a line program are, in bytes from its start.
+struct Fields {
+    header_len: usize,
+    min_instruction_len: usize,
+    max_operations: Option<usize>,
+    line_range: usize,
+    opcode_base: usize,
+}
+
+impl Fields {
+    fn of(version: u16) -> Self {
+        let header_len = if version == 5 { 8 } else { 6 };
+        let min_instruction_len = header_len + 4;
+        let more = usize::from(version >= 4);
+        Self {
+            header_len,
+            min_instruction_len,
+            max_operations: (version >= 4).then_some(min_instruction_len + 1),
+            line_range: min_instruction_len + 3 + more,
+            opcode_base: min_instruction_len + 4 + more,
+        }
+    }
+}
+
+/// Every way in which a unit can be bad, as (what, where in the unit, bytes).
+fn damages(version: u16, len: usize, is_last: bool) -> Vec<(&'static str, usize, Vec<u8>)> {
+    let fields = Fields::of(version);
+    let u32 = |value: usize| (value as u32).to_le_bytes().to_vec();
+    let mut damages = vec![
+        ("a reserved length", 0, u32(0xffff_fff0)),
+        ("a length beyond the section", 0, u32(0x7fff_ffff)),
+        (
+            "a 64-bit length beyond the address space",
+            0,
+            vec![0xff; 12],
+        ),
+        ("no length", 0, u32(0)),
+        ("a length of 5", 0, u32(5)),
+        ("a length within the header", 0, u32(fields.opcode_base)),
+        (
+            "a length without the end of the sequence",
+            0,
+            u32(len - 4 - 3),
+        ),
+        ("version 0", 4, vec![0, 0]),
+        ("version 1", 4, vec![1, 0]),
+        ("version 6", 4, vec![6, 0]),
+        ("a header beyond the unit", fields.header_len, u32(len)),
+        ("no header", fields.header_len, u32(0)),
+        (
+            "instructions of no length",
+            fields.min_instruction_len,
+            vec![0],
+        ),
+        ("no line range", fields.line_range, vec![0]),
+        ("no opcodes", fields.opcode_base, vec![0]),
+        (
+            "an extended opcode beyond the unit",
+            len - 3,
+            vec![0, 0x7f, 2],
+        ),
+        ("no end of the sequence", len - 3, vec![1, 1, 1]),
+        (
+            "a LEB128 number beyond the unit",
+            len - 3,
+            vec![2, 0x80, 0x80],
+        ),
+    ];
+    if let Some(max_operations) = fields.max_operations {
+        damages.push(("no operations in an instruction", max_operations, vec![0]));
+    }
+    if version == 5 {
+        damages.push(("addresses of 3 bytes", 6, vec![3]));
+        damages.push(("segments", 7, vec![1]));
+    }
+    if !is_last {
+        damages.push(("a length that reaches into the next", 0, u32(len + 8)));
+        damages.push(("a length that takes the next", 0, u32(2 * len - 4)));
+    }
+    damages
+}
+
+#[test]
+fn a_bad_unit_is_left_out_and_the_others_are_not() {
+    let rows = [(0, "a.c", 7)];
+    for version in 2..=5 {
+        let sequences = [0, 1, 2].map(|section| {
+            [SequenceSpec {
+                section,
+                rows: &rows,
+                len: 4,
+            }]
+        });
+        let units = sequences.each_ref().map(|sequences| UnitSpec {
+            version,
+            comp_dir: COMP_DIR,
+            name: "a.c",
+            sequences,
+        });
+        let sections = [(".text", 4), (".text.unlikely", 4), (".noinstr.text", 4)];
+        let whole = object(X86_64, &sections, &units);
+        let start = debug_line_at(&whole);
+        // All units are of one length.
+        let word = whole[start..start + 4].try_into().expect("four bytes");
+        let len = u32::from_le_bytes(word) as usize + 4;
+        for bad in 0..3 {
+            for (what, at, bytes) in damages(version, len, bad == 2) {
+                let what = format!("DWARF {version}, unit {bad}, {what}");
+                let mut file = whole.clone();
+                let at = start + bad * len + at;
+                file[at..at + bytes.len()].copy_from_slice(&bytes);
+                let extracted = extract_from(&file).expect(&what);
+                assert_eq!(
+                    extracted.bad_units.count, 1,
+                    "{what}: {:?}",
+                    extracted.bad_units
+                );
+                let offset = extracted.bad_units.first[0].offset;
+                assert_eq!(offset, (bad * len) as u64, "{what}");
+                let mut expected: Vec<_> = sections.iter().map(|section| section.0).collect();
+                expected.remove(bad);
+                let found: Vec<_> = extracted
+                    .regions
+                    .iter()
+                    .map(|region| &region.section.name[..])
+                    .collect();
+                assert_eq!(found, expected, "{what}");
+                assert_eq!(answers(&file, expected[0]), ["a.c:7"; 4], "{what}");
+            }
+        }
+    }
+}
+
+/// Where `.debug_line` is in a file.
+fn debug_line_at(file: &[u8]) -> usize {
+    let elf = object::File::parse(file).expect("an ELF file");
+    let section = elf.section_by_name(".debug_line").expect("line tables");
+    section.file_range().expect("bytes in the file").0 as usize
+}
+
+#[test]
+fn a_unit_of_debug_info_that_cannot_be_read_costs_its_line_table_alone() {
+    let rows = [(0, "a.c", 7)];
+    let sequences = [0, 1].map(|section| {
+        [SequenceSpec {
+            section,
+            rows: &rows,
+            len: 4,
+        }]
+    });
+    let units = sequences.each_ref().map(|sequences| UnitSpec {
+        version: 4,
+        comp_dir: COMP_DIR,
+        name: "a.c",
+        sequences,
+    });
+    let whole = object(X86_64, &[(".text", 4), (".text.unlikely", 4)], &units);
+    let elf = object::File::parse(&whole[..]).expect("an ELF file");
+    let section = elf.section_by_name(".debug_info").expect("units");
+    let start = section.file_range().expect("bytes in the file").0 as usize;
+    // A version, and the code of an abbreviation.
+    for (at, byte) in [(4, 77), (11, 77)] {
+        let mut file = whole.clone();
+        file[start + at] = byte;
+        let extracted = extract_from(&file).expect("the other unit");
+        assert_eq!(extracted.bad_units.count, 1);
+        assert_eq!(answers(&file, ".text.unlikely"), ["a.c:7"; 4]);
+        assert!(
+            extracted
+                .regions
+                .iter()
+                .all(|region| region.section.name != ".text")
+        );
+    }
 }
 
 #[test]

@@ -1,51 +1,50 @@
-//! The way from a task into the kernel.
+//! The system calls.
 
 use nix::errno::Errno;
 
-use crate::fs::OpenMode;
+use crate::fs::{OpenMode, Task};
 use crate::fs::{ioctl, open, read_write};
 use crate::kernel::module;
-use crate::kernel::task::Task;
 use crate::machine::frames::keep_frame;
 
 /// A system call.
 #[derive(Debug)]
 pub(crate) enum Syscall<'a> {
-    /// Opens a file; gives its descriptor.
+    /// Opens a file; returns its descriptor.
     Open {
         /// An absolute path.
         path: &'a str,
-        /// What for.
+        /// The access.
         mode: OpenMode,
     },
-    /// Reads from where the last read ended; gives the number of bytes, 0 at the end.
+    /// Reads from where the last read ended; returns the number of bytes, 0 at the end.
     Read {
         /// A descriptor.
         fd: usize,
-        /// Where to put them.
+        /// Where to put the bytes.
         buffer: &'a mut [u8],
     },
     /// Reads from a position of the file, in bytes.
     Pread {
         /// A descriptor.
         fd: usize,
-        /// Where to put them.
+        /// Where to put the bytes.
         buffer: &'a mut [u8],
         /// Position, in bytes.
         at: u64,
     },
-    /// Writes; gives the number of bytes taken.
+    /// Writes; returns the number of bytes taken.
     Write {
         /// A descriptor.
         fd: usize,
-        /// What.
+        /// The bytes.
         bytes: &'a [u8],
     },
-    /// Anything else that a device does.
+    /// Makes a request of a device.
     Ioctl {
         /// A descriptor.
         fd: usize,
-        /// The number of the request, which says its direction and size.
+        /// The number of the request, which has its direction and size.
         request: u32,
         /// Its argument, of that size.
         argument: &'a mut [u8],
@@ -72,7 +71,7 @@ pub(crate) enum Syscall<'a> {
     },
 }
 
-/// Does what a task asks for.
+/// Executes a system call of a task.
 #[inline(never)]
 pub(crate) fn do_syscall_64(task: &mut Task, call: Syscall<'_>) -> Result<usize, Errno> {
     keep_frame(match call {

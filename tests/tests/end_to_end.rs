@@ -163,6 +163,17 @@ fn look_ups_through_the_device_are_those_of_the_table() {
     let location = |line: &str| line.split(' ').nth(1).unwrap_or_default().to_owned();
     assert_eq!(location(&at_run_time), location(&in_file), "{name}");
     assert!(location(&in_file).starts_with("sim-kernel/src/fs/read_write.rs:"));
+    // By offset, of both.
+    let blob = fs::read(&setup.table).expect("the table");
+    let layout = *lineinfo_core::Table::parse(&blob)
+        .expect("a table")
+        .layout();
+    let offset = format!("{:#x}", start - layout.text_start());
+    let of_table = run(&["lookup", "--offsets", &text(&setup.table), &offset]);
+    let device = text(kernel.socket());
+    let of_device = run(&["lookup", "--offsets", "--device", &device, &offset]);
+    assert_eq!(of_device, of_table);
+    assert_eq!(location(&of_device), location(&in_file), "{name}");
 }
 
 #[test]

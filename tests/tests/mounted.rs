@@ -63,6 +63,11 @@ fn main() -> ExitCode {
         ),
         trial("the loader takes the mounted device", loader),
         trial("the host checks the permissions", permissions),
+        trial(
+            "the name of a process does not forge a line of the log",
+            names,
+        ),
+        trial("a shell can have it in the background", shell),
         trial("nothing stays mounted, however the machine ends", ends),
         trial("a module has a directory while it is loaded", modules),
         trial("an oops ends the task that wrote it", oops),
@@ -89,7 +94,7 @@ impl Ready {
         let table = directory.path().join("kernel.lineinfo");
         let kernel = binaries.sim_kernel.display().to_string();
         let path = table.display().to_string();
-        stdout_of(binaries.lineinfo(&["build", &kernel, "-o", &path])?)?;
+        stdout_of(binaries.lineinfo(&["build", "--no-symbols", &kernel, "-o", &path])?)?;
         let ready = Self {
             binaries,
             table,
@@ -361,7 +366,7 @@ fn loader(ready: &Ready) -> Result<()> {
     );
     machine.expect(ready, "cat dev/lineinfo", &lineinfo(&["status"])?)?;
     let unloaded = lineinfo(&["unload"])?;
-    ensure!(unloaded.contains("given back"), "{unloaded}");
+    ensure!(unloaded.contains("bytes of memory freed"), "{unloaded}");
     let again = ready.binaries.lineinfo(&["unload", "--device", &device])?;
     let said = String::from_utf8(again.stderr)?;
     ensure!(said.contains("unload: ENODATA"), "{said}");
@@ -390,11 +395,96 @@ fn permissions(ready: &Ready) -> Result<()> {
         "echo c > proc/sysrq-trigger",
         "cat /dev/null > dev/lineinfo",
         "cat dev/console",
+        "cat dev/kmsg",
+        "cat sys/fs/pstore/dmesg",
+        "echo 0 > proc/sys/kernel/kptr_restrict",
     ] {
         let output = as_nobody(script)?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(said.contains("Permission denied"), "{script}: {said}");
     }
+    // Names, and zeros for addresses.
+    let shown = "cut -d' ' -f1 proc/kallsyms | sort -u | head -n 2";
+    ensure!(stdout_of(as_nobody(shown)?)? == "0000000000000000\n");
+    ensure!(machine.run(ready, shown)?.lines().count() == 2);
+    // So many open files, and the kernel has some left for who may load.
+    let open = "import os, errno
+files = []
+try:
+    while True: files.append(os.open('dev/lineinfo', os.O_RDONLY))
+except OSError as error: print(len(files), errno.errorcode[error.errno])";
+    let output = as_nobody(&format!("python3 -c \"{open}\""))?;
+    let found = stdout_of(output)?;
+    ensure!(found == "64 EMFILE\n", "{found}");
+    machine.expect(ready, "cat sys/kernel/lineinfo/state", "empty\n")
+}
+
+/// A process that calls itself `a\nBUG: forged` makes the kernel log its name.
+fn names(ready: &Ready) -> Result<()> {
+    let machine = ready.boot(&[])?;
+    let script = r"import ctypes, os
+ctypes.CDLL(None).prctl(15, b'a\nBUG: forged', 0, 0, 0)
+os.write(os.open('proc/sysrq-trigger', os.O_WRONLY), b'w')";
+    machine.run(ready, &format!("python3 -c \"{script}\""))?;
+    let log = machine.run(ready, "cat dev/kmsg")?;
+    ensure!(log.contains(r" Comm: a\x0aBUG: forged "), "{log}");
+    let forged = log
+        .lines()
+        .find(|line| line.contains("] BUG: forged") || line.starts_with("BUG: forged"));
+    ensure!(forged.is_none(), "{forged:?}");
+    Ok(())
+}
+
+/// An interactive shell starts a kernel in the background, and takes it to the foreground.
+const SHELL: &str = r#"
+import os, pty, select, sys, time
+
+kernel, socket, mountpoint = sys.argv[1:]
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp("bash", ["bash", "--norc", "-i"])
+
+said = b""
+def wait_for(text):
+    global said
+    end = time.time() + 30
+    while text.encode() not in said:
+        if not select.select([terminal], [], [], max(0, end - time.time()))[0]:
+            sys.exit(f"no {text!r} in {said.decode(errors='replace')}")
+        said += os.read(terminal, 4096)
+    said = said.split(text.encode(), 1)[1]
+
+def type(line):
+    os.write(terminal, line.encode() + b"\n")
+
+type(f"stty tostop; {kernel} --socket {socket} --mount {mountpoint} &")
+wait_for("lineinfo: ready on")
+time.sleep(0.5)
+for _ in range(3):
+    type("jobs")
+    wait_for("Running")
+print(open(f"{mountpoint}/sys/kernel/lineinfo/state").read().strip())
+type("fg")
+type("cat /proc/cmdline /nothing")
+wait_for("No such file")
+type("poweroff")
+wait_for("power")
+type("exit")
+os.waitpid(pid, 0)
+print("done")
+"#;
+
+fn shell(ready: &Ready) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mountpoint = directory.path().join("mnt");
+    std::fs::create_dir(&mountpoint)?;
+    let mut python = Command::new("timeout");
+    python.args(["60", "python3", "-c", SHELL]);
+    python.arg(&ready.binaries.sim_kernel);
+    python.arg(directory.path().join("sock")).arg(&mountpoint);
+    let said = stdout_of(python.output()?)?;
+    ensure!(said == "empty\ndone\n", "{said}");
+    ensure!(!is_mounted(&mountpoint)?);
     Ok(())
 }
 
@@ -495,7 +585,7 @@ fn modules(ready: &Ready) -> Result<()> {
     let table = table.display().to_string();
     let module = module.display().to_string();
     for args in [
-        &["build", &module, "-o", &table][..],
+        &["build", "--no-symbols", &module, "-o", &table][..],
         &["load", "--module", "xor", &table, "--device", &device],
     ] {
         stdout_of(ready.binaries.lineinfo(args)?)?;

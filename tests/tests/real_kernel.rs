@@ -196,9 +196,16 @@ fn assembly(vmlinux: &Path) -> Result<(), Failed> {
 
     let (mut exact, mut marked) = (0, 0);
     for (number, region) in full.regions().enumerate() {
-        let section = extracted.regions.get(number).ok_or("a region")?;
+        // A region is a section, or a part of one.
+        let start = elf.identity.text_start + region.start.0;
+        let mut sections = extracted.regions.iter();
+        let section = sections
+            .find(|region| (region.section.address..region.section.end()).contains(&start))
+            .ok_or("a region of no section")?;
+        let base = (start - section.section.address) as u32;
         // What returns to the first byte was called before the assembly.
         let inside = |start: u32| {
+            let start = base + start;
             let mut ranges = section.assembly.iter();
             ranges.any(|range| range.start < start && start < range.end)
         };
@@ -282,6 +289,10 @@ fn taken_as_its_own(vmlinux: &Path) -> Result<(), Failed> {
     let image = vmlinux.display().to_string();
     let lineinfo = |args: &[&str]| stdout_of(binaries.lineinfo(args)?);
     lineinfo(&["build", &image, "-o", &table])?;
+    let said = lineinfo(&["verify", &table, "--against", &image])?;
+    if !said.contains(" symbols checked, 0 differences") {
+        return Err(said.into());
+    }
 
     let mut command = Command::new(&binaries.sim_kernel);
     command.args(["--as", &image, "--socket", &socket, "--", "lineinfo=off"]);
@@ -328,8 +339,12 @@ fn taken_as_its_own(vmlinux: &Path) -> Result<(), Failed> {
         });
         expected += &format!("{}{}\n", line.text, place.transpose()?.unwrap_or_default());
     }
-    for source in [["--device", &socket], ["--table", &table]] {
-        let args = [&["decode", &log, "--against", &image], &source[..]].concat();
+    for source in [
+        &["--device", &socket, "--against", &image][..],
+        &["--table", &table, "--against", &image],
+        &["--table", &table],
+    ] {
+        let args = [&["decode", &log], source].concat();
         let decoded = lineinfo(&args)?;
         if decoded != expected || decoded.contains("(??)") {
             return Err(format!("{source:?}:\n{decoded}\nand not\n{expected}").into());

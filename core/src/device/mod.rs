@@ -39,12 +39,13 @@ use crate::blob::{HEADER_SIZE, Header};
 use crate::buffer::StrBuffer;
 use crate::error::Error;
 use crate::footer::{ALIGN, Ending, Footer};
+use crate::signature::{KeyId, Signed};
 use crate::slot::Owner;
 use crate::table::Layout;
-use crate::uapi::{Ioctl, Lookup, Status, Target, Who};
+use crate::uapi::{AddressBase, Ioctl, Lookup, Status, Target, Who};
 use crate::{index, wide};
 
-use ratelimit::RateLimit;
+pub use ratelimit::RateLimit;
 pub use refusal::{BuildId, Refusal};
 pub use table_slot::{LoadedTable, TableSlot};
 
@@ -66,6 +67,14 @@ pub trait Port: Sized + 'static {
 
     /// Writes one line to the log.
     fn log(&self, level: Level, line: &str);
+
+    /// Whether the signature of a blob is right for its key and message (Ed25519, RFC 8032). The key is
+    /// the trusted one.
+    ///
+    /// A port without cryptography, as this is, finds none right.
+    fn verify(&self, _signed: &Signed<'_>) -> bool {
+        false
+    }
 
     /// Makes what pauses between two looks at the readers of an old table, and says when it is time
     /// to give up.
@@ -133,6 +142,37 @@ pub enum Policy {
     Never,
 }
 
+/// Whose tables are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Anybody's, signed or not.
+    Anybody,
+    /// Those that this Ed25519 public key has signed.
+    Key([u8; 32]),
+    /// Nobody's: signatures are demanded, and there is no key to verify them with.
+    Nobody,
+}
+
+impl Trust {
+    fn check<P: Port>(&self, port: &P, signed: Option<Signed<'_>>) -> Result<(), Refusal> {
+        let trusted = match self {
+            Self::Anybody => return Ok(()),
+            Self::Nobody => return Err(Refusal::NoKey),
+            Self::Key(key) => key,
+        };
+        let expected = KeyId::of(trusted);
+        let signed = signed.ok_or(Refusal::Unsigned { expected })?;
+        if signed.signature.key != *trusted {
+            let found = KeyId::of(&signed.signature.key);
+            return Err(Refusal::OtherKey { found, expected });
+        }
+        match port.verify(&signed) {
+            true => Ok(()),
+            false => Err(Refusal::Signature { key: expected }),
+        }
+    }
+}
+
 /// What the device was told at boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -140,6 +180,8 @@ pub struct Config {
     pub policy: Policy,
     /// The largest blob taken, in bytes.
     pub max_bytes: u64,
+    /// Whose tables are taken.
+    pub trust: Trust,
     /// How long a file that is open for writing may make no request before the next opener can
     /// take the device over, in milliseconds.
     pub idle_ms: u64,
@@ -155,6 +197,7 @@ impl Config {
     pub const NEVER: Self = Self {
         policy: Policy::Never,
         max_bytes: 0,
+        trust: Trust::Nobody,
         idle_ms: IDLE_MS_DEFAULT,
     };
 }
@@ -199,7 +242,7 @@ pub struct Caller {
     pub pid: u32,
     /// It may load and unload.
     pub may_load: bool,
-    /// It may ask for run-time addresses, whose answers tell where the kernel is.
+    /// It may ask for the location of run-time addresses, which tells where the kernel is.
     pub may_see_addresses: bool,
 }
 
@@ -284,7 +327,9 @@ pub struct Device<P: Port> {
     writer: Option<Writer<P>>,
     /// How many writers there were.
     writers: u64,
+    /// What is logged of refusals to those who may load, and to all others.
     refusals: RateLimit,
+    refusals_of_others: RateLimit,
 }
 
 impl<P: Port> Device<P> {
@@ -296,6 +341,7 @@ impl<P: Port> Device<P> {
             writer: None,
             writers: 0,
             refusals: RateLimit::new(),
+            refusals_of_others: RateLimit::new(),
         }
     }
 
@@ -317,10 +363,10 @@ impl<P: Port> Device<P> {
     pub fn open(&mut self, caller: Caller, writing: bool) -> Result<File, Refusal> {
         let writer = if writing {
             let number = self.open_for_writing(caller);
-            Some(
-                number
-                    .map_err(|refusal| self.refuse_limited("open", &Target::default(), refusal))?,
-            )
+            // It was refused to nobody's slot, so no slot's last refusal is replaced.
+            Some(number.inspect_err(|refusal| {
+                self.log_limited("open", &Target::default(), *refusal, caller.may_load);
+            })?)
         } else {
             None
         };
@@ -488,19 +534,26 @@ impl<P: Port> Device<P> {
     }
 
     fn lookup(&self, file: &File, argument: &mut [u8]) -> Result<(), Refusal> {
-        let Caller {
-            uid,
-            may_see_addresses,
-            ..
-        } = file.caller;
-        if !may_see_addresses {
-            return Err(Refusal::AddressesHidden { uid });
-        }
         let mut question = Lookup::read_from_bytes(argument).map_err(|_| Refusal::Argument)?;
         let address = question.address().ok_or(Refusal::Argument)?;
-        let byte = address.byte().unwrap_or(0);
-        let answer = |slot: &TableSlot<P>| slot.answer(&mut question, address);
-        self.port.with_slot_at(byte, answer)?;
+        let base = question.base().ok_or(Refusal::Argument)?;
+        let mut answer = |slot: &TableSlot<P>| slot.answer(&mut question, address, base);
+        match base {
+            AddressBase::RunTime => {
+                let Caller { uid, .. } = file.caller;
+                if !file.caller.may_see_addresses {
+                    return Err(Refusal::AddressesHidden { uid });
+                }
+                let byte = address.byte().unwrap_or(0);
+                self.port.with_slot_at(byte, answer)?;
+            }
+            AddressBase::Text => {
+                let answered = self
+                    .port
+                    .with_slot(file.target.name(), |slot, _| answer(slot));
+                answered.unwrap_or(Err(Refusal::NoModule))?;
+            }
+        }
         put(argument, &question)
     }
 
@@ -592,7 +645,8 @@ impl<P: Port> Device<P> {
     ) -> Result<(), Refusal> {
         let size = u64::from(footer.payload_size);
         let max = self.config.max_bytes;
-        if size > max.saturating_add(ALIGN.into()) {
+        // Of the payload only the pad, which is shorter than what it aligns to, may be more.
+        if size >= max.saturating_add(ALIGN.into()) {
             return Err(Refusal::TooLarge { size, max });
         }
         // Straight into the memory that will be the table.
@@ -607,6 +661,10 @@ impl<P: Port> Device<P> {
             })
         })?;
         let blob = footer.blob(payload)?.len();
+        if wide(blob) > max {
+            let size = wide(blob);
+            return Err(Refusal::TooLarge { size, max });
+        }
         // The blob comes first in its memory, and the pad before it goes.
         let pad = bytes.saturating_sub(blob);
         // Always: said where the compiler sees that nothing can panic.
@@ -614,7 +672,7 @@ impl<P: Port> Device<P> {
             payload.copy_within(pad.., 0);
         }
         let load = |slot: &TableSlot<P>, expected: &Expected| {
-            slot.load(&self.port, expected, memory, blob)
+            slot.load(&self.port, &self.config, expected, memory, blob)
         };
         let loaded = self.port.with_slot("", load);
         loaded.unwrap_or(Err(Refusal::NoModule))
@@ -633,27 +691,27 @@ impl<P: Port> Device<P> {
         slot.reclaim(&self.port);
     }
 
-    /// Writes down why something was refused: in the log, and in the slot's status.
+    /// Writes down why something was refused to a slot: in its status, and in the log.
+    ///
+    /// Only who may load has something refused to a slot.
     fn refuse(&self, what: &str, target: &Target, refusal: Refusal) -> Refusal {
         self.record(target, refusal);
         self.log_refusal(what, target, refusal);
         refusal
     }
 
-    /// The same for what anybody can bring about: in the log only so often.
+    /// The same for what can come in a loop: in the log only so often.
     fn refuse_limited(&mut self, what: &str, target: &Target, refusal: Refusal) -> Refusal {
         self.record(target, refusal);
-        let Some(suppressed) = self.refusals.admit(self.port.now_ms()) else {
-            return refusal;
-        };
-        if suppressed > 0 {
-            log(&self.port, Level::Warning, |text| {
-                text.push_u32(suppressed);
-                text.push_str(" refusals suppressed");
-            });
-        }
-        self.log_refusal(what, target, refusal);
+        self.log_limited(what, target, refusal, true);
         refusal
+    }
+
+    fn record(&self, target: &Target, refusal: Refusal) {
+        // A module that has gone has no status.
+        let _gone = self
+            .port
+            .with_slot(target.name(), |slot, _| slot.record(refusal));
     }
 
     /// The same for a file that is no writer: that another one has the device now is news.
@@ -664,11 +722,23 @@ impl<P: Port> Device<P> {
         refusal
     }
 
-    fn record(&self, target: &Target, refusal: Refusal) {
-        // A module that has gone has no status.
-        let _gone = self
-            .port
-            .with_slot(target.name(), |slot, _| slot.record(refusal));
+    /// Logs a refusal, but only so often: what those bring about who may not load, which is
+    /// anybody, does not suppress what others do.
+    fn log_limited(&mut self, what: &str, target: &Target, refusal: Refusal, may_load: bool) {
+        let limit = match may_load {
+            true => &mut self.refusals,
+            false => &mut self.refusals_of_others,
+        };
+        let Some(suppressed) = limit.admit(self.port.now_ms()) else {
+            return;
+        };
+        if suppressed > 0 {
+            log(&self.port, Level::Warning, |text| {
+                text.push_u32(suppressed);
+                text.push_str(" refusals suppressed");
+            });
+        }
+        self.log_refusal(what, target, refusal);
     }
 
     fn log_refusal(&self, what: &str, target: &Target, refusal: Refusal) {
@@ -751,7 +821,7 @@ fn take<P: Port>(
         return Ok(());
     };
     let publish =
-        |slot: &TableSlot<P>, expected: &Expected| slot.load(port, expected, memory, size);
+        |slot: &TableSlot<P>, expected: &Expected| slot.load(port, config, expected, memory, size);
     let published = port.with_slot(target.name(), publish);
     published.unwrap_or(Err(Refusal::NoModule))
 }

@@ -4,6 +4,7 @@ use crate::blob::BUILD_ID_MAX;
 use crate::buffer::{self, StrBuffer};
 use crate::error::Error;
 use crate::footer::FooterError;
+use crate::signature::KeyId;
 use crate::uapi::Errno;
 
 use super::Caller;
@@ -28,6 +29,25 @@ pub enum Refusal {
         found: BuildId,
         /// That of the image that runs.
         expected: BuildId,
+    },
+    /// Signatures are demanded, and there is no key to verify them with.
+    NoKey,
+    /// The blob has no signature.
+    Unsigned {
+        /// The key that it must be signed by.
+        expected: KeyId,
+    },
+    /// The blob was signed by another key.
+    OtherKey {
+        /// That key.
+        found: KeyId,
+        /// The key that it must be signed by.
+        expected: KeyId,
+    },
+    /// The signature does not match the blob.
+    Signature {
+        /// Whose signature it says it is.
+        key: KeyId,
     },
     /// The blob is larger than it may be.
     TooLarge {
@@ -95,6 +115,10 @@ impl Refusal {
             Self::Footer(error) => error.errno(),
             Self::Machine { .. } => Errno::ENOEXEC,
             Self::OtherImage { .. } => Errno::ESTALE,
+            Self::NoKey
+            | Self::Unsigned { .. }
+            | Self::OtherKey { .. }
+            | Self::Signature { .. } => Errno::EKEYREJECTED,
             Self::TooLarge { .. } => Errno::EFBIG,
             Self::NoMemory { .. } => Errno::ENOMEM,
             Self::Never | Self::NotPermitted { .. } | Self::AddressesHidden { .. } => Errno::EPERM,
@@ -126,6 +150,28 @@ impl Refusal {
                 text.push_str(", this kernel has ");
                 expected.push_to(text);
                 text.push_str("; build it from this image");
+            }
+            Self::NoKey => {
+                text.push_str("this kernel demands signatures and has no key to verify them; boot with lineinfo.key=, or without lockdown=");
+            }
+            Self::Unsigned { expected } => {
+                text.push_str("it is not signed, this kernel takes tables signed by key ");
+                expected.push_to(text);
+                text.push_str("; sign it with `lineinfo sign`");
+            }
+            Self::OtherKey { found, expected } => {
+                text.push_str("signed by key ");
+                found.push_to(text);
+                text.push_str(", this kernel takes tables signed by key ");
+                expected.push_to(text);
+                text.push_str("; sign it with that key");
+            }
+            Self::Signature { key } => {
+                text.push_str("the signature of key ");
+                key.push_to(text);
+                text.push_str(
+                    " does not match: changed after it was signed; copy or sign it again",
+                );
             }
             Self::TooLarge { size, max } => {
                 text.push_u64(size);

@@ -2,14 +2,14 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering,
 
 use zerocopy::FromZeros;
 
-use super::{Expected, Level, Memory, Policy, Port, Refusal, Sealed, SealedOf, log};
+use super::{Config, Expected, Level, Memory, Policy, Port, Refusal, Sealed, SealedOf, log};
 use crate::address::Address;
 use crate::buffer::StrBuffer;
 use crate::error::Error;
 use crate::location::Location;
 use crate::slot::{Slot, SwapError};
 use crate::table::{Layout, Table};
-use crate::uapi::{Lookup, REASON_BYTES, State, Status};
+use crate::uapi::{AddressBase, Lookup, REASON_BYTES, State, Status};
 use crate::{index, wide};
 
 /// A table: checked, in read-only memory of its own, and never changed.
@@ -23,14 +23,22 @@ pub struct LoadedTable<S> {
 }
 
 impl<S: Sealed> LoadedTable<S> {
+    #[inline(always)] // So that a look-up needs no `Table` in memory.
     fn table(&self) -> Table<'_> {
         let blob = self.memory.bytes().get(..index(self.layout.size()));
         Table::from_layout(blob.unwrap_or(&[]), self.layout)
     }
 
     /// The location of a run-time address; for any context.
+    #[inline(always)] // A frame less on the stack of an interrupt, which is short.
     pub fn lookup(&self, address: Address<u64>) -> Option<Location<'_>> {
-        self.table().lookup(address.relative_to(self.text_start)?)
+        self.lookup_from(address, self.text_start)
+    }
+
+    /// The same for an address that is counted from where `_text` is at `text_start`.
+    #[inline(always)] // As above.
+    fn lookup_from(&self, address: Address<u64>, text_start: u64) -> Option<Location<'_>> {
+        self.table().lookup(address.relative_to(text_start)?)
     }
 
     /// Memory taken, in bytes.
@@ -95,13 +103,9 @@ impl<P: Port> TableSlot<P> {
         self.misses.load(Ordering::Relaxed)
     }
 
-    /// Asks a table, and counts.
-    fn lookup<'a>(
-        &self,
-        table: &'a LoadedTable<SealedOf<P>>,
-        address: Address<u64>,
-    ) -> Option<Location<'a>> {
-        let location = table.lookup(address);
+    /// Counts what a table said.
+    #[inline(always)] // As `LoadedTable::lookup`.
+    fn count<'a>(&self, location: Option<Location<'a>>) -> Option<Location<'a>> {
         self.lookups.fetch_add(1, Ordering::Relaxed);
         if location.is_none() {
             self.misses.fetch_add(1, Ordering::Relaxed);
@@ -113,7 +117,7 @@ impl<P: Port> TableSlot<P> {
     pub fn push_location(&self, text: &mut StrBuffer<'_>, address: Address<u64>) {
         let reader = self.slot.read();
         let table = reader.get();
-        if let Some(location) = table.and_then(|table| self.lookup(table, address)) {
+        if let Some(location) = table.and_then(|table| self.count(table.lookup(address))) {
             location.push_to(text);
         }
     }
@@ -123,10 +127,15 @@ impl<P: Port> TableSlot<P> {
         &self,
         question: &mut Lookup,
         address: Address<u64>,
+        base: AddressBase,
     ) -> Result<(), Refusal> {
         let reader = self.slot.read();
         let table = reader.get().ok_or(Refusal::Empty)?;
-        question.answer(self.lookup(table, address));
+        let text_start = match base {
+            AddressBase::RunTime => table.text_start,
+            AddressBase::Text => 0,
+        };
+        question.answer(self.count(table.lookup_from(address, text_start)));
         Ok(())
     }
 
@@ -161,19 +170,26 @@ impl<P: Port> TableSlot<P> {
         self.last_refusal.set(refusal);
     }
 
-    /// Checks that the first `size` bytes are a table of the image, and publishes it.
+    /// Checks that the first `size` bytes are a table of the image that somebody trusted has made, and
+    /// publishes it.
     ///
     /// They are parsed once; what they say of init text that is gone is removed in place.
     pub(super) fn load(
         &self,
         port: &P,
+        config: &Config,
         expected: &Expected,
         mut memory: P::Memory,
         size: usize,
     ) -> Result<(), Refusal> {
         let blob = memory.bytes_mut().get_mut(..size).unwrap_or(&mut []);
-        let mut layout = *Table::parse(blob)?.layout();
-        expected.check(&layout)?;
+        // Whose table it is comes first: only one that is meant for this image is worth the time that
+        // the rest takes.
+        let table = Table::parse_head(blob)?;
+        config.trust.check(port, table.signed())?;
+        expected.check(table.layout())?;
+        table.check_parts()?;
+        let mut layout = *table.layout();
         if self.init_freed.load(Ordering::Relaxed) {
             layout = Table::remove_init(blob, &layout).ok_or(Error::Malformed {
                 part: "regions",

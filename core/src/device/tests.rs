@@ -13,8 +13,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::blob::{Encoding, Profile};
 use crate::footer;
-use crate::uapi::{Errno, LOOKUP_FOUND, State};
-use crate::writer::{Image, Region, encode};
+use crate::table::Table;
+use crate::uapi::{AddressBase, Errno, LOOKUP_FOUND, State};
+use crate::writer::{self, Image, Region, encode};
 use crate::{Address, Row};
 
 const PAGE: usize = 4096;
@@ -101,6 +102,10 @@ impl Port for &'static World {
         self.log.borrow_mut().push(line.to_string());
     }
 
+    fn verify(&self, signed: &Signed<'_>) -> bool {
+        signed.signature.signature == fake_signature(&signed.message.concat())
+    }
+
     fn keep_waiting(&self) -> impl FnMut() -> bool {
         || false
     }
@@ -130,6 +135,20 @@ fn expected() -> Expected {
     }
 }
 
+/// What stands for a signature here: something that depends on every byte.
+fn fake_signature(message: &[u8]) -> [u8; 64] {
+    let mut signature = [0; 64];
+    signature[..4].copy_from_slice(&crc32fast::hash(message).to_le_bytes());
+    signature
+}
+
+const KEY: [u8; 32] = [0xaa; 32];
+const OTHER_KEY: [u8; 32] = [0xbb; 32];
+
+fn signed(blob: &[u8], key: [u8; 32]) -> Vec<u8> {
+    writer::sign(blob, key, fake_signature).unwrap()
+}
+
 const ROOT: Caller = Caller {
     uid: 0,
     pid: 1,
@@ -147,6 +166,7 @@ const NOBODY: Caller = Caller {
 const CONFIG: Config = Config {
     policy: Policy::On,
     max_bytes: 1 << 20,
+    trust: Trust::Anybody,
     idle_ms: IDLE_MS_DEFAULT,
 };
 
@@ -517,6 +537,74 @@ fn refusals_that_anybody_can_cause_do_not_flood_the_log() {
 }
 
 #[test]
+fn who_may_not_load_changes_no_status_and_hides_no_refusal_of_others() {
+    let mut f = Fixture::new(10);
+    assert_eq!(f.load(&b"x".repeat(96)), Err(Errno::ENOEXEC));
+    for _ in 0..20 {
+        assert!(f.device.open(NOBODY, true).is_err());
+    }
+    let status = f.status();
+    assert_eq!(status.last_errno, Errno::ENOEXEC.number());
+    assert!(status.last_reason().starts_with("not a lineinfo blob"));
+    f.log();
+    assert_eq!(f.load(&b"y".repeat(96)), Err(Errno::ENOEXEC));
+    assert!(f.log().contains("load refused: not a lineinfo blob"));
+    // An open that finds the device busy is about no slot.
+    let file = f.device.open(ROOT, true).unwrap();
+    assert!(f.device.open(ROOT, true).is_err());
+    assert_eq!(f.status().last_errno, Errno::ENOEXEC.number());
+    f.device.close(&file);
+}
+
+#[test]
+fn who_may_not_see_addresses_asks_by_offset() {
+    let mut f = Fixture::new(10);
+    let ask = |f: &mut Fixture, file: &mut File, address, base| {
+        let mut question = Lookup::from_base(Address::Exact(address), base);
+        let bytes = question.as_mut_bytes();
+        let asked = f.device.ioctl(file, Ioctl::Lookup.code(), bytes);
+        let answer = (question.result, question.file().to_string(), question.line);
+        asked.map(|()| answer).map_err(Refusal::errno)
+    };
+    let found = |line| Ok((LOOKUP_FOUND, "a.rs".to_string(), line));
+    let missed = Ok((0, String::new(), 0));
+    let mut nobody = f.device.open(NOBODY, false).unwrap();
+    assert_eq!(
+        ask(&mut f, &mut nobody, 5, AddressBase::Text),
+        Err(Errno::ENODATA)
+    );
+    f.load(&table(10, 0)).unwrap();
+    // Every run-time address is refused alike, right or wrong.
+    for address in [0, 5, SLIDE + 0x105, u64::MAX] {
+        assert_eq!(
+            ask(&mut f, &mut nobody, address, AddressBase::RunTime),
+            Err(Errno::EPERM)
+        );
+    }
+    for (offset, answer) in [(5, found(2)), (1 << 40, missed.clone()), (u64::MAX, missed)] {
+        assert_eq!(ask(&mut f, &mut nobody, offset, AddressBase::Text), answer);
+    }
+    let mut root = f.device.open(ROOT, false).unwrap();
+    for (address, base) in [
+        (SLIDE + 0x105, AddressBase::RunTime),
+        (5, AddressBase::Text),
+    ] {
+        assert_eq!(ask(&mut f, &mut root, address, base), found(2));
+    }
+    // The offset is that into the file's target.
+    f.aim(&mut nobody, MODULE).unwrap();
+    assert_eq!(
+        ask(&mut f, &mut nobody, 5, AddressBase::Text),
+        Err(Errno::ENODATA)
+    );
+    let mut question = Lookup::new(Address::Exact(5));
+    question.base = 2;
+    let bytes = question.as_mut_bytes();
+    let unknown = f.device.ioctl(&mut nobody, Ioctl::Lookup.code(), bytes);
+    assert_eq!(unknown, Err(Refusal::Argument));
+}
+
+#[test]
 fn who_may_do_what() {
     let mut f = Fixture::new(10);
     f.load(&table(10, 0)).unwrap();
@@ -661,7 +749,7 @@ fn a_table_that_came_before_is_copied_only_if_that_saves_pages_and_there_are_som
 #[test]
 fn the_table_of_a_boot_image_goes_the_same_way() {
     let blob = table(100, 0);
-    let image = |image_len: u64| {
+    let image_of = |image_len: u64| {
         let (pad, footer) = footer::append(image_len, &blob).unwrap();
         [&vec![1; image_len as usize], pad, &blob, footer.as_bytes()].concat()
     };
@@ -675,14 +763,14 @@ fn the_table_of_a_boot_image_goes_the_same_way() {
     };
     for image_len in 0..17 {
         let mut f = Fixture::new(10);
-        let image = image(image_len);
+        let image = image_of(image_len);
         let log = boot(&mut f, &image, u64::MAX);
         assert!(log.starts_with("lineinfo: loaded 100 entries"), "{log}");
         assert_eq!(f.location(SLIDE + 0x100 + 40), " (a.rs:11)");
         assert_eq!(f.free_pages(), 10 - blob.len().div_ceil(PAGE));
     }
     let mut f = Fixture::new(10);
-    let image = image(3);
+    let image = image_of(3);
     let mut flipped = image.clone();
     flipped[500] ^= 1;
     for (image, unreadable, errno, reason) in [
@@ -698,8 +786,159 @@ fn the_table_of_a_boot_image_goes_the_same_way() {
         assert_eq!(f.status().last_errno, errno.number());
         assert_eq!(f.free_pages(), 10);
     }
+    // The limit is that of the blob: the pad does not count, and gains nothing.
+    for image_len in 0..17 {
+        let image = image_of(image_len);
+        for (max, is_loaded) in [(blob.len(), true), (blob.len() - 1, false)] {
+            let mut f = Fixture::new(10);
+            f.device.configure(Config {
+                max_bytes: max as u64,
+                ..CONFIG
+            });
+            let log = boot(&mut f, &image, u64::MAX);
+            assert_eq!(
+                f.status().state == State::Loaded.number(),
+                is_loaded,
+                "{log}"
+            );
+            assert_eq!(log.contains("-EFBIG"), !is_loaded, "{log}");
+        }
+    }
     let log = boot(&mut f, &image[..100], u64::MAX);
     assert!(log.contains("no table is appended to this image"), "{log}");
+}
+
+#[test]
+fn only_tables_of_the_trusted_key_are_taken() {
+    let (blob, image_len) = (table(1000, 1000), 3);
+    let good = signed(&blob, KEY);
+    assert_eq!(signed(&good, KEY), good, "a signature is replaced");
+    assert_eq!(signed(&signed(&blob, OTHER_KEY), KEY), good);
+    let other = signed(&blob, OTHER_KEY);
+    let mut forged = other.clone();
+    let key = forged.len() - 96;
+    forged[key..key + 32].copy_from_slice(&KEY);
+    writer::seal(&mut forged);
+    // Any bit but those of the checksum, which is made right again.
+    let changed = |bit: usize| {
+        let mut changed = good.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        writer::seal(&mut changed);
+        changed
+    };
+    let rows = 8 * 5000 + 3;
+    let cases = [
+        (
+            Trust::Key(KEY),
+            blob.clone(),
+            "it is not signed, this kernel takes tables signed by key aaaaaaaaaaaaaaaa; sign it with `lineinfo sign`",
+        ),
+        (
+            Trust::Key(KEY),
+            other,
+            "signed by key bbbbbbbbbbbbbbbb, this kernel takes tables signed by key aaaaaaaaaaaaaaaa",
+        ),
+        (
+            Trust::Key(KEY),
+            forged,
+            "the signature of key aaaaaaaaaaaaaaaa does not match",
+        ),
+        (
+            Trust::Key(KEY),
+            changed(rows),
+            "the signature of key aaaaaaaaaaaaaaaa does not match",
+        ),
+        (Trust::Nobody, blob.clone(), "boot with lineinfo.key="),
+        (Trust::Nobody, good.clone(), "boot with lineinfo.key="),
+    ];
+    let boot = |f: &mut Fixture, blob: &[u8]| {
+        let (pad, footer) = footer::append(image_len, blob).unwrap();
+        let image = [&vec![1; image_len as usize], pad, blob, footer.as_bytes()].concat();
+        f.device.load_appended(image.len() as u64, |at, buffer| {
+            buffer.copy_from_slice(&image[at as usize..][..buffer.len()]);
+            Ok::<(), ()>(())
+        });
+    };
+    for (trust, blob, reason) in cases {
+        let mut f = Fixture::new(100);
+        f.device.configure(Config { trust, ..CONFIG });
+        assert_eq!(f.load(&blob), Err(Errno::EKEYREJECTED), "{reason}");
+        for is_late in [true, false] {
+            if !is_late {
+                boot(&mut f, &blob);
+            }
+            let status = f.status();
+            assert_eq!(status.last_errno, Errno::EKEYREJECTED.number());
+            assert!(status.last_reason().contains(reason), "{status}");
+            assert_eq!((status.state, f.free_pages()), (State::Empty.number(), 100));
+            assert!(f.log().ends_with("-EKEYREJECTED"));
+        }
+    }
+    // Whoever demands nothing takes all of them.
+    for (trust, blob) in [
+        (Trust::Key(KEY), &good),
+        (Trust::Anybody, &good),
+        (Trust::Anybody, &blob),
+    ] {
+        let mut f = Fixture::new(100);
+        f.device.configure(Config { trust, ..CONFIG });
+        f.load(blob).unwrap();
+        boot(&mut f, blob);
+        // Init text is taken out of what was verified.
+        f.device.free_init("");
+        assert_eq!(f.status().rows, 1000);
+        f.load(blob).unwrap();
+        assert_eq!(f.status().rows, 1000);
+        assert_eq!(f.location(SLIDE + 0x100 + 400), " (a.rs:101)");
+    }
+    // A signature is over all else.
+    let small = signed(&table(2, 1), KEY);
+    let mut f = Fixture::new(100);
+    f.device.configure(Config {
+        trust: Trust::Key(KEY),
+        ..CONFIG
+    });
+    for bit in (0..16 * 8).chain(20 * 8..small.len() * 8) {
+        let mut changed = small.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        writer::seal(&mut changed);
+        assert!(f.load(&changed).is_err(), "bit {bit}");
+        f.log();
+    }
+    f.load(&small).unwrap();
+}
+
+#[test]
+fn a_signature_is_the_last_section_and_of_one_size() {
+    let good = signed(&table(2, 0), KEY);
+    let entries = Table::parse(&good).unwrap().sections().count();
+    let of_signature = HEADER_SIZE + 12 * (entries - 1);
+    let swap = |position: usize, with: usize| {
+        let mut bad = good.clone();
+        let (a, b) = (HEADER_SIZE + 12 * position, HEADER_SIZE + 12 * with);
+        for byte in 0..4 {
+            bad.swap(a + byte, b + byte);
+        }
+        bad
+    };
+    let mut short = good.clone();
+    short[of_signature + 8] -= 1;
+    short[12] -= 1;
+    short.pop();
+    for mut bad in [swap(entries - 1, entries - 2), short] {
+        writer::seal(&mut bad);
+        let error = Table::parse(&bad).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Malformed {
+                    part: "signature",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
 }
 
 /// What somebody does with one of three files.

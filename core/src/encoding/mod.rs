@@ -87,6 +87,7 @@ impl<'a> RegionTable<'a> {
     /// The row that covers `target`, in bytes from the start of the region; gaps included.
     ///
     /// An encoding may cut rows; then the start is that of the part that covers `target`.
+    #[inline(always)] // A frame less on the stack of an interrupt, which is short.
     pub(crate) fn find(&self, encoding: Encoding, target: u32) -> Option<Row> {
         match encoding {
             Encoding::Flat => flat::find(self, target),

@@ -154,6 +154,7 @@ pub fn all() -> Vec<Hostile> {
         long_names(0xc3),
         dense_names(b'a', 1000),
         dense_names(0xc3, 1000),
+        dense_names(b'a', 10_000),
         hot_pairs_without_bits(),
         successors_without_bits(),
         regions_that_share_a_name(),
@@ -259,12 +260,13 @@ fn dense_names(byte: u8, groups: usize) -> Hostile {
     let group = [of_4, of_8].concat();
     parts.files = groups as u32 * 16;
     parts.file_names = names(&terminals, &rules, &vec![group; groups]);
-    let name = if byte < 0x80 {
-        "names of 62 times their size"
-    } else {
-        "names of 62 times their size, not ASCII"
+    let is_refused = groups > 1022;
+    let name = match (is_refused, byte) {
+        (true, _) => "names of more than 8 MiB",
+        (false, ..0x80) => "names of 62 times their size",
+        (false, 0x80..) => "names of 62 times their size, not ASCII",
     };
-    parts.hostile(name, 0, false)
+    parts.hostile(name, 0, is_refused)
 }
 
 /// The entry of a number code.

@@ -10,6 +10,8 @@ use crate::files::BlobFile;
 use crate::hex;
 
 /// Append a table to a boot image, in place of one that is there.
+///
+/// The symbols in a table are left out: a kernel has its own.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The table.
@@ -34,7 +36,11 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         Consent::None
     };
     let is_known_kind = image.is_known_kind()?;
-    image.append(&args.blob, blob.bytes(), consent)?;
+    let bytes = blob.without_symbols().map_err(|source| Error::Encode {
+        path: args.blob.clone(),
+        source,
+    })?;
+    image.append(&args.blob, &bytes, consent)?;
     if !is_known_kind {
         eprintln!(
             "lineinfo: warning: {}: is no ELF file, PE file or bzImage; whether it still boots with a table after it is not known",
@@ -46,7 +52,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             out,
             "{}: {} bytes appended after {} bytes of image",
             args.image.display(),
-            blob.bytes().len(),
+            bytes.len(),
             image.image_len()
         )
     })?;

@@ -1,15 +1,18 @@
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use lineinfo_core::Table;
 use lineinfo_core::blob::Encoding;
-use lineinfo_core::writer::{Options, Tuning};
+use lineinfo_core::writer::{EncodeError, Options, Tuning, with_symbols};
 
 use super::{Counts, ImageArgs, print, progress_bar};
 use crate::Error;
 use crate::error::exit;
-use crate::extract::extract;
+use crate::extract::elf::Elf;
+use crate::extract::{Extracted, extract};
 use crate::output::{HardLinks, Output};
+use crate::symbols::{Symbols, SymbolsError};
 
 /// Build a table from an ELF file with DWARF.
 #[derive(Debug, clap::Args)]
@@ -36,6 +39,13 @@ pub(super) struct Args {
     /// has, and others have not.
     #[arg(long, value_enum, value_name = "WHETHER", num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
     inlines: Option<Choice>,
+    /// Refuse an image of which a unit has a damaged line table, instead of leaving the unit out.
+    #[arg(long)]
+    strict: bool,
+    /// Leave out the symbols of the image, with which decode needs neither the image nor a list of
+    /// symbols. They are never loaded nor appended.
+    #[arg(long)]
+    no_symbols: bool,
     #[command(flatten)]
     reading: ImageArgs,
 }
@@ -109,6 +119,63 @@ fn parse_encoding(name: &str) -> Result<Encoding, String> {
         })
 }
 
+/// Says on stderr what the table is without, or refuses to build it.
+fn complain(elf: &Elf<'_>, extracted: &Extracted, strict: bool) -> Result<(), Error> {
+    let path = elf.dwarf_path();
+    if let Some(supplement) = elf.missing_supplement() {
+        let missing = Error::Supplement {
+            path: path.to_owned(),
+            supplement: supplement.to_owned(),
+        };
+        if strict {
+            return Err(missing);
+        }
+        eprintln!("lineinfo: warning: {missing}");
+    }
+    for (bad, lacking) in [
+        (&extracted.bad_units, "rows"),
+        (&extracted.bad_inlines, "inlined functions"),
+    ] {
+        if bad.count == 0 {
+            continue;
+        }
+        if strict {
+            return Err(Error::BadUnits {
+                path: path.to_owned(),
+                bad: bad.clone(),
+            });
+        }
+        for unit in &bad.first {
+            eprintln!("lineinfo: warning: {}: {unit}", path.display());
+        }
+        eprintln!(
+            "lineinfo: warning: {}: {} of {} units are damaged, and the table has no {lacking} of them; --strict refuses such a file",
+            path.display(),
+            bad.count,
+            bad.of
+        );
+    }
+    Ok(())
+}
+
+/// The symbols of the image for its table: none, and a warning, if it has none.
+fn section_of_symbols(image: &Path, elf: &Elf<'_>) -> Result<Vec<u8>, Error> {
+    match Symbols::of_image(image, Some(elf.dwarf_path())) {
+        Ok(symbols) => symbols.to_section(elf.identity.text_start),
+        Err(Error::Symbols {
+            source: SymbolsError::Stripped,
+            ..
+        }) => {
+            eprintln!(
+                "lineinfo: warning: {}: it was stripped of symbols, and the table has none: decode will want a vmlinux or a list",
+                image.display()
+            );
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let start = Instant::now();
     let with_inlines = args.inlines()?;
@@ -127,17 +194,23 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         extracted.add_inlines(&elf, &args.reading.naming(), &bar)?;
         bar.finish_and_clear();
     }
+    complain(&elf, &extracted, args.strict)?;
     if args.profile == ProfileName::Calls {
         extracted.reduce_to_calls(&elf)?;
     }
-    let blob = extracted
-        .encode(args.options())
-        .map_err(|source| Error::Encode {
-            path: args.image.clone(),
-            source,
-        })?;
+    let failed = |source| Error::Encode {
+        path: args.image.clone(),
+        source,
+    };
+    let blob = extracted.encode(args.options()).map_err(failed)?;
+    let symbols = match args.no_symbols {
+        true => Vec::new(),
+        false => section_of_symbols(&args.image, &elf)?,
+    };
+    let table = Table::parse(&blob).map_err(|source| failed(EncodeError::Invalid(source)))?;
+    let whole = with_symbols(&table, &symbols).map_err(failed)?;
     let is_stdout = output.is_stdout();
-    output.write(|file| file.write_all(&blob))?;
+    output.write(|file| file.write_all(&whole))?;
 
     let entries: usize = extracted
         .regions
@@ -162,6 +235,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             writeln!(out, "chains           {:>12}", inlines.chains.len())?;
         }
         writeln!(out, "bytes            {:>12}", blob.len())?;
+        writeln!(out, "bytes of symbols {:>12}", whole.len() - blob.len())?;
         writeln!(
             out,
             "bytes per entry  {:>12.3}",

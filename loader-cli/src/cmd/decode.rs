@@ -1,227 +1,300 @@
-use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use lineinfo_core::Address;
-use object::{Object, ObjectSymbol};
-
+use super::DEBUG_DIR;
 use crate::Error;
-use crate::error::{ElfError, exit};
-use crate::files;
-use crate::source::{LocationBuf, Source};
+use crate::error::exit;
+use crate::images::search::Search;
+use crate::images::{Images, Options};
+use crate::log::input::Input;
+use crate::log::{Annotator, Facts, Style, Summary};
 
 /// Annotate the frames of a kernel log with file and line.
 ///
+/// The log says which kernel wrote it, by its release or build-id; its table or vmlinux and those of its
+/// modules are found where distributions put them, or named by options. A table that has symbols
+/// needs nothing else.
+///
 /// `vfs_write+0xf8/0x450` becomes `vfs_write+0xf8/0x450 (fs/read_write.c:681)`; all else stays as it
-/// is, frames of modules too. A symbol that several functions of this size share is left alone
-/// where they have different lines.
+/// is, to the byte. A frame that cannot be answered rightly is left: its symbol has another size
+/// here, or several functions of that name and size have different lines. `~` before a line says that
+/// the log or the table is not exact there.
+///
+/// Exit status: 3 if frames were left that a table is there for, 4 if the log was written by another
+/// kernel; then nothing is printed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The log [default: stdin].
     #[arg(value_name = "FILE")]
     log: Option<PathBuf>,
-    /// Ask a running kernel.
-    #[arg(
-        long,
-        value_name = "PATH",
-        required_unless_present = "table",
-        conflicts_with = "table"
-    )]
-    device: Option<PathBuf>,
-    /// Ask a table.
-    #[arg(long, value_name = "X")]
-    table: Option<PathBuf>,
-    /// Where functions are: a vmlinux, or a copy of its kernel's /proc/kallsyms.
-    #[arg(
-        long,
-        value_name = "VMLINUX|KALLSYMS",
-        default_value = "/proc/kallsyms"
-    )]
-    against: PathBuf,
+    #[command(flatten)]
+    kernel: KernelArgs,
+    /// Directory with modules (.ko, .ko.debug), and tables of them; may be given several times.
+    #[arg(long, value_name = "DIR")]
+    modules: Vec<PathBuf>,
+    /// The release of the kernel that wrote the log [default: what the log says].
+    #[arg(long, value_name = "RELEASE")]
+    release: Option<String>,
+    /// Go on where builds or releases differ; lines may be wrong then.
+    #[arg(long)]
+    force: bool,
+    /// Print a JSON object for each frame, and one for the summary, instead of the log.
+    #[arg(long)]
+    json: bool,
+    /// Go on at the end of FILE, as it may grow.
+    #[arg(short, long, requires = "log")]
+    follow: bool,
+    /// Whether locations are in colour.
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    color: Colour,
 }
+
+/// Where the functions and lines of a kernel come from.
+#[derive(Debug, clap::Args)]
+pub(super) struct KernelArgs {
+    /// Table of the kernel, or of a module; may be given several times.
+    #[arg(long, value_name = "X")]
+    pub(super) table: Vec<PathBuf>,
+    /// Where functions are: a vmlinux, a .ko, or a copy of the kernel's /proc/kallsyms; may be given
+    /// several times. A vmlinux or .ko without a table gets one, which is kept in
+    /// $XDG_CACHE_HOME/lineinfo/tables, up to 1 GiB.
+    #[arg(long, visible_alias = "against", value_name = "VMLINUX|KALLSYMS")]
+    pub(super) vmlinux: Vec<PathBuf>,
+    /// Ask a running kernel, where no table is given.
+    #[arg(long, value_name = "PATH", env = "LINEINFO_DEVICE")]
+    pub(super) device: Option<PathBuf>,
+    /// Look for the kernel and its modules in this directory, too; may be given several times. Then
+    /// come those of $LINEINFO_PATH, /usr/lib/lineinfo, /usr/lib/debug and /lib/modules.
+    #[arg(long, value_name = "DIR")]
+    dir: Vec<PathBuf>,
+    /// Look for separate debug files below this directory too; may be given several times.
+    #[arg(long, value_name = "DIR")]
+    debug_dir: Vec<PathBuf>,
+}
+
+impl KernelArgs {
+    pub(super) fn options(&self) -> Options {
+        let mut debug_dirs = self.debug_dir.clone();
+        debug_dirs.push(PathBuf::from(DEBUG_DIR));
+        Options {
+            tables: self.table.clone(),
+            device: self.device.clone(),
+            symbols: self.vmlinux.clone(),
+            debug_dirs,
+            search: Search::new(&self.dir),
+            ..Options::default()
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+/// How much of a log is read before its kernel is looked for, in bytes.
+const HEAD_BYTES: usize = 1 << 20;
+
+/// How long a log is silent until what it said is printed, though more might decide it.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How much is held back until a frame agrees with the symbols, in bytes.
+const HELD_MAX: usize = 64 << 20;
+
+/// How much is printed at once, in bytes.
+const WRITE_BYTES: usize = 64 << 10;
+
+/// How many functions must have another size, and none the same, to say that it is another kernel.
+const OTHER_SIZES: usize = 2;
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
-    let mut source = match (&args.table, &args.device) {
-        (Some(table), _) => Source::table(table)?,
-        (None, Some(device)) => Source::device(device)?,
-        (None, None) => return Err(Error::Usage("name a table or a device".to_owned())),
+    let mut input = Input::open(args.log.as_deref())?;
+    let mut ended = read_head(&mut input)?;
+    let mut facts = Facts {
+        release: args.release.clone(),
+        build_id: None,
     };
-    let symbols = Symbols::read(&args.against)?;
-    let log: Box<dyn BufRead> = match &args.log {
-        Some(path) => Box::new(BufReader::new(
-            std::fs::File::open(path).map_err(Error::io(path))?,
-        )),
-        None => Box::new(io::stdin().lock()),
+    facts.read(input.peek());
+    let options = Options {
+        modules: args.modules.clone(),
+        force: args.force,
+        ..args.kernel.options()
     };
-    let mut out = BufWriter::new(io::stdout().lock());
-    for line in log.split(b'\n') {
-        let line = line.map_err(Error::io("the log"))?;
-        let line = String::from_utf8_lossy(&line);
-        let annotated = match Frame::find(&line) {
-            Some(frame) => frame.annotate(&line, &symbols, &mut source)?,
-            None => line.into_owned(),
+    let images = Images::open(options, &facts)?;
+    let mut decoder = Decoder {
+        annotator: Annotator::new(images, args.style()),
+        facts,
+        held: !args.force,
+    };
+    loop {
+        while let Some(line) = input.line() {
+            decoder.line(line)?;
+        }
+        decoder.print_if_many()?;
+        if ended {
+            if !args.follow {
+                break;
+            }
+            decoder.pause()?;
+            input.wait();
+        } else if !input.is_ready(Some(Duration::ZERO))? {
+            // What is printed waits a little for what decides it.
+            if !decoder.annotator.is_undecided() || !input.is_ready(Some(PAUSE))? {
+                decoder.pause()?;
+            }
+        }
+        ended = !input.read()?;
+    }
+    input.end();
+    while let Some(line) = input.line() {
+        decoder.line(line)?;
+    }
+    decoder.end(args.json)
+}
+
+impl Args {
+    fn style(&self) -> Style {
+        let is_colour = match self.color {
+            Colour::Auto => {
+                io::stdout().is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+            }
+            Colour::Always => true,
+            Colour::Never => false,
         };
-        writeln!(out, "{annotated}").map_err(Error::Stdout)?;
-    }
-    out.flush().map_err(Error::Stdout)?;
-    Ok(exit::DONE)
-}
-
-/// A `symbol+0xoffset/0xsize` in a line.
-#[derive(Debug, PartialEq, Eq)]
-struct Frame<'a> {
-    symbol: &'a str,
-    offset: u64,
-    size: u64,
-    /// It is the instruction behind `RIP:` or the like, and not where a call returns to.
-    is_instruction: bool,
-    /// Where it ends in the line, in bytes.
-    end: usize,
-}
-
-impl<'a> Frame<'a> {
-    /// The frame of a line, unless it has a place already or is one of a module.
-    fn find(line: &'a str) -> Option<Self> {
-        let plus = line.find("+0x")?;
-        let start = line[..plus]
-            .rfind([' ', ':', '\t'])
-            .map_or(0, |before| before + 1);
-        let symbol = &line[start..plus];
-        let (offset, rest) = hexadecimal(&line[plus + 3..])?;
-        let (size, rest) = hexadecimal(rest.strip_prefix("/0x")?)?;
-        if symbol.is_empty() || rest.starts_with(" [") || rest.starts_with(" (") {
-            return None;
+        match (self.json, is_colour) {
+            (true, _) => Style::Json,
+            (false, true) => Style::Colour,
+            (false, false) => Style::Plain,
         }
-        // x86 writes `RIP: 0010:f+…`, arm64 `pc : f+…`, riscv `epc : f+…`.
-        let before = line[..start].trim_end();
-        let is_instruction = before.contains("RIP:") || before.ends_with("pc :");
-        Some(Self {
-            symbol,
-            offset,
-            size,
-            is_instruction,
-            end: line.len() - rest.len(),
+    }
+}
+
+/// Reads the start of a log, until it pauses; `true` if that is all.
+fn read_head(input: &mut Input) -> Result<bool, Error> {
+    while input.peek().len() < HEAD_BYTES {
+        if !input.peek().is_empty() && !input.is_ready(Some(PAUSE))? {
+            break;
+        }
+        if !input.read()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A log on its way through.
+#[derive(Debug)]
+struct Decoder {
+    annotator: Annotator<Images>,
+    facts: Facts,
+    /// Nothing is printed, as no frame agreed with the symbols yet.
+    held: bool,
+}
+
+impl Decoder {
+    fn line(&mut self, line: &[u8]) -> Result<(), Error> {
+        let facts = Facts::of_line(line);
+        if facts != Facts::default() && facts != self.facts {
+            self.annotator.resolver().check(&facts)?;
+            self.facts = facts;
+        }
+        self.annotator.line(line)?;
+        if self.held {
+            self.held = self.annotator.sizes().1 == 0;
+        }
+        Ok(())
+    }
+
+    /// Fails if the symbols are of another kernel than the log.
+    fn check_sizes(&mut self) -> Result<(), Error> {
+        match self.annotator.sizes() {
+            (other, 0) if self.held && other >= OTHER_SIZES => {
+                Err(self.annotator.resolver().other_sizes(other))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn print_if_many(&mut self) -> Result<(), Error> {
+        let len = self.annotator.ready().len();
+        if len >= WRITE_BYTES && (!self.held || len >= HELD_MAX) {
+            self.print()?;
+        }
+        Ok(())
+    }
+
+    fn print(&mut self) -> Result<(), Error> {
+        for note in self.annotator.resolver().take_notes() {
+            eprintln!("lineinfo: {note}");
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(self.annotator.ready())
+            .and_then(|()| out.flush())
+            .map_err(Error::Stdout)?;
+        self.annotator.taken();
+        Ok(())
+    }
+
+    /// The log is silent: all that is known is printed.
+    fn pause(&mut self) -> Result<(), Error> {
+        self.check_sizes()?;
+        self.annotator.settle();
+        self.print()
+    }
+
+    fn end(mut self, is_json: bool) -> Result<u8, Error> {
+        self.check_sizes()?;
+        self.annotator.settle();
+        self.annotator.summarize();
+        self.print()?;
+        if !is_json {
+            eprintln!("lineinfo: {}", words(self.annotator.summary()));
+        }
+        let left = self.annotator.summary().left();
+        let disagreeing = self.annotator.resolver().disagreeing();
+        if !disagreeing.is_empty() {
+            eprintln!(
+                "lineinfo: the log was written with other builds of the modules that were named: {}; their lines may be wrong",
+                disagreeing.join(", ")
+            );
+            return Ok(exit::CORRUPT);
+        }
+        Ok(match left {
+            0 => exit::DONE,
+            _ => exit::UNRESOLVED,
         })
     }
-
-    fn annotate(
-        &self,
-        line: &str,
-        symbols: &Symbols,
-        source: &mut Source,
-    ) -> Result<String, Error> {
-        let mut found: Option<Option<LocationBuf>> = None;
-        for address in symbols.addresses(self) {
-            let address = if self.is_instruction {
-                Address::Exact(address)
-            } else {
-                Address::Return(address)
-            };
-            let place = source.lookup(address)?;
-            if found.as_ref().is_some_and(|found| *found != place) {
-                return Ok(line.to_owned());
-            }
-            found = Some(place);
-        }
-        let (frame, rest) = line.split_at(self.end);
-        Ok(match found.flatten() {
-            Some(place) => format!("{frame} ({place}){rest}"),
-            None => line.to_owned(),
-        })
-    }
 }
 
-/// The number at the start of a text, and what follows it.
-fn hexadecimal(text: &str) -> Option<(u64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_hexdigit());
-    let (digits, rest) = text.split_at(end.unwrap_or(text.len()));
-    Some((u64::from_str_radix(digits, 16).ok()?, rest))
-}
-
-/// Where functions begin.
-struct Symbols {
-    /// By name: address, and size in bytes where it is known.
-    by_name: HashMap<String, Vec<(u64, Option<u64>)>>,
-}
-
-impl Symbols {
-    fn read(path: &std::path::Path) -> Result<Self, Error> {
-        let bytes = files::read(path)?;
-        let mut by_name: HashMap<String, Vec<(u64, Option<u64>)>> = HashMap::new();
-        if bytes.starts_with(b"\x7fELF") {
-            let failed = |source| Error::Elf {
-                path: path.to_owned(),
-                source: ElfError::Structure(source),
-            };
-            let file = object::File::parse(&*bytes).map_err(failed)?;
-            for symbol in file.symbols().filter(ObjectSymbol::is_definition) {
-                let name = symbol.name().map_err(failed)?.to_owned();
-                let known = (symbol.address(), Some(symbol.size()));
-                by_name.entry(name).or_default().push(known);
-            }
-        } else {
-            // `address type name`, and `[module]` behind those that are no business of ours.
-            for line in String::from_utf8_lossy(&bytes).lines() {
-                let (address, rest) = line.split_once(' ').unwrap_or((line, ""));
-                let name = rest.split_once(' ').map_or("", |(_, name)| name);
-                let address = u64::from_str_radix(address, 16);
-                if let (Ok(address), false) = (address, name.is_empty() || name.contains('\t')) {
-                    let entry = by_name.entry(name.to_owned()).or_default();
-                    entry.push((address, None));
-                }
-            }
-        }
-        Ok(Self { by_name })
-    }
-
-    /// The addresses that a frame can stand for.
-    fn addresses(&self, frame: &Frame<'_>) -> impl Iterator<Item = u64> {
-        let known = self
-            .by_name
-            .get(frame.symbol)
-            .map_or(&[][..], Vec::as_slice);
-        let fits = |size: Option<u64>| size.is_none_or(|size| size <= frame.size);
-        // Symbols without a size, and those that padding follows, are shorter than the frame says.
-        let exact = known.iter().any(|(_, size)| *size == Some(frame.size));
-        let (size, offset) = (frame.size, frame.offset);
-        known
-            .iter()
-            .filter(move |(_, found)| {
-                if exact {
-                    *found == Some(size)
-                } else {
-                    fits(*found)
-                }
-            })
-            .filter_map(move |(address, _)| address.checked_add(offset))
-            .collect::<Vec<_>>()
-            .into_iter()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn frames_are_found_where_a_log_has_them() {
-        let frame = |line| Frame::find(line).map(|frame| (frame.symbol, frame.is_instruction));
-        let cases = [
-            (
-                "[    1.0]  vfs_write+0xf8/0x450",
-                Some(("vfs_write", false)),
-            ),
-            (" ? ksys_write+0x6f/0xf0", Some(("ksys_write", false))),
-            ("RIP: 0010:do_idle+0x1/0x2", Some(("do_idle", true))),
-            ("pc : do_idle+0x1/0x2", Some(("do_idle", true))),
-            ("lr : do_idle+0x1/0x2", Some(("do_idle", false))),
-            (" xfs_read+0x1/0x2 [xfs]", None),
-            (" vfs_write+0xf8/0x450 (fs/read_write.c:1)", None),
-            ("RIP: 0033:0x7f0000000000", None),
-            ("Code: 00+0x", None),
-        ];
-        for (line, expected) in cases {
-            assert_eq!(frame(line), expected, "{line}");
+/// A summary in words: `4 frames, 2 annotated, 1 unknown symbol, 1 ambiguous`.
+fn words(summary: &Summary) -> String {
+    let frames = if summary.frames == 1 {
+        "frame"
+    } else {
+        "frames"
+    };
+    let mut words = format!(
+        "{} {frames}, {} annotated",
+        summary.frames, summary.annotated
+    );
+    for (count, what) in [
+        (summary.unknown, "of unknown symbols"),
+        (summary.other_size, "of symbols with another size here"),
+        (summary.ambiguous, "ambiguous"),
+        (summary.no_line, "without a line"),
+        (summary.no_module, "of modules without a table"),
+    ] {
+        if count > 0 {
+            words += &format!(", {count} {what}");
         }
     }
+    if !summary.modules.is_empty() {
+        let names: Vec<&str> = summary.modules.iter().map(String::as_str).collect();
+        words += &format!(" ({})", names.join(", "));
+    }
+    words
 }

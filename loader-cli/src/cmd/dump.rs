@@ -10,7 +10,8 @@ use super::print;
 use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
-use crate::{hex, machine_name};
+use crate::raw;
+use crate::{hex, machine_name, signature};
 
 /// Show what is in a table.
 #[derive(Debug, clap::Args)]
@@ -41,6 +42,7 @@ struct Summary {
     /// Functions that are inlined somewhere; `null` if the table does not have them.
     inlined_functions: Option<u32>,
     bytes: u32,
+    signed_by: Option<String>,
     sections: Vec<Section>,
     regions: Vec<Region>,
 }
@@ -77,6 +79,7 @@ impl Summary {
             files: layout.files(),
             inlined_functions: table.inlined_functions(),
             bytes: layout.size(),
+            signed_by: table.signed().map(|signed| hex(&signed.signature.key)),
             sections: table
                 .sections()
                 .map(|(kind, offset, bytes)| Section {
@@ -116,6 +119,9 @@ impl Summary {
             writeln!(to, "inlined functions {functions}")?;
         }
         writeln!(to, "bytes            {}", self.bytes)?;
+        if let Some(key) = &self.signed_by {
+            writeln!(to, "signed by key    {key}")?;
+        }
         let mut sections = text_table(&["section", "offset", "bytes"]);
         for section in &self.sections {
             sections.add_row([
@@ -156,6 +162,9 @@ fn right_aligned(mut table: TextTable) -> TextTable {
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let blob = BlobFile::open(&args.blob)?;
     let table = blob.table();
+    if let Some(signed) = table.signed() {
+        signature::check(&args.blob, &signed)?;
+    }
     print(|out| {
         if args.rows {
             return print_rows(&table, out);
@@ -176,7 +185,11 @@ fn print_rows(table: &Table<'_>, to: &mut impl Write) -> io::Result<()> {
         for row in table.region_rows(position) {
             let address = base.wrapping_add(row.start.into());
             match table.file(row.file).filter(|_| !row.is_gap()) {
-                Some(file) => writeln!(to, "{address:#x} {file}:{}", row.line)?,
+                Some(file) => {
+                    write!(to, "{address:#x} ")?;
+                    to.write_all(&raw::to_bytes(&file.to_string()))?;
+                    writeln!(to, ":{}", row.line)?;
+                }
                 None => writeln!(to, "{address:#x} ??")?,
             }
         }

@@ -2,6 +2,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use lineinfo_core::Table;
+use lineinfo_core::writer::with_symbols;
 
 use super::{Counts, DeviceArg, print, progress_bar};
 use crate::Error;
@@ -10,6 +11,8 @@ use crate::error::exit;
 use crate::files;
 
 /// Load a table into a running kernel.
+///
+/// The symbols in a table are left out: a kernel has its own.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The table.
@@ -20,10 +23,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
-    let blob = files::read(&args.blob)?;
+    let mut blob = files::read(&args.blob)?;
     // The kernel refuses what does not parse, and says why. It does not look at the rows.
     if let Ok(table) = Table::parse(&blob) {
         table.check_rows().map_err(|source| Error::Blob {
+            path: args.blob.clone(),
+            source,
+        })?;
+        let without = with_symbols(&table, &[]);
+        blob = without.map_err(|source| Error::Encode {
             path: args.blob.clone(),
             source,
         })?;

@@ -1,31 +1,41 @@
 use std::io::{self, BufRead, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use lineinfo_core::Address;
 use serde::Serialize;
 
+use super::decode::KernelArgs;
 use crate::Error;
 use crate::error::exit;
-use crate::source::{LocationBuf, Source};
+use crate::images::Images;
+use crate::log::{Facts, Kind};
+use crate::source::{FrameBuf, LocationBuf, Source};
 
-/// Look up file and line of addresses.
+/// Look up file and line of addresses and of symbols.
 ///
 /// Where functions were inlined, and the table has them, a line for each of them comes first, innermost
 /// first, as in a trace; file and line of the address are then those in the function around them all.
 ///
 /// In a table addresses are those of the image as it was linked; on a device they are those of the
-/// running kernel. Without ADDR they are read from stdin, separated by white space.
+/// running kernel; with --offsets they are relative to _text in both. Without ADDR they are read from stdin, separated by white space.
+///
+/// With symbols, of the table or from --vmlinux, `vfs_write+0xf8/0x450` or `vfs_write+0xf8` names an address, too: every function of
+/// that name and size is shown.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The table, unless there is a device, and addresses in hexadecimal.
+    /// The table, unless one is named by an option or there is a device; and addresses in
+    /// hexadecimal, or symbols.
     #[arg(value_name = "X|ADDR")]
     operands: Vec<String>,
-    /// Ask a running kernel instead of a table.
-    #[arg(long, value_name = "PATH")]
-    device: Option<PathBuf>,
+    #[command(flatten)]
+    kernel: KernelArgs,
     /// The addresses are return addresses: look up the call before each.
     #[arg(short, long, conflicts_with = "traps")]
     return_addresses: bool,
+    /// The addresses are offsets from _text, which a device tells anybody; run-time addresses are for
+    /// root and the owner of the kernel.
+    #[arg(short, long, conflicts_with = "vmlinux")]
+    offsets: bool,
     /// The addresses are those of traps: ud2, brk, ebreak.
     #[arg(short, long)]
     traps: bool,
@@ -36,114 +46,186 @@ pub(super) struct Args {
 
 impl Args {
     /// The kind of all addresses.
-    const fn kind(&self) -> fn(u64) -> Address<u64> {
+    const fn kind(&self) -> Kind {
         if self.return_addresses {
-            Address::Return
+            Kind::Return
         } else if self.traps {
-            Address::Trap
+            Kind::Trap
         } else {
-            Address::Exact
+            Kind::Exact
         }
     }
 }
 
 /// One line of `--json`; the field names are a promise.
 #[derive(Debug, Serialize)]
-struct Answer {
+struct Answer<'a> {
     address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    symbol: Option<&'a str>,
     file: Option<String>,
     line: Option<u32>,
     approximate: bool,
     /// The functions there, innermost first; empty if the table has no inlined functions.
-    frames: Vec<Frame>,
+    frames: Vec<FrameBuf>,
 }
 
-/// One function of `frames`; the field names are a promise.
-#[derive(Debug, Serialize)]
-struct Frame {
-    /// `null` is the physical function: its name is that of the symbol.
-    function: Option<String>,
-    file: String,
-    line: u32,
-}
-
-impl Answer {
-    fn new(address: u64, place: Option<LocationBuf>, frames: Vec<Frame>) -> Self {
+impl<'a> Answer<'a> {
+    fn new(address: u64, symbol: Option<&'a str>, location: Option<LocationBuf>) -> Self {
+        let (file, line, approximate, frames) = match location {
+            Some(location) => (
+                Some(location.file),
+                Some(location.line),
+                location.approximate,
+                location.frames,
+            ),
+            None => (None, None, false, Vec::new()),
+        };
         Self {
-            frames,
             address: format!("{address:#x}"),
-            approximate: place.as_ref().is_some_and(|place| place.approximate),
-            line: place.as_ref().map(|place| place.line),
-            file: place.map(|place| place.file),
+            symbol,
+            file,
+            line,
+            approximate,
+            frames,
         }
+    }
+
+    fn print(self, is_json: bool, to: &mut impl Write) -> io::Result<()> {
+        if is_json {
+            serde_json::to_writer(&mut *to, &self)?;
+            return writeln!(to);
+        }
+        let location = match (self.file, self.line) {
+            (Some(file), Some(line)) => Some(LocationBuf {
+                file,
+                line,
+                approximate: self.approximate,
+                frames: self.frames,
+            }),
+            _ => None,
+        };
+        for inlined in location.iter().flat_map(LocationBuf::inlined) {
+            to.write_all(b" ")?;
+            to.write_all(&inlined.to_bytes())?;
+            writeln!(to)?;
+        }
+        if let Some(symbol) = self.symbol {
+            write!(to, "{symbol} ")?;
+        }
+        write!(to, "{} ", self.address)?;
+        match location {
+            Some(location) => to.write_all(&location.physical().to_bytes())?,
+            None => to.write_all(b"??")?,
+        }
+        writeln!(to)
     }
 }
 
-fn print(
-    address: u64,
-    place: Option<LocationBuf>,
-    frames: Vec<Frame>,
-    json: bool,
-    to: &mut impl Write,
-) -> io::Result<()> {
-    if json {
-        serde_json::to_writer(&mut *to, &Answer::new(address, place, frames))?;
-        return writeln!(to);
-    }
-    for Frame {
-        function,
-        file,
-        line,
-    } in &frames
-    {
-        match function {
-            Some(function) => writeln!(to, " {function} ({file}:{line}) [inline]")?,
-            None => return writeln!(to, "{address:#x} {file}:{line}"),
-        }
-    }
-    match place {
-        Some(place) => writeln!(to, "{address:#x} {place}"),
-        None => writeln!(to, "{address:#x} ??"),
-    }
+/// What answers.
+#[derive(Debug)]
+enum Answering {
+    /// A table or a device; it knows no symbols.
+    Source(Source),
+    /// A kernel, modules, or both.
+    Images(Box<Images>),
 }
 
-/// The functions at an address, innermost first, if the table knows.
-fn frames(source: &Source, address: Address<u64>) -> Vec<Frame> {
-    let Source::Table(blob) = source else {
-        return Vec::new();
-    };
-    let table = blob.table();
-    let chain = address
-        .relative_to(table.layout().text_start())
-        .and_then(|address| table.chain(address));
-    let frame = |frame: lineinfo_core::Frame<'_>| Frame {
-        function: frame.function.map(|function| function.to_string()),
-        file: frame.location.file.to_string(),
-        line: frame.location.line,
-    };
-    chain.into_iter().flatten().map(frame).collect()
+impl Answering {
+    /// What the arguments name, and the operands that are addresses.
+    fn open(args: &Args) -> Result<(Self, &[String]), Error> {
+        let operands = &args.operands[..];
+        let kernel = &args.kernel;
+        // A table may be the first operand; addresses are no files.
+        let first = operands.first().map(PathBuf::from);
+        let first = first.filter(|first| kernel.table.is_empty() && first.is_file());
+        let addresses = &operands[usize::from(first.is_some())..];
+        let table = kernel.table.first().or(first.as_ref());
+        let wants_symbols = match (addresses, table) {
+            // What stdin has is not known yet.
+            ([], Some(table)) => Source::table(table)?.symbols()?.is_some(),
+            (_, table) => {
+                (table.is_some() || kernel.device.is_some())
+                    && addresses.iter().any(|address| is_symbol(address))
+            }
+        };
+        if !kernel.vmlinux.is_empty() || wants_symbols {
+            let mut options = kernel.options();
+            options.tables.extend(first);
+            let images = Images::open(options, &Facts::default())?;
+            return Ok((Self::Images(Box::new(images)), addresses));
+        }
+        match (&kernel.table[..], &kernel.device, operands.split_first()) {
+            ([table, ..], _, _) => Ok((Self::Source(Source::table(table)?), operands)),
+            ([], Some(device), _) if first.is_none() => {
+                Ok((Self::Source(Source::device(device)?), operands))
+            }
+            ([], _, Some((table, addresses))) => {
+                let table = Source::table(table.as_ref())?;
+                Ok((Self::Source(table), addresses))
+            }
+            ([], _, None) => Err(Error::Usage(
+                "name a table, or a device with --device".to_owned(),
+            )),
+        }
+    }
+
+    /// Prints what an operand stands for; `false` if any of it has no location.
+    fn answer(&mut self, text: &str, args: &Args, to: &mut impl Write) -> Result<bool, Error> {
+        let kind = args.kind();
+        let answers = match (parse_address(text), &mut *self) {
+            (Ok(address), Self::Source(source)) => {
+                let place = match kind {
+                    Kind::Return => Address::Return(address),
+                    Kind::Trap => Address::Trap(address),
+                    _ => Address::Exact(address),
+                };
+                let location = match args.offsets {
+                    true => source.lookup_offset(place)?,
+                    false => source.lookup(place)?,
+                };
+                vec![Answer::new(address, None, location)]
+            }
+            (Ok(address), Self::Images(images)) => match images.all().next() {
+                Some(image) => vec![Answer::new(address, None, image.lookup(address, kind)?)],
+                None => Vec::new(),
+            },
+            (Err(_), Self::Images(images)) if is_symbol(text) => {
+                let (symbol, offset, size) = parse_symbol(text)?;
+                let mut answers = Vec::new();
+                for image in images.all() {
+                    for start in image.symbols().all_of(symbol.as_bytes(), size) {
+                        let address = start.wrapping_add(offset);
+                        let location = image.lookup(address, kind)?;
+                        answers.push(Answer::new(address, Some(text), location));
+                    }
+                }
+                if answers.is_empty() {
+                    writeln!(to, "{text} ??").map_err(Error::Stdout)?;
+                    return Ok(false);
+                }
+                answers
+            }
+            (Err(error), _) => return Err(error),
+        };
+        let mut found = true;
+        for answer in answers {
+            found &= answer.file.is_some();
+            answer.print(args.json, to).map_err(Error::Stdout)?;
+        }
+        Ok(found)
+    }
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
-    let (mut source, addresses) = match (&args.device, args.operands.split_first()) {
-        (Some(device), _) => (Source::device(device)?, &args.operands[..]),
-        (None, Some((blob, addresses))) => (Source::table(Path::new(blob))?, addresses),
-        (None, None) => {
-            return Err(Error::Usage(
-                "name a table, or a device with --device".to_owned(),
-            ));
-        }
-    };
+    let (mut answering, addresses) = Answering::open(args)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut status = exit::DONE;
     let mut one = |text: &str| {
-        let address = parse_address(text)?;
-        let place = source.lookup(args.kind()(address))?;
-        if place.is_none() {
+        if !answering.answer(text, args, &mut out)? {
             status = exit::UNRESOLVED;
         }
-        let frames = frames(&source, args.kind()(address));
-        print(address, place, frames, args.json, &mut out).map_err(Error::Stdout)
+        Ok(())
     };
     if addresses.is_empty() {
         for line in io::stdin().lock().lines() {
@@ -157,18 +239,36 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     Ok(status)
 }
 
+/// Whether an operand can only be a symbol.
+fn is_symbol(operand: &str) -> bool {
+    operand.contains("+0x")
+}
+
 fn parse_address(text: &str) -> Result<u64, Error> {
     let digits = text
         .strip_prefix("0x")
         .or_else(|| text.strip_prefix("0X"))
         .unwrap_or(text);
+    let failed = || Error::Address {
+        text: text.to_owned(),
+    };
     // `from_str_radix` would take a sign as well.
     if !digits.starts_with(|c: char| c.is_ascii_hexdigit()) {
-        return Err(Error::Address {
-            text: text.to_owned(),
-        });
+        return Err(failed());
     }
-    u64::from_str_radix(digits, 16).map_err(|_| Error::Address {
+    u64::from_str_radix(digits, 16).map_err(|_| failed())
+}
+
+/// `symbol+0xoffset`, and `/0xsize` if it is there.
+fn parse_symbol(text: &str) -> Result<(&str, u64, Option<u64>), Error> {
+    let failed = || Error::Address {
         text: text.to_owned(),
-    })
+    };
+    let number = |digits| u64::from_str_radix(digits, 16).map_err(|_| failed());
+    let (symbol, rest) = text.rsplit_once("+0x").ok_or_else(failed)?;
+    let (offset, size) = match rest.split_once("/0x") {
+        Some((offset, size)) => (offset, Some(number(size)?)),
+        None => (rest, None),
+    };
+    Ok((symbol, number(offset)?, size))
 }

@@ -6,6 +6,7 @@ mod decode;
 mod dump;
 mod load;
 mod lookup;
+mod sign;
 mod status;
 mod strip;
 mod unload;
@@ -39,6 +40,7 @@ enum Command {
     Build(build::Args),
     Append(append::Args),
     Strip(strip::Args),
+    Sign(sign::Args),
     Load(load::Args),
     Unload(unload::Args),
     Status(status::Args),
@@ -59,6 +61,7 @@ impl Cli {
             Command::Build(args) => build::run(&args),
             Command::Append(args) => append::run(&args),
             Command::Strip(args) => strip::run(&args),
+            Command::Sign(args) => sign::run(&args),
             Command::Load(args) => load::run(&args),
             Command::Unload(args) => unload::run(&args),
             Command::Status(args) => status::run(&args),
@@ -109,6 +112,9 @@ struct ImageArgs {
     /// times, and the last that fits counts.
     #[arg(long, value_name = "OLD=NEW")]
     path_map: Vec<PathMap>,
+    /// Let the image take so many MiB of memory [default: four times its size, and 256].
+    #[arg(long, value_name = "MIB")]
+    max_memory: Option<u64>,
 }
 
 /// Where distributions install debug files.
@@ -119,7 +125,8 @@ impl ImageArgs {
     fn open(&self, path: &Path) -> Result<ElfFile, Error> {
         let mut debug_dirs = self.debug_dir.clone();
         debug_dirs.push(PathBuf::from(DEBUG_DIR));
-        ElfFile::open(path)?.with_debug(&debug_dirs)
+        let max_memory = self.max_memory.map(|mib| mib.saturating_mul(1 << 20));
+        ElfFile::open_within(path, max_memory)?.with_debug(&debug_dirs)
     }
 
     fn naming(&self) -> Naming {

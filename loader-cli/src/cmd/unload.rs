@@ -5,7 +5,7 @@ use crate::Error;
 use crate::device::Access;
 use crate::error::exit;
 
-/// Unload the table of a running kernel and give its memory back.
+/// Unload the table of a running kernel and free its memory.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -17,11 +17,6 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let memory = device.status()?.memory;
     device.unload()?;
     let device = args.device.path.display();
-    print(|out| {
-        writeln!(
-            out,
-            "{device}: unloaded: {memory} bytes of memory given back"
-        )
-    })?;
+    print(|out| writeln!(out, "{device}: unloaded: {memory} bytes of memory freed"))?;
     Ok(exit::DONE)
 }

@@ -6,6 +6,7 @@ use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
 use crate::machine_name;
+use crate::symbols::Symbols;
 use crate::verify::{Options, Program, Report, verify};
 
 /// Compare a table with what an independent decoder says of its image.
@@ -13,7 +14,8 @@ use crate::verify::{Options, Program, Report, verify};
 /// The decoder is the addr2line crate, or a program. It is asked at the first and the last byte of
 /// every row, at every call and trap, and at random bytes of text; for a table of the profile calls
 /// at calls and traps only. Where no unit of the DWARF claims an
-/// address, in the padding between functions, it has no say. Exit status 4 if there is a difference.
+/// address, in the padding between functions, it has no say. The symbols in a table are compared with
+/// those of the image. Exit status 4 if there is a difference.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The table.
@@ -52,6 +54,13 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     };
     let report = verify(&args.blob, &blob.table(), &elf, &options, &bar)?;
     bar.finish_and_clear();
+    let symbols = match Symbols::of_table(&args.blob, &blob.table())? {
+        Some(own) => {
+            let of_image = Symbols::of_image(&args.against, Some(elf.dwarf_path()))?;
+            Some(own.compare(&of_image))
+        }
+        None => None,
+    };
     let Report {
         row_ends,
         call_sites,
@@ -86,9 +95,18 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         writeln!(
             out,
             "{checked} addresses checked, {differences} differences, {unclaimed} claimed by no unit"
-        )
+        )?;
+        let Some((compared, differing)) = &symbols else {
+            return Ok(());
+        };
+        for difference in differing.iter().take(args.show) {
+            writeln!(out, "{difference}")?;
+        }
+        let differences = differing.len();
+        writeln!(out, "{compared} symbols checked, {differences} differences")
     })?;
-    Ok(if differences == 0 {
+    let symbols_agree = symbols.is_none_or(|(_, differing)| differing.is_empty());
+    Ok(if differences == 0 && symbols_agree {
         exit::DONE
     } else {
         exit::CORRUPT

@@ -18,7 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use lineinfo_core::Address;
-use lineinfo_core::uapi::{Errno, Ioctl, Lookup, Status, Target};
+use lineinfo_core::uapi::{AddressBase, Errno, Ioctl, Lookup, Status, Target};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::error::Error;
@@ -29,7 +29,7 @@ const PIECE_BYTES: usize = lineinfo_core::uapi::socket::PAYLOAD_MAX as usize;
 /// What a device is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Status, for anybody; look-ups, for who may see addresses.
+    /// Status and look-ups.
     Read,
     /// Load and unload; exclusive, and for root or the owner of the kernel.
     Write,
@@ -172,14 +172,14 @@ impl Device {
         self.explain("status", status)
     }
 
-    /// File and line of a run-time address.
+    /// File and line of an address, counted from a base.
     ///
     /// # Errors
     ///
-    /// [`Error::Device`], with `ENODATA` where nothing is loaded, and `EPERM` for who may not see
-    /// addresses.
-    pub fn lookup(&mut self, address: Address<u64>) -> Result<Lookup, Error> {
-        let mut question = Lookup::new(address);
+    /// [`Error::Device`], with `ENODATA` where nothing is loaded, and `EPERM` for a run-time address
+    /// and who may not see those.
+    pub fn lookup(&mut self, address: Address<u64>, base: AddressBase) -> Result<Lookup, Error> {
+        let mut question = Lookup::from_base(address, base);
         let answered = self.transport.ioctl(Ioctl::Lookup, question.as_mut_bytes());
         self.explain("lookup", answered)?;
         Ok(question)
@@ -199,7 +199,7 @@ impl Device {
                     let status = status(&mut *self.transport).ok();
                     status.map_or_else(String::new, |status| status.last_reason().to_owned())
                 } else if hidden {
-                    "only root and the owner of the kernel may look up run-time addresses; use a table instead of the device".to_owned()
+                    "only root and the owner of the kernel may look up run-time addresses; look up offsets from _text (--offsets), or use a table instead of the device".to_owned()
                 } else {
                     String::new()
                 };

@@ -1,4 +1,4 @@
-//! The device behind a Unix socket: [`lineinfo_core::uapi::socket`].
+//! The device over a Unix socket: [`lineinfo_core::uapi::socket`].
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ use super::{Access, Refusal, Transport};
 #[derive(Debug)]
 pub(super) struct Socket(UnixStream);
 
-/// Opens the device behind a connection.
+/// Opens the device of a connection.
 pub(super) fn open(stream: UnixStream, access: Access) -> Result<Socket, Refusal> {
     let mut socket = Socket(stream);
     let flags = match access {
@@ -44,10 +44,10 @@ impl Socket {
         self.0.read_exact(&mut reply).map_err(Refusal::Io)?;
         let reply = Reply::read_from_bytes(&reply)
             .map_err(|_| Refusal::Io(io::ErrorKind::InvalidData.into()))?;
-        if reply.errno != 0 && reply.len == 0 {
-            return Err(Refusal::Errno(reply.errno));
+        if reply.error != 0 && reply.len == 0 {
+            return Err(Refusal::Errno(reply.error));
         }
-        if reply.errno != 0 || reply.len as usize != answer.len() {
+        if reply.error != 0 || reply.len as usize != answer.len() {
             return Err(Refusal::Io(io::ErrorKind::InvalidData.into()));
         }
         self.0.read_exact(answer).map_err(Refusal::Io)?;

@@ -5,19 +5,19 @@ use std::fs::File;
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use gimli::SectionId;
 use object::read::elf::FileHeader;
-use object::read::{
-    CompressionFormat, Object, ObjectKind, ObjectSection, ObjectSymbol, ReadCache, Relocation,
-    RelocationTarget, SectionIndex,
-};
-use object::{Endianness, RelocationFlags, RelocationKind, SectionFlags, elf};
+use object::read::{CompressionFormat, Object, ObjectKind, ObjectSection, ReadCache, SectionIndex};
+use object::{Endianness, SectionFlags, elf};
 use tempfile::NamedTempFile;
 
-use super::separate::{self, DebugLink};
+use super::budget::Budget;
+use super::relocate::Relocator;
+use super::separate::{self, DebugLink, SupplementLink};
 use super::symbols::{self, Symbol};
-use crate::error::{ElfError, Error};
+use crate::error::{BudgetError, ElfError, Error};
 use crate::files;
 
 /// What a table says of the image it was built from.
@@ -58,7 +58,12 @@ impl TextSection {
         (&self.name, self.address, self.len) == (&other.name, other.address, other.len)
     }
 
-    /// The address behind its last byte.
+    /// Its index in the section headers.
+    pub(super) fn index(&self) -> SectionIndex {
+        self.index
+    }
+
+    /// The address after its last byte.
     pub fn end(&self) -> u64 {
         self.address + u64::from(self.len)
     }
@@ -73,16 +78,23 @@ const PAGE_SIZE: u64 = 4096;
 /// Most bytes of text in an area of a module.
 const AREA_MAX: u64 = 1 << 32;
 
-/// Debug sections shrink to a fifth, in odd cases to a thirtieth of their size. Who claims more
-/// wants memory.
-const COMPRESSION_MAX: u64 = 256;
-
 /// An ELF file on disk, from which only what is asked for is read.
 #[derive(Debug)]
 pub struct ElfFile {
     path: PathBuf,
     cache: ReadCache<File>,
+    len: u64,
+    budget: Arc<Budget>,
     debug: Option<Box<Self>>,
+    supplement: Supplement,
+}
+
+/// The supplementary file of a debug file, which has the strings that dwz has taken from several.
+#[derive(Debug)]
+enum Supplement {
+    None,
+    Missing(PathBuf),
+    Found(Box<ElfFile>),
 }
 
 impl ElfFile {
@@ -92,17 +104,43 @@ impl ElfFile {
     ///
     /// A file that cannot be opened, or is not a regular file with something in it.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_within(path, None)
+    }
+
+    /// Opens a file that may take so many bytes of memory; by default four times the size of the
+    /// file and its debug files, and 256 MiB.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ElfFile::open`].
+    pub fn open_within(path: &Path, max_memory: Option<u64>) -> Result<Self, Error> {
+        Self::open_with(path, Arc::new(Budget::new(max_memory)))
+    }
+
+    fn open_with(path: &Path, budget: Arc<Budget>) -> Result<Self, Error> {
+        let file = files::open_image(path)?;
+        let len = file.metadata().map_err(Error::io(path))?.len();
+        budget.add_file(len);
         Ok(Self {
             path: path.to_owned(),
-            cache: ReadCache::new(files::open_image(path)?),
+            cache: ReadCache::new(file),
+            len,
+            budget,
             debug: None,
+            supplement: Supplement::None,
         })
+    }
+
+    /// Opens a file that belongs to this one, and shares its budget.
+    pub(super) fn open_beside(&self, path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, Arc::clone(&self.budget))
     }
 
     /// With the debug file in which its DWARF is, if that is not in the file itself.
     ///
     /// Looked for by build-id in each of the directories, and by `.gnu_debuglink` beside the file,
-    /// in `.debug` beside it, and below each of the directories. None is found: the file as it is.
+    /// in `.debug` beside it, and below each of the directories. None is found: the file as it is. The
+    /// supplementary file that it may have (`.gnu_debugaltlink`) is looked for in the same places.
     ///
     /// # Errors
     ///
@@ -111,9 +149,23 @@ impl ElfFile {
     pub fn with_debug(mut self, debug_dirs: &[PathBuf]) -> Result<Self, Error> {
         let elf = self.parse()?;
         if !elf.has_lines() {
-            let debug = separate::find(&elf, debug_dirs)?;
+            let debug = separate::find(&self, &elf, debug_dirs)?;
             drop(elf);
             self.debug = debug.map(Box::new);
+        }
+        let file = self.debug.as_deref().unwrap_or(&self);
+        let elf = file.parse()?;
+        let supplement = match elf.supplement_link()? {
+            None => Supplement::None,
+            Some(link) => match separate::find_supplement(file, &elf, &link, debug_dirs)? {
+                Some(found) => Supplement::Found(Box::new(found)),
+                None => Supplement::Missing(link.path()),
+            },
+        };
+        drop(elf);
+        match &mut self.debug {
+            Some(debug) => debug.supplement = supplement,
+            None => self.supplement = supplement,
         }
         Ok(self)
     }
@@ -135,6 +187,7 @@ impl ElfFile {
         };
         let file =
             object::File::parse(&self.cache).map_err(|source| failed(ElfError::from(source)))?;
+        check_overlap(&file, self.len).map_err(failed)?;
         let mut identity = identify(&file).map_err(failed)?;
         let debug = match &self.debug {
             Some(debug) => Some(Box::new(debug.parse()?)),
@@ -148,11 +201,19 @@ impl ElfFile {
         {
             identity.text_start = address;
         }
+        let (supplement, missing_supplement) = match &self.supplement {
+            Supplement::None => (None, None),
+            Supplement::Missing(path) => (None, Some(path.as_path())),
+            Supplement::Found(file) => (Some(Box::new(file.parse()?)), None),
+        };
         Ok(Elf {
             path: &self.path,
             file,
             identity,
+            budget: &self.budget,
             debug,
+            supplement,
+            missing_supplement,
         })
     }
 }
@@ -164,11 +225,28 @@ pub struct Elf<'a> {
     file: Parsed<'a>,
     /// What a table says of it.
     pub identity: Identity,
+    budget: &'a Budget,
     /// The file that has the DWARF, if it is another.
     debug: Option<Box<Self>>,
+    /// The file that has strings of the DWARF of this file.
+    supplement: Option<Box<Self>>,
+    missing_supplement: Option<&'a Path>,
 }
 
 pub(super) type Parsed<'a> = object::File<'a, &'a ReadCache<File>>;
+
+/// Refuses a file whose sections share bytes: reading them all would take more memory than its size.
+fn check_overlap(file: &Parsed<'_>, len: u64) -> Result<(), ElfError> {
+    let sizes = file.sections().filter_map(|section| section.file_range());
+    let sections = sizes.fold(0_u64, |sum, (_, size)| sum.saturating_add(size));
+    if sections > len {
+        return Err(ElfError::Overlap {
+            sections,
+            file: len,
+        });
+    }
+    Ok(())
+}
 
 fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
     let machine = match file {
@@ -265,7 +343,7 @@ impl ModuleAreas {
     }
 }
 
-/// Where things stand in the section headers of a file, in bytes.
+/// Positions of fields in the section headers of a file, in bytes.
 struct HeaderFields {
     /// Start of the headers in the file.
     headers: u64,
@@ -293,6 +371,45 @@ impl<'a> Elf<'a> {
 
     fn dwarf(&self) -> &Self {
         self.debug.as_deref().unwrap_or(self)
+    }
+
+    /// What the image and its debug files may take.
+    pub(crate) fn budget(&self) -> &'a Budget {
+        self.budget
+    }
+
+    /// That they would take more.
+    pub(crate) fn over_budget(&self, source: BudgetError) -> Error {
+        Error::Budget {
+            path: self.dwarf().path.to_owned(),
+            source,
+        }
+    }
+
+    /// What the file with the DWARF calls its supplementary file, if that is missing: then directories
+    /// of source files are not known.
+    pub fn missing_supplement(&self) -> Option<&'a Path> {
+        self.dwarf().missing_supplement
+    }
+
+    /// The strings of the supplementary file; empty if there is none.
+    pub(super) fn supplement_strings(&self) -> Result<Cow<'a, [u8]>, Error> {
+        match &self.dwarf().supplement {
+            Some(supplement) => supplement.debug_section(SectionId::DebugStr),
+            None => Ok(Cow::Borrowed(&[])),
+        }
+    }
+
+    /// What the file says of its supplementary file, if it does.
+    pub(super) fn supplement_link(&self) -> Result<Option<SupplementLink>, Error> {
+        let link = self
+            .file
+            .gnu_debugaltlink()
+            .map_err(|source| self.failed(source))?;
+        Ok(link.map(|(name, build_id)| SupplementLink {
+            name: name.to_owned(),
+            build_id: build_id.to_owned(),
+        }))
     }
 
     /// Whether there are line tables in this file itself.
@@ -433,18 +550,19 @@ impl<'a> Elf<'a> {
             return Ok(Cow::Borrowed(&[]));
         };
         let compressed = section.compressed_data()?;
-        let (size, stored) = (compressed.uncompressed_size, compressed.data.len() as u64);
-        if compressed.format != CompressionFormat::None && size > stored * COMPRESSION_MAX {
-            return Err(ElfError::Compression {
-                section: name.to_owned(),
-                stored,
-                size,
-            });
+        if compressed.format != CompressionFormat::None {
+            let size = compressed.uncompressed_size;
+            self.budget.charge("a compressed section", size)?;
         }
         let mut data = compressed.decompress()?;
         if self.file.kind() == ObjectKind::Relocatable {
+            if matches!(data, Cow::Borrowed(_)) {
+                self.budget
+                    .charge("relocated sections", data.len() as u64)?;
+            }
+            let relocator = Relocator::new(&self.file, &self.identity);
             for (at, relocation) in section.relocations() {
-                if !self.relocate(data.to_mut(), at, &relocation)? {
+                if !relocator.apply(data.to_mut(), at, &relocation)? {
                     return Err(ElfError::Relocation {
                         section: name.to_owned(),
                         at,
@@ -454,206 +572,5 @@ impl<'a> Elf<'a> {
             }
         }
         Ok(data)
-    }
-
-    /// Applies one relocation in the file's own byte order; `false` if it is of a kind that does
-    /// not occur in debug information, or lies outside the section.
-    fn relocate(
-        &self,
-        data: &mut [u8],
-        at: u64,
-        relocation: &Relocation,
-    ) -> Result<bool, ElfError> {
-        if relocation.kind() == RelocationKind::None {
-            return Ok(true);
-        }
-        let RelocationFlags::Elf { r_type } = relocation.flags() else {
-            return Ok(false);
-        };
-        let riscv = self.identity.machine == elf::EM_RISCV.0;
-        let difference = riscv.then(|| Difference::of(r_type)).flatten();
-        let size = match difference {
-            Some(difference) => difference.size(data, at),
-            None if relocation.kind() != RelocationKind::Absolute => return Ok(false),
-            None => usize::from(relocation.size() / 8),
-        };
-        let field = usize::try_from(at)
-            .ok()
-            .and_then(|at| data.get_mut(at..)?.get_mut(..size));
-        let (Some(field), 1..=8) = (field, size) else {
-            return Ok(false);
-        };
-        let symbol = match relocation.target() {
-            RelocationTarget::Symbol(index) => {
-                let symbol = self.file.symbol_by_index(index)?;
-                let base = self.base_of(symbol.section_index());
-                symbol.address().wrapping_add(base)
-            }
-            RelocationTarget::Section(index) => self.base_of(Some(index)),
-            _ => 0,
-        };
-        let value = symbol.wrapping_add_signed(relocation.addend());
-        if let Some(difference) = difference {
-            difference.apply(field, value);
-            return Ok(true);
-        }
-        // The field as the low bytes of a little-endian number, whatever the file's order.
-        let little = self.file.is_little_endian();
-        let swap = |bytes: &mut [u8]| {
-            if !little {
-                bytes.reverse();
-            }
-        };
-        swap(field);
-        let addend = if relocation.has_implicit_addend() {
-            low_bytes(field)
-        } else {
-            0
-        };
-        field.copy_from_slice(&value.wrapping_add(addend).to_le_bytes()[..size]);
-        swap(field);
-        Ok(true)
-    }
-
-    /// What the layout of text sections adds to addresses in a section of a relocatable file.
-    fn base_of(&self, section: Option<SectionIndex>) -> u64 {
-        self.identity
-            .text
-            .iter()
-            .find(|text| Some(text.index) == section)
-            .map_or(0, |text| text.address)
-    }
-}
-
-/// A little-endian number of at most 8 bytes.
-fn low_bytes(field: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    bytes[..field.len()].copy_from_slice(field);
-    u64::from_le_bytes(bytes)
-}
-
-/// A half of a difference of two symbols, which RISC-V leaves to relocations because its linker may
-/// shorten the code between them: one relocation sets or adds, another one at the same place
-/// subtracts (RISC-V ELF psABI, "Relocations"; little-endian always).
-#[derive(Clone, Copy, Debug)]
-struct Difference {
-    step: Step,
-    field: Field,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Set,
-    Add,
-    Sub,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Field {
-    /// The low six bits of a byte, as `DW_CFA_advance_loc` has them.
-    SixBits,
-    Bytes(usize),
-    /// Of the length that the assembler left.
-    Uleb128,
-}
-
-impl Difference {
-    fn of(r_type: elf::RelocationType) -> Option<Self> {
-        let (step, field) = match r_type {
-            elf::R_RISCV_ADD8 => (Step::Add, Field::Bytes(1)),
-            elf::R_RISCV_ADD16 => (Step::Add, Field::Bytes(2)),
-            elf::R_RISCV_ADD32 => (Step::Add, Field::Bytes(4)),
-            elf::R_RISCV_ADD64 => (Step::Add, Field::Bytes(8)),
-            elf::R_RISCV_SUB6 => (Step::Sub, Field::SixBits),
-            elf::R_RISCV_SUB8 => (Step::Sub, Field::Bytes(1)),
-            elf::R_RISCV_SUB16 => (Step::Sub, Field::Bytes(2)),
-            elf::R_RISCV_SUB32 => (Step::Sub, Field::Bytes(4)),
-            elf::R_RISCV_SUB64 => (Step::Sub, Field::Bytes(8)),
-            elf::R_RISCV_SUB_ULEB128 => (Step::Sub, Field::Uleb128),
-            elf::R_RISCV_SET6 => (Step::Set, Field::SixBits),
-            elf::R_RISCV_SET8 => (Step::Set, Field::Bytes(1)),
-            elf::R_RISCV_SET16 => (Step::Set, Field::Bytes(2)),
-            elf::R_RISCV_SET32 => (Step::Set, Field::Bytes(4)),
-            elf::R_RISCV_SET_ULEB128 => (Step::Set, Field::Uleb128),
-            _ => return None,
-        };
-        Some(Self { step, field })
-    }
-
-    /// Size of the field at `at`, in bytes; 0 where there is none.
-    fn size(self, data: &[u8], at: u64) -> usize {
-        match self.field {
-            Field::SixBits => 1,
-            Field::Bytes(size) => size,
-            Field::Uleb128 => {
-                let rest = usize::try_from(at).ok().and_then(|at| data.get(at..));
-                let last = rest.and_then(|rest| rest.iter().position(|byte| byte & 0x80 == 0));
-                last.map_or(0, |last| last + 1)
-            }
-        }
-    }
-
-    fn apply(self, field: &mut [u8], value: u64) {
-        let stepped = |old: u64| match self.step {
-            Step::Set => value,
-            Step::Add => old.wrapping_add(value),
-            Step::Sub => old.wrapping_sub(value),
-        };
-        match self.field {
-            Field::SixBits => {
-                let kept = field[0] & 0xc0;
-                field[0] = kept | (stepped(field[0].into()) as u8 & 0x3f);
-            }
-            Field::Bytes(size) => {
-                let new = stepped(low_bytes(field)).to_le_bytes();
-                field.copy_from_slice(&new[..size]);
-            }
-            Field::Uleb128 => {
-                let bits = |at: usize| 7 * at as u32;
-                let old = field.iter().enumerate().fold(0, |old, (at, byte)| {
-                    old | u64::from(byte & 0x7f) << bits(at)
-                });
-                let new = stepped(old);
-                for (at, byte) in field.iter_mut().enumerate() {
-                    *byte = *byte & 0x80 | (new >> bits(at)) as u8 & 0x7f;
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn apply(r_type: elf::RelocationType, data: &mut [u8], value: u64) {
-        let difference = Difference::of(r_type).expect("half of a difference");
-        let size = difference.size(data, 0);
-        difference.apply(&mut data[..size], value);
-    }
-
-    #[test]
-    fn differences_of_risc_v() {
-        let mut word = 10_u32.to_le_bytes();
-        apply(elf::R_RISCV_ADD32, &mut word, 0x1_0000_2000);
-        apply(elf::R_RISCV_SUB32, &mut word, 0x1_0000_1000);
-        assert_eq!(u32::from_le_bytes(word), 0x100a);
-
-        // `DW_CFA_advance_loc` in the two high bits.
-        let mut byte = [0x40];
-        apply(elf::R_RISCV_SET6, &mut byte, 0x1004);
-        apply(elf::R_RISCV_SUB6, &mut byte, 0x1000);
-        assert_eq!(byte, [0x44]);
-
-        // 0 in two bytes, and 1 that is no part of it.
-        let mut uleb128 = [0x80, 0x00, 0x01];
-        apply(elf::R_RISCV_SET_ULEB128, &mut uleb128, 0x1090);
-        apply(elf::R_RISCV_SUB_ULEB128, &mut uleb128, 0x1000);
-        assert_eq!(uleb128, [0x90, 0x01, 0x01]);
-
-        let endless = [0x80; 2];
-        let difference = Difference::of(elf::R_RISCV_SUB_ULEB128).expect("one");
-        assert_eq!(difference.size(&endless, 0), 0);
-        assert_eq!(difference.size(&endless, 7), 0);
     }
 }

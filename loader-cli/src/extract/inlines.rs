@@ -18,25 +18,23 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use gimli::{
     AttributeValue, DebugInfoOffset, DebuggingInformationEntry, DwarfSections, EndianSlice,
-    RunTimeEndian, SectionId, UnitHeader, UnitOffset,
+    SectionId, UnitHeader, UnitOffset,
 };
 use lineinfo_core::Row;
 use lineinfo_core::writer::{InlineChain, InlineLevel, InlinedFunction, Inlines};
 use rayon::prelude::*;
 
 use super::elf::Elf;
-use super::lines::{self, Names};
+use super::lines::{BadPart, BadUnit, BadUnits, Dwarf, Failure, FileNames, Slice, resolve};
 use super::paths::Naming;
 use super::{Extracted, FileTable, printable};
-use crate::error::Error;
+use crate::error::{BudgetError, Error};
 use crate::progress::Progress;
+use crate::raw;
 
-type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
-type Dwarf<'a> = gimli::Dwarf<Slice<'a>>;
 type Unit<'a> = gimli::Unit<Slice<'a>>;
 type Die<'a> = DebuggingInformationEntry<Slice<'a>>;
 
@@ -46,12 +44,14 @@ const ORIGINS_MAX: usize = 8;
 /// Levels that are told from each other; what is nested deeper counts as its parent. Compilers make 18.
 const DEPTH_MAX: usize = 64;
 
-/// Ranges of all inlined functions: a hundred times those of a large kernel. Damaged units can name one
-/// list of ranges again and again.
-const RANGES_MAX: u64 = 1 << 26;
+/// What a range, an inlined function with its chain, and a unit may take. Damaged units can name one list
+/// of ranges again and again.
+const RANGE_BYTES: u64 = 256;
+const INLINED_BYTES: u64 = 512;
+const UNIT_BYTES: u64 = 1024;
 
-/// Longest name of a function that a table holds, in bytes.
-const NAME_MAX: usize = 512;
+/// Ranges that are charged to the budget at a time.
+const RANGES_CHARGED: u64 = 64;
 
 /// What one unit has.
 #[derive(Debug, Default)]
@@ -93,9 +93,7 @@ struct Reading<'a> {
     dwarf: &'a Dwarf<'a>,
     /// All units, in the order of their offsets.
     headers: &'a [UnitHeader<Slice<'a>>],
-    names: &'a Names<'a>,
-    /// Ranges that were painted.
-    ranges: AtomicU64,
+    names: FileNames<'a, 'a>,
 }
 
 /// Reads one unit.
@@ -108,6 +106,8 @@ struct Walk<'r, 'a> {
     origins: HashMap<DebugInfoOffset, Option<Origin>>,
     path_indices: HashMap<(usize, u64), u32>,
     inlined: Vec<Inlined>,
+    /// Ranges that were read.
+    ranges_read: u64,
     function_indices: HashMap<Function, u32>,
     chain_indices: HashMap<Chain, u32>,
     out: UnitInlines,
@@ -158,15 +158,20 @@ impl Extracted {
         naming: &Naming,
         progress: &dyn Progress,
     ) -> Result<(), Error> {
-        let units = run(elf, naming, progress)?;
+        let AllInlines { units, bad } = run(elf, naming, progress)?;
+        self.bad_inlines = bad;
         let root = self.root.clone();
-        let mut files = FileTable::of(&root, std::mem::take(&mut self.files));
+        let mut files = FileTable::of(&root, 0, std::mem::take(&mut self.files));
         let mut functions = Interner::default();
         let mut chains = Interner::default();
         let mut lines: Vec<u32> = Vec::new();
         let mut spans: Vec<Span> = Vec::new();
         for unit in units {
-            let indices: Vec<u32> = unit.paths.iter().map(|path| files.index_of(path)).collect();
+            let indices: Vec<u32> = unit
+                .paths
+                .iter()
+                .map(|path| files.index_of_path(path))
+                .collect();
             let numbers = unit.functions.into_iter().map(|function| {
                 let number = functions.index_of((function.name, indices[function.path as usize]));
                 match lines.get_mut(number as usize) {
@@ -292,9 +297,15 @@ fn split(
     (out, chains)
 }
 
-/// Reads all units, on all processors.
-fn run(elf: &Elf<'_>, naming: &Naming, progress: &dyn Progress) -> Result<Vec<UnitInlines>, Error> {
-    let names = Names::new(naming);
+/// What all units have.
+struct AllInlines {
+    units: Vec<UnitInlines>,
+    bad: BadUnits,
+}
+
+/// Reads all units, on all processors. Units are independent of each other: one that is damaged has no
+/// inlined functions.
+fn run(elf: &Elf<'_>, naming: &Naming, progress: &dyn Progress) -> Result<AllInlines, Error> {
     let path = elf.dwarf_path();
     let failed = |source| Error::Dwarf {
         path: path.to_owned(),
@@ -314,6 +325,7 @@ fn run(elf: &Elf<'_>, naming: &Naming, progress: &dyn Progress) -> Result<Vec<Un
     })?;
     let endian = elf.endian();
     let dwarf = sections.borrow(|section| EndianSlice::new(section, endian));
+    let supplement = elf.supplement_strings()?;
     let mut headers = Vec::new();
     let mut units = dwarf.units();
     while let Some(header) = units.next().map_err(failed)? {
@@ -327,8 +339,12 @@ fn run(elf: &Elf<'_>, naming: &Naming, progress: &dyn Progress) -> Result<Vec<Un
     let reading = Reading {
         dwarf: &dwarf,
         headers: &headers,
-        names: &names,
-        ranges: AtomicU64::new(0),
+        names: FileNames {
+            dwarf: &dwarf,
+            supplement: Slice::new(&supplement, endian),
+            naming,
+            budget: elf.budget(),
+        },
     };
     let text: Vec<Range<u64>> = elf
         .identity
@@ -336,23 +352,39 @@ fn run(elf: &Elf<'_>, naming: &Naming, progress: &dyn Progress) -> Result<Vec<Un
         .iter()
         .map(|section| section.address..section.end())
         .collect();
-    let units = headers
+    let read: Vec<Result<UnitInlines, BadUnit>> = headers
         .par_iter()
         .map(|header| {
             let size = header.length_including_self();
             let read = reading.unit(*header, &text);
             progress.advance(size as u64);
-            read.map_err(failed)
+            match read {
+                Ok(unit) => Ok(Ok(unit)),
+                Err(Failure::Budget(source)) => Err(source),
+                Err(Failure::Bad(reason)) => Ok(Err(BadUnit {
+                    part: BadPart::Inlines,
+                    offset: header.offset().0 as u64,
+                    name: None,
+                    reason,
+                })),
+            }
         })
-        .collect::<Result<_, _>>()?;
-    names.check(path)?;
-    match reading.ranges.into_inner() {
-        ranges if ranges > RANGES_MAX => Err(Error::InlinedRanges {
-            path: path.to_owned(),
-            ranges,
-        }),
-        _ => Ok(units),
+        .collect::<Result<_, BudgetError>>()
+        .map_err(|source| elf.over_budget(source))?;
+    let mut all = AllInlines {
+        units: Vec::new(),
+        bad: BadUnits {
+            of: read.len() as u64,
+            ..BadUnits::default()
+        },
+    };
+    for unit in read {
+        match unit {
+            Ok(unit) => all.units.push(unit),
+            Err(bad) => all.bad.add(bad),
+        }
     }
+    Ok(all)
 }
 
 impl<'a> Reading<'a> {
@@ -369,7 +401,8 @@ impl<'a> Reading<'a> {
         &self,
         header: UnitHeader<Slice<'a>>,
         text: &[Range<u64>],
-    ) -> gimli::Result<UnitInlines> {
+    ) -> Result<UnitInlines, Failure> {
+        self.names.budget.charge("inlined functions", UNIT_BYTES)?;
         let unit = self.dwarf.unit(header)?;
         let mut walk = Walk {
             reading: self,
@@ -378,6 +411,7 @@ impl<'a> Reading<'a> {
             origins: HashMap::new(),
             path_indices: HashMap::new(),
             inlined: Vec::new(),
+            ranges_read: 0,
             function_indices: HashMap::new(),
             chain_indices: HashMap::new(),
             out: UnitInlines::default(),
@@ -388,7 +422,7 @@ impl<'a> Reading<'a> {
 }
 
 impl<'a> Walk<'_, 'a> {
-    fn run(&mut self, text: &[Range<u64>]) -> gimli::Result<()> {
+    fn run(&mut self, text: &[Range<u64>]) -> Result<(), Failure> {
         let unit = self.unit;
         let mut scopes: Vec<(isize, Scope)> = Vec::new();
         let mut canvas = Canvas::default();
@@ -399,7 +433,7 @@ impl<'a> Walk<'_, 'a> {
             let scope = scopes.last().map_or(Scope::Outside, |(_, scope)| *scope);
             match entry.tag() {
                 gimli::DW_TAG_subprogram => {
-                    self.finish(&mut canvas)?;
+                    self.finish(&mut canvas);
                     let has_code = !self.ranges(entry, text)?.is_empty();
                     let scope = if has_code {
                         Scope::Root
@@ -421,18 +455,23 @@ impl<'a> Walk<'_, 'a> {
                 _ => {}
             }
         }
-        self.finish(&mut canvas)
+        self.finish(&mut canvas);
+        Ok(())
+    }
+
+    fn charge(&self, bytes: u64) -> Result<(), BudgetError> {
+        self.reading.names.budget.charge("inlined functions", bytes)
     }
 
     /// The ranges of a DIE that have code.
-    fn ranges(&self, entry: &Die<'a>, text: &[Range<u64>]) -> gimli::Result<Vec<Range<u64>>> {
+    fn ranges(&mut self, entry: &Die<'a>, text: &[Range<u64>]) -> Result<Vec<Range<u64>>, Failure> {
         let mut found = Vec::new();
         let mut ranges = self.reading.dwarf.die_ranges(self.unit, entry)?;
         while let Some(range) = ranges.next()? {
-            let seen = self.reading.ranges.fetch_add(1, Ordering::Relaxed);
-            if seen >= RANGES_MAX {
-                break;
+            if self.ranges_read.is_multiple_of(RANGES_CHARGED) {
+                self.charge(RANGES_CHARGED * RANGE_BYTES)?;
             }
+            self.ranges_read += 1;
             let after = text.partition_point(|section| section.end <= range.begin);
             let inside = text.get(after).is_some_and(|section| {
                 section.start <= range.begin && range.begin < range.end && range.end <= section.end
@@ -445,7 +484,7 @@ impl<'a> Walk<'_, 'a> {
     }
 
     /// The scope inside of a DIE of an inlined function.
-    fn inlined(&mut self, entry: &Die<'a>, scope: Scope) -> gimli::Result<Scope> {
+    fn inlined(&mut self, entry: &Die<'a>, scope: Scope) -> Result<Scope, Failure> {
         let parent = match scope {
             Scope::Inlined(parent) => Some(parent),
             Scope::Outside | Scope::Root => None,
@@ -461,6 +500,7 @@ impl<'a> Walk<'_, 'a> {
             None => self.path_index_of("<invalid>".to_owned()),
         };
         let call_line = number(entry.attr_value(gimli::DW_AT_call_line));
+        self.charge(INLINED_BYTES + origin.name.len() as u64)?;
         self.inlined.push(Inlined {
             parent,
             depth,
@@ -472,8 +512,8 @@ impl<'a> Walk<'_, 'a> {
     }
 
     /// Name and declaration of a function: its own or those of the DIE it refers to.
-    fn origin(&mut self, unit: &Unit<'a>, entry: &Die<'a>) -> gimli::Result<Option<Origin>> {
-        let Some(reference) = reference(unit, entry) else {
+    fn origin(&mut self, unit: &Unit<'a>, entry: &Die<'a>) -> Result<Option<Origin>, Failure> {
+        let Some(reference) = reference(unit, entry)? else {
             return self.named(unit, entry);
         };
         if let Some(origin) = self.origins.get(&reference) {
@@ -484,7 +524,7 @@ impl<'a> Walk<'_, 'a> {
         Ok(origin)
     }
 
-    fn follow(&mut self, mut reference: DebugInfoOffset) -> gimli::Result<Option<Origin>> {
+    fn follow(&mut self, mut reference: DebugInfoOffset) -> Result<Option<Origin>, Failure> {
         let mut found: Option<Origin> = None;
         for _ in 0..ORIGINS_MAX {
             let dwarf = self.reading.dwarf;
@@ -512,7 +552,7 @@ impl<'a> Walk<'_, 'a> {
             };
             let entry = unit.entry(at)?;
             let named = self.named(unit, &entry)?;
-            let next = self::reference(unit, &entry);
+            let next = self::reference(unit, &entry)?;
             let partial = self.declared(unit, &entry)?;
             if let Some((key, unit)) = other {
                 self.others.insert(key, unit);
@@ -537,25 +577,25 @@ impl<'a> Walk<'_, 'a> {
     }
 
     /// Name and declaration, if the DIE has a name.
-    fn named(&mut self, unit: &Unit<'a>, entry: &Die<'a>) -> gimli::Result<Option<Origin>> {
+    fn named(&mut self, unit: &Unit<'a>, entry: &Die<'a>) -> Result<Option<Origin>, Failure> {
         let Some(name) = entry.attr_value(gimli::DW_AT_name) else {
             return Ok(None);
         };
-        let name = self.reading.dwarf.attr_string(unit, name)?;
-        let name = printable(&String::from_utf8_lossy(name.slice()));
-        let mut end = name.len().min(NAME_MAX);
-        while !name.is_char_boundary(end) {
-            end -= 1;
-        }
+        let name = match name {
+            AttributeValue::DebugStrRefSup(_) => {
+                resolve(self.reading.dwarf, self.reading.names.supplement, name)?
+            }
+            _ => self.reading.dwarf.attr_string(unit, name)?,
+        };
         Ok(Some(Origin {
-            name: name[..end].to_owned(),
+            name: printable(&raw::to_text(name.slice())),
             path: self.path(unit, entry.attr_value(gimli::DW_AT_decl_file))?,
             line: number(entry.attr_value(gimli::DW_AT_decl_line)),
         }))
     }
 
     /// The declaration of a DIE without a name.
-    fn declared(&mut self, unit: &Unit<'a>, entry: &Die<'a>) -> gimli::Result<Option<Origin>> {
+    fn declared(&mut self, unit: &Unit<'a>, entry: &Die<'a>) -> Result<Option<Origin>, Failure> {
         let path = self.path(unit, entry.attr_value(gimli::DW_AT_decl_file))?;
         Ok(path.map(|path| Origin {
             name: String::new(),
@@ -569,7 +609,7 @@ impl<'a> Walk<'_, 'a> {
         &mut self,
         unit: &Unit<'a>,
         value: Option<AttributeValue<Slice<'a>>>,
-    ) -> gimli::Result<Option<u32>> {
+    ) -> Result<Option<u32>, Failure> {
         let file = match value {
             Some(AttributeValue::FileIndex(file)) => file,
             Some(value) => match value.udata_value() {
@@ -585,8 +625,7 @@ impl<'a> Walk<'_, 'a> {
         let Some(program) = &unit.line_program else {
             return Ok(None);
         };
-        let (dwarf, names) = (self.reading.dwarf, self.reading.names);
-        let path = lines::file_name(dwarf, names, program.header(), file)?;
+        let path = self.reading.names.file_name(program.header(), file)?;
         let path = self.path_index_of(path);
         self.path_indices.insert(key, path);
         Ok(Some(path))
@@ -598,7 +637,7 @@ impl<'a> Walk<'_, 'a> {
     }
 
     /// Takes what was painted of a root.
-    fn finish(&mut self, canvas: &mut Canvas) -> gimli::Result<()> {
+    fn finish(&mut self, canvas: &mut Canvas) {
         for (start, (end, die)) in std::mem::take(&mut canvas.0) {
             let chain = self.chain(die);
             let spans = &mut self.out.spans;
@@ -613,7 +652,6 @@ impl<'a> Walk<'_, 'a> {
             }
         }
         self.inlined.clear();
-        Ok(())
     }
 
     /// The chain of an inlined function.
@@ -684,14 +722,18 @@ impl Canvas {
 }
 
 /// The DIE to which one refers for its name.
-fn reference(unit: &Unit<'_>, entry: &Die<'_>) -> Option<DebugInfoOffset> {
+fn reference(unit: &Unit<'_>, entry: &Die<'_>) -> Result<Option<DebugInfoOffset>, Failure> {
     let value = entry
         .attr_value(gimli::DW_AT_abstract_origin)
-        .or_else(|| entry.attr_value(gimli::DW_AT_specification))?;
+        .or_else(|| entry.attr_value(gimli::DW_AT_specification));
     match value {
-        AttributeValue::UnitRef(offset) => Some(absolute(unit, offset)),
-        AttributeValue::DebugInfoRef(offset) => Some(offset),
-        _ => None,
+        Some(AttributeValue::UnitRef(offset)) => Ok(Some(absolute(unit, offset))),
+        Some(AttributeValue::DebugInfoRef(offset)) => Ok(Some(offset)),
+        // Without this function the chain would be another one.
+        Some(AttributeValue::DebugInfoRefSup(_)) => Err(Failure::Bad(
+            "its inlined functions are in the supplementary file".to_owned(),
+        )),
+        _ => Ok(None),
     }
 }
 

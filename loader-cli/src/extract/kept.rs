@@ -55,6 +55,7 @@ pub(super) fn kept(elf: &Elf<'_>) -> Result<Vec<Range<u64>>, Error> {
         return Ok(Vec::new());
     }
     set_ends(&mut functions);
+    let _scope = elf.budget().scope();
     let branches = branches(elf, &sections)?;
     while let Some(callee) = found.pop() {
         let first = branches.partition_point(|branch| branch.target < callee.start);
@@ -138,7 +139,12 @@ fn branches(elf: &Elf<'_>, sections: &[&TextSection]) -> Result<Vec<Branch>, Err
         return Ok(branches);
     };
     for section in sections {
-        let of_section = instructions.branches(elf.code(section)?).into_iter();
+        let code = elf.code(section)?;
+        // A jump of two bytes is a branch of 16, twice, in lists that grow to twice their length.
+        elf.budget()
+            .charge("branches of init text", code.len() as u64 * 32)
+            .map_err(|source| elf.over_budget(source))?;
+        let of_section = instructions.branches(code).into_iter();
         branches.extend(of_section.map(|branch| Branch {
             at: section.address + branch.at,
             target: section.address.wrapping_add_signed(branch.target),

@@ -12,13 +12,16 @@
 //! line 0 is a gap; what lies outside the text sections belongs to discarded code; neighbours that
 //! say the same are one row, across functions and sequences.
 
+pub(crate) mod budget;
 pub mod elf;
 mod inlines;
 mod kept;
 mod lines;
 pub mod paths;
+mod relocate;
 mod separate;
 mod symbols;
+mod units;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -27,11 +30,13 @@ use std::ops::Range;
 use lineinfo_core::blob::Profile;
 use lineinfo_core::calls;
 use lineinfo_core::writer::{self, EncodeError, Inlines, Options};
-use lineinfo_core::{Address, Row};
+use lineinfo_core::{Address, NAME_MAX, Row, is_printable};
 
+use self::budget::Held;
 use self::elf::{Elf, Identity, TextSection};
-use self::lines::Program;
-use self::paths::{Naming, SourceRoot};
+pub use self::lines::{BadPart, BadUnit, BadUnits};
+use self::lines::{Lines, Program};
+use self::paths::{Naming, SourceRoot, UnitPaths};
 use crate::error::Error;
 use crate::points::Instructions;
 use crate::progress::Progress;
@@ -53,6 +58,10 @@ pub struct Extracted {
     pub regions: Vec<Region>,
     /// What was met on the way.
     pub counts: Counts,
+    /// Units that were left out.
+    pub bad_units: BadUnits,
+    /// Units whose inlined functions were left out.
+    pub bad_inlines: BadUnits,
     /// What the rows are exact for.
     pub profile: Profile,
     /// The chains of inlined functions ([`Extracted::add_inlines`]).
@@ -96,31 +105,42 @@ pub fn extract(
     naming: &Naming,
     progress: &dyn Progress,
 ) -> Result<Extracted, Error> {
-    let programs = lines::run(elf, naming, progress)?;
-    let root = root_of(naming, &programs);
+    let Lines {
+        programs,
+        units,
+        bad,
+        ..
+    } = lines::run(elf, naming, progress)?;
+    if bad.count == bad.of {
+        return Err(Error::BadUnits {
+            path: elf.dwarf_path().to_owned(),
+            bad,
+        });
+    }
+    let root = root_of(naming, &units);
+    drop(units);
     let identity = elf.identity.clone();
-    let mut counts = Counts {
+    let counts = Counts {
         programs: programs.len() as u64,
         rows_read: programs.iter().map(|program| program.rows_read).sum(),
-        ..Counts::default()
+        sequences_discarded: programs
+            .iter()
+            .map(|program| program.sequences_discarded)
+            .sum(),
     };
     let mut sequences: Vec<Vec<SequenceOf<'_>>> = vec![Vec::new(); identity.text.len()];
-    for program in &programs {
+    for (position, program) in programs.iter().enumerate() {
         for sequence in &program.sequences {
-            // What stands below `_text` has no offset in a table.
-            let section = identity.text.iter().position(|text| {
-                (text.address..text.end()).contains(&sequence.start)
-                    && text.address >= identity.text_start
+            sequences[sequence.section].push(SequenceOf {
+                position,
+                program,
+                sequence,
             });
-            match section {
-                Some(section) => sequences[section].push(SequenceOf { program, sequence }),
-                None => counts.sequences_discarded += 1,
-            }
         }
     }
 
     let kept = kept::kept(elf)?;
-    let mut files = FileTable::new(&root);
+    let mut files = FileTable::new(&root, programs.len());
     let mut regions: Vec<Region> = Vec::new();
     for (section, mut sequences) in identity.text.iter().zip(sequences) {
         sequences.sort_by_key(|of| of.sequence.start);
@@ -145,6 +165,8 @@ pub fn extract(
         root,
         regions,
         counts,
+        bad_units: bad,
+        bad_inlines: BadUnits::default(),
         profile: Profile::Full,
         inlines: None,
     })
@@ -158,25 +180,29 @@ pub fn extract(
 pub fn source_root(elf: &Elf<'_>, naming: &Naming) -> Result<SourceRoot, Error> {
     match &naming.root {
         Some(root) => Ok(root.clone()),
-        None => lines::run(elf, naming, &()).map(|programs| root_of(naming, &programs)),
+        None => {
+            let _scope = elf.budget().scope();
+            Ok(root_of(naming, &lines::unit_paths(elf, naming)?))
+        }
     }
 }
 
+/// What the addr2line crate may take for all units of an image, in bytes.
+pub(crate) fn crate_bytes(elf: &Elf<'_>) -> Result<u64, Error> {
+    let _scope = elf.budget().scope();
+    lines::crate_bytes(elf)
+}
+
 /// The root that was given, or see [`SourceRoot::find`].
-fn root_of(naming: &Naming, programs: &[Program]) -> SourceRoot {
-    if let Some(root) = &naming.root {
-        return root.clone();
-    }
-    let units: Vec<_> = programs
-        .iter()
-        .filter(|program| !program.sequences.is_empty())
-        .filter_map(|program| program.unit.clone())
-        .collect();
-    SourceRoot::find(&units)
+fn root_of(naming: &Naming, units: &[UnitPaths]) -> SourceRoot {
+    let found = || SourceRoot::find(units);
+    naming.root.clone().unwrap_or_else(found)
 }
 
 #[derive(Clone, Copy, Debug)]
 struct SequenceOf<'a> {
+    /// Which of the programs it is.
+    position: usize,
     program: &'a Program,
     sequence: &'a lines::Sequence,
 }
@@ -186,23 +212,39 @@ struct FileTable<'a> {
     root: &'a SourceRoot,
     names: Vec<String>,
     indices: HashMap<String, u32>,
+    /// The indices of each program's files, once they are known.
+    by_program: Vec<Vec<Option<u32>>>,
 }
 
 impl<'a> FileTable<'a> {
-    fn new(root: &'a SourceRoot) -> Self {
-        Self::of(root, Vec::new())
+    fn new(root: &'a SourceRoot, programs: usize) -> Self {
+        Self::of(root, programs, Vec::new())
     }
 
     /// A table that has names already.
-    fn of(root: &'a SourceRoot, names: Vec<String>) -> Self {
+    fn of(root: &'a SourceRoot, programs: usize, names: Vec<String>) -> Self {
         Self {
             root,
+            by_program: vec![Vec::new(); programs],
             indices: names.iter().cloned().zip(0..).collect(),
             names,
         }
     }
 
-    fn index_of(&mut self, path: &str) -> u32 {
+    /// The index of a file of a program.
+    fn index_of(&mut self, of: &SequenceOf<'_>, file: u32) -> u32 {
+        let known = &mut self.by_program[of.position];
+        known.resize(of.program.files.len(), None);
+        if let Some(index) = known[file as usize] {
+            return index;
+        }
+        let index = self.index_of_path(&of.program.files[file as usize]);
+        self.by_program[of.position][file as usize] = Some(index);
+        index
+    }
+
+    /// The index of a path.
+    fn index_of_path(&mut self, path: &str) -> u32 {
         let name = printable(self.root.relative(path));
         *self.indices.entry(name).or_insert_with_key(|name| {
             self.names.push(name.clone());
@@ -211,18 +253,28 @@ impl<'a> FileTable<'a> {
     }
 }
 
-/// A name that a kernel log can take.
+/// A name that a kernel log can take: without characters that move or hide others, and with only its
+/// end if it is very long.
 pub(crate) fn printable(path: &str) -> String {
-    match path {
+    const OMITTED: &str = "...";
+    let name = match path {
         "" => "<unnamed>".to_owned(),
-        _ => path.replace(char::is_control, "\u{fffd}"),
+        _ => path.replace(|c| !is_printable(c), "\u{fffd}"),
+    };
+    if name.len() <= NAME_MAX {
+        return name;
     }
+    let mut start = name.len() - (NAME_MAX - OMITTED.len());
+    while !name.is_char_boundary(start) {
+        start += 1;
+    }
+    format!("{OMITTED}{}", &name[start..])
 }
 
 /// The parts of a section that units of assembly have, in bytes from its start.
 fn assembly_of(section: &TextSection, sequences: &[SequenceOf<'_>]) -> Vec<Range<u32>> {
     let mut assembly: Vec<Range<u32>> = Vec::new();
-    for of in sequences.iter().filter(|of| of.program.is_assembly()) {
+    for of in sequences.iter().filter(|of| of.program.assembly) {
         let sequence = of.sequence;
         let start = (sequence.start - section.address) as u32;
         let start = start.max(assembly.last().map_or(0, |last| last.end));
@@ -253,21 +305,21 @@ fn rows_of(
 ) -> Vec<Row> {
     let mut rows = Rows::default();
     let mut covered = section.address;
-    for SequenceOf { program, sequence } in sequences {
+    for of in sequences {
+        let sequence = of.sequence;
         let end = sequence.end.min(section.end());
         if end <= covered {
             continue;
         }
         let offset = |address: u64| (address - section.address) as u32;
         rows.gap(offset(covered));
-        let mut indices = vec![None; program.files.len()];
         for (position, row) in sequence.rows.iter().enumerate() {
             let next = sequence.rows.get(position + 1);
             // Rows of damaged tables may lie beyond the end of the address space.
             let address = |row: &lines::LineRow| sequence.start.saturating_add(row.start.into());
             let ends = next.map_or(end, address);
             let start = address(row).max(covered);
-            // Wholly inside an earlier sequence, or behind the end of the section.
+            // Wholly inside an earlier sequence, or after the end of the section.
             if ends <= start || start >= end {
                 continue;
             }
@@ -275,12 +327,9 @@ fn rows_of(
                 rows.gap(offset(start));
                 continue;
             }
-            let slot = &mut indices[row.file as usize];
-            let file =
-                *slot.get_or_insert_with(|| files.index_of(&program.files[row.file as usize]));
             rows.push(Row {
                 start: offset(start),
-                file,
+                file: files.index_of(of, row.file),
                 line: row.line,
             });
         }
@@ -336,7 +385,9 @@ impl Extracted {
             // To the reduction a file and a chain are one thing.
             let mut pairs = Pairs::default();
             let rows = pairs.number(&region.rows, &region.chains);
-            let points = instructions.points(elf.code(&region.section)?);
+            let code = elf.code(&region.section)?;
+            let _held = hold_points(elf, code)?;
+            let points = instructions.points(code);
             let bytes = points.into_iter().filter_map(Address::<u64>::byte);
             let points: Vec<u32> = bytes.map(|byte| byte as u32).collect();
             let code = calls::Code {
@@ -531,6 +582,15 @@ impl Pairs {
     }
 }
 
+/// Holds memory for the points of a section ([`Instructions::points`]).
+pub(crate) fn hold_points<'a>(elf: &Elf<'a>, code: &[u8]) -> Result<Held<'a>, Error> {
+    /// An instruction of two bytes may be a point of 16, in a list that grows to twice its length.
+    const PER_BYTE: u64 = 16;
+    elf.budget()
+        .hold("calls and traps", code.len() as u64 * PER_BYTE)
+        .map_err(|source| elf.over_budget(source))
+}
+
 /// A part of a text section that is a region of the table.
 struct Part<'a> {
     section: &'a TextSection,
@@ -593,5 +653,20 @@ impl Region {
             ..*row
         });
         (moved.collect(), chains)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn names_that_a_log_can_take() {
+        assert_eq!(printable("fs/é\n\u{202e}x.c"), "fs/é\u{fffd}\u{fffd}x.c");
+        assert_eq!(printable(""), "<unnamed>");
+        let long = format!("{}/x.c", "ä".repeat(300));
+        let short = printable(&long);
+        assert!(short.len() <= 512 && short.starts_with("...ä") && short.ends_with("/x.c"));
+        assert_eq!(printable(&long[..512]), &long[..512]);
     }
 }

@@ -259,10 +259,13 @@ fn most_frequent<T: Copy + Eq + Hash, K: Ord>(
 /// The deepest directory from `start` upwards that holds nine of ten of those that the topmost one
 /// holds; the rest are the compiler's own.
 fn climb<'a>(start: &'a str, directories: &HashSet<&str>) -> &'a str {
-    let held_by = |dir: &str| {
-        let held = directories.iter().filter(|held| common(dir, held) == dir);
-        held.count()
-    };
+    // Length of the deepest directory above `start`, itself included, that holds each of them.
+    let mut depths: Vec<usize> = directories
+        .iter()
+        .map(|held| common(start, held).len())
+        .collect();
+    depths.sort_unstable();
+    let held_by = |dir: &str| depths.len() - depths.partition_point(|depth| *depth < dir.len());
     let climbed = std::iter::successors(Some(start), |dir| Some(parent(dir)))
         // The root of the file system holds everything.
         .take_while(|dir| !dir.is_empty() && *dir != "/")
@@ -283,17 +286,20 @@ fn parent(path: &str) -> &str {
 
 /// The deepest directory that holds both.
 fn common<'a>(one: &'a str, other: &str) -> &'a str {
-    let mut dir = one;
-    while !dir.is_empty() && dir != "/" {
-        let holds = other
-            .strip_prefix(dir)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if holds {
-            return dir;
-        }
-        dir = parent(dir);
+    let (mut ones, mut others) = (one.split('/'), other.split('/'));
+    // Bytes in common, with the slash after the last component.
+    let mut len = 0;
+    while let (Some(component), Some(same)) = (ones.next(), others.next())
+        && component == same
+    {
+        len += component.len() + 1;
     }
-    if other.starts_with('/') { dir } else { "" }
+    match len {
+        0 => "",
+        // Only the empty component before the root.
+        1 => "/",
+        _ => &one[..len - 1],
+    }
 }
 
 #[cfg(test)]

@@ -17,18 +17,67 @@ pub(super) struct DebugLink {
     pub(super) crc32: u32,
 }
 
+/// What a debug file says of its supplementary file.
+#[derive(Debug)]
+pub(super) struct SupplementLink {
+    /// Its path, absolute or from the directory of the debug file.
+    pub(super) name: Vec<u8>,
+    pub(super) build_id: Vec<u8>,
+}
+
+impl SupplementLink {
+    pub(super) fn path(&self) -> PathBuf {
+        PathBuf::from(OsStr::from_bytes(&self.name))
+    }
+}
+
+/// Finds and opens the supplementary file of a debug file: where the link says, or by build-id. A file
+/// of another build-id is not the one.
+pub(super) fn find_supplement(
+    file: &ElfFile,
+    elf: &Elf<'_>,
+    link: &SupplementLink,
+    debug_dirs: &[PathBuf],
+) -> Result<Option<ElfFile>, Error> {
+    let path = elf.path().canonicalize();
+    let path = path.as_deref().unwrap_or(elf.path());
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let mut paths = vec![directory.join(link.path())];
+    paths.extend(by_build_id(&link.build_id, debug_dirs));
+    for path in paths.into_iter().filter(|path| path.is_file()) {
+        let found = file.open_beside(&path)?;
+        if found.parse()?.identity.build_id == link.build_id {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// Where a debug file of a build-id is, below each of the directories.
+fn by_build_id(build_id: &[u8], debug_dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let Some((first, rest)) = build_id.split_first() else {
+        return Vec::new();
+    };
+    let name = format!(".build-id/{}/{}.debug", hex(&[*first]), hex(rest));
+    debug_dirs.iter().map(|dir| dir.join(&name)).collect()
+}
+
 /// Finds and opens the debug file of an image, as debuggers do: by build-id, then by name.
 ///
 /// With several directories the first that has the file counts. A file that is there and belongs to
 /// another image is passed over, and is the error if there is none that fits.
-pub(super) fn find(elf: &Elf<'_>, debug_dirs: &[PathBuf]) -> Result<Option<ElfFile>, Error> {
+pub(super) fn find(
+    image: &ElfFile,
+    elf: &Elf<'_>,
+    debug_dirs: &[PathBuf],
+) -> Result<Option<ElfFile>, Error> {
     let link = elf.debug_link()?;
     let mut unfit = None;
     for (path, crc32) in candidates(elf, link.as_ref(), debug_dirs) {
         if !path.is_file() || is_same_file(&path, elf.path()) {
             continue;
         }
-        match open(elf, &path, crc32) {
+        match open(image, elf, &path, crc32) {
             Ok(file) => return Ok(Some(file)),
             Err(error) => unfit = unfit.or(Some(error)),
         }
@@ -42,11 +91,8 @@ fn candidates(
     link: Option<&DebugLink>,
     debug_dirs: &[PathBuf],
 ) -> Vec<(PathBuf, Option<u32>)> {
-    let mut paths = Vec::new();
-    if let Some((first, rest)) = elf.identity.build_id.split_first() {
-        let name = format!(".build-id/{}/{}.debug", hex(&[*first]), hex(rest));
-        paths.extend(debug_dirs.iter().map(|dir| (dir.join(&name), None)));
-    }
+    let by_id = by_build_id(&elf.identity.build_id, debug_dirs);
+    let mut paths: Vec<_> = by_id.into_iter().map(|path| (path, None)).collect();
     let Some(link) = link else {
         return paths;
     };
@@ -68,7 +114,7 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
     }
 }
 
-fn open(elf: &Elf<'_>, path: &Path, crc32: Option<u32>) -> Result<ElfFile, Error> {
+fn open(image: &ElfFile, elf: &Elf<'_>, path: &Path, crc32: Option<u32>) -> Result<ElfFile, Error> {
     let unfit = |source| Error::DebugFile {
         path: path.to_owned(),
         image_path: elf.path().to_owned(),
@@ -80,7 +126,7 @@ fn open(elf: &Elf<'_>, path: &Path, crc32: Option<u32>) -> Result<ElfFile, Error
             return Err(unfit(DebugFileError::Checksum { expected, found }));
         }
     }
-    let file = ElfFile::open(path)?;
+    let file = image.open_beside(path)?;
     let debug = file.parse()?;
     let (of_image, of_debug) = (&elf.identity, &debug.identity);
     if of_image.build_id != of_debug.build_id {

@@ -35,7 +35,7 @@ impl Symbol<'_> {
 /// Link-time address of `_text`, if there is such a symbol.
 pub(super) fn text_start(file: &Parsed<'_>) -> Result<Option<u64>, ElfError> {
     let mut found = None;
-    visit(file, |symbol, _| {
+    each_symbol(file, |symbol, _| {
         if found.is_none() && symbol.name.starts_with(b"_text\0") {
             found = Some(symbol.address);
         }
@@ -46,7 +46,7 @@ pub(super) fn text_start(file: &Parsed<'_>) -> Result<Option<u64>, ElfError> {
 /// The functions of a file.
 pub(super) fn functions<'a>(file: &Parsed<'a>) -> Result<Vec<Symbol<'a>>, ElfError> {
     let mut functions = Vec::new();
-    visit(file, |symbol, kind| {
+    each_symbol(file, |symbol, kind| {
         if kind == elf::STT_FUNC {
             functions.push(symbol);
         }
@@ -54,20 +54,20 @@ pub(super) fn functions<'a>(file: &Parsed<'a>) -> Result<Vec<Symbol<'a>>, ElfErr
     Ok(functions)
 }
 
-fn visit<'a>(
+fn each_symbol<'a>(
     file: &Parsed<'a>,
-    visitor: impl FnMut(Symbol<'a>, elf::SymbolType),
+    each: impl FnMut(Symbol<'a>, elf::SymbolType),
 ) -> Result<(), ElfError> {
     match file {
-        object::File::Elf32(file) => visit_elf(file, visitor),
-        object::File::Elf64(file) => visit_elf(file, visitor),
+        object::File::Elf32(file) => each_of_elf(file, each),
+        object::File::Elf64(file) => each_of_elf(file, each),
         _ => Ok(()),
     }
 }
 
-fn visit_elf<'a, Elf: FileHeader>(
+fn each_of_elf<'a, Elf: FileHeader>(
     file: &ElfFile<'a, Elf, &'a ReadCache<File>>,
-    mut visitor: impl FnMut(Symbol<'a>, elf::SymbolType),
+    mut each: impl FnMut(Symbol<'a>, elf::SymbolType),
 ) -> Result<(), ElfError> {
     let table = file.elf_symbol_table();
     if table.is_empty() {
@@ -82,7 +82,7 @@ fn visit_elf<'a, Elf: FileHeader>(
                 address: symbol.st_value(endian).into(),
                 size: symbol.st_size(endian).into(),
             };
-            visitor(symbol_of_code, symbol.st_type());
+            each(symbol_of_code, symbol.st_type());
         }
     }
     Ok(())

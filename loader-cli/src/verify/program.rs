@@ -215,7 +215,7 @@ impl Frames {
     }
 }
 
-/// `file:line`, `file:line:column` or either with ` (discriminator 2)` behind it.
+/// `file:line`, `file:line:column` or either with ` (discriminator 2)` after it.
 fn parse(answer: &str) -> Option<(String, u32)> {
     let answer = answer.split(" (discriminator ").next()?;
     let (before, last) = answer.rsplit_once(':')?;

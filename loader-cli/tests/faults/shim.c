@@ -3,7 +3,8 @@
  * them, and records them all.
  *
  * FAULT_AT      the number of the operation that is spoiled, from 0
- * FAULT         how: "error N" (errno N), "short" (half of a write), "signal N" (raised before it)
+ * FAULT         how: "error N" (errno N), "short" (half of a write), "signal N" (raised before it);
+ *               or "vanish": the first file that is locked loses its name before
  * FAULT_HIT     a file in which the name of that operation is written
  * FAULT_RECORD  a file in which every operation is written, as parse() in tests/faults.rs reads it
  *
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -81,7 +83,7 @@ static enum verdict verdict(const char *name)
 {
 	const char *at = getenv("FAULT_AT"), *fault = getenv("FAULT");
 
-	if (!at || !fault || count++ != atol(at))
+	if (!at || !fault || !strcmp(fault, "vanish") || count++ != atol(at))
 		return GO_ON;
 	put("FAULT_HIT", name, strlen(name));
 	if (!strncmp(fault, "error ", 6)) {
@@ -251,6 +253,28 @@ int unlink(const char *path)
 	if (!result)
 		record("unlink %s\n", path);
 	return result;
+}
+
+/* Another run may take a temporary file for a leftover before it is locked. */
+int flock(int fd, int operation)
+{
+	static int done;
+	const char *fault = getenv("FAULT");
+
+	if (fault && !strcmp(fault, "vanish") && !done++) {
+		char link[64], path[4096];
+		ssize_t len;
+
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		len = readlink(link, path, sizeof(path) - 1);
+		if (len < 0)
+			abort();
+		path[len] = 0;
+		if (REAL(unlink)(path))
+			abort();
+		put("FAULT_HIT", "flock", 5);
+	}
+	return REAL(flock)(fd, operation);
 }
 
 int fchmod(int fd, mode_t mode)

@@ -15,25 +15,24 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use brd::SECTOR_BYTES;
+
 use crate::fs::{FileOperations, Node};
 use crate::machine::frames::keep_frame;
 use crate::machine::syscall;
-
-/// The unit of a request, in bytes.
-pub(crate) const SECTOR_BYTES: usize = 512;
 
 /// How long a request takes at least.
 const LATENCY: Duration = Duration::from_micros(100);
 
 /// The disk.
-pub(crate) const NODE: Node = Node {
+pub(crate) const FILES: &[Node] = &[Node {
     path: "/dev/ram0",
     permissions: 0o660,
     driver_decides: false,
     open: |_, _, _| Ok(Box::new(BlockDevice { next: 0 })),
-};
+}];
 
-/// What is asked of a disk, one sector of it.
+/// A request: one sector of the disk.
 #[derive(Debug)]
 struct Bio {
     sector: usize,
@@ -43,11 +42,11 @@ struct Bio {
     done: AtomicBool,
 }
 
-/// Requests that nobody has served yet.
+/// Requests that are not served yet.
 static QUEUE: Mutex<VecDeque<Arc<Bio>>> = Mutex::new(VecDeque::new());
 
 struct BlockDevice {
-    /// Where the next write goes, in sectors.
+    /// The sector of the next write.
     next: usize,
 }
 
@@ -76,7 +75,7 @@ impl FileOperations for BlockDevice {
     }
 }
 
-/// Has a request served, and gives what was read.
+/// Makes a request, waits until it is served, and returns what was read.
 #[inline(never)]
 fn submit_bio_wait(sector: usize, write: Vec<u8>) -> Vec<u8> {
     let bio = Arc::new(Bio {
@@ -100,7 +99,7 @@ fn blk_mq_submit_bio(bio: Arc<Bio>) {
     keep_frame(());
 }
 
-/// Serves what is in the queue, whoever asked for it.
+/// Serves all requests in the queue, those of other tasks included.
 #[inline(never)]
 fn blk_mq_run_hw_queue() {
     loop {

@@ -1,4 +1,4 @@
-//! `/dev/kmsg`: the log, to be read and to be added to.
+//! `/dev/kmsg`: reads give the log, and writes add to it.
 
 use nix::errno::Errno;
 
@@ -8,13 +8,13 @@ use crate::kernel::kmsg;
 use crate::machine::frames::keep_frame;
 use crate::printk;
 
-/// The device.
-pub(crate) const NODE: Node = Node {
+/// The device. The log has addresses, so it is for who may see them.
+pub(crate) const FILES: &[Node] = &[Node {
     path: "/dev/kmsg",
-    permissions: 0o644,
+    permissions: 0o600,
     driver_decides: false,
     open: |_, _, _| Ok(Box::new(Kmsg::default())),
-};
+}];
 
 #[derive(Default)]
 struct Kmsg {
@@ -24,7 +24,7 @@ struct Kmsg {
 impl FileOperations for Kmsg {
     #[inline(never)]
     fn read(&mut self, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
-        keep_frame(Ok(self.text.read(kmsg::text, buffer, at)))
+        keep_frame(Ok(self.text.read(kmsg::lines, buffer, at)))
     }
 
     #[inline(never)]

@@ -1,9 +1,8 @@
-//! What is neither reading nor writing.
+//! Requests that are neither reading nor writing.
 
 use nix::errno::Errno;
 
-use super::{File, file};
-use crate::kernel::task::Task;
+use super::{File, Task, file};
 use crate::machine::frames::keep_frame;
 
 /// Passes a request to a file's driver.

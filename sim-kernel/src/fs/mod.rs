@@ -1,47 +1,47 @@
-//! The virtual file system: files are named in one tree, and each has its operations.
+//! The virtual file system: one tree of names, and the operations of each file.
 //!
-//! Whoever opens a file, a script, a peer behind the socket or a process in the mounted tree, gets
-//! the same operations.
+//! Owners of files register them ([`namei::register`]). A script, a client of the socket and a
+//! process in the mounted tree use the same operations.
 
 use std::fmt;
 
 use nix::errno::Errno;
 
-use crate::kernel::task::{Credentials, Task};
+use cred::Credentials;
 
+pub(crate) mod cred;
 pub(crate) mod ioctl;
-mod modules;
 pub(crate) mod namei;
 pub(crate) mod open;
 pub(crate) mod proc;
 pub(crate) mod read_write;
 pub(crate) mod snapshot;
 
-/// What an open file does; dropping it closes the file.
+/// The operations of an open file; dropping it closes the file.
 pub(crate) trait FileOperations: Send {
     /// Reads from a position, in bytes; 0 bytes are the end.
     fn read(&mut self, _buffer: &mut [u8], _at: u64) -> Result<usize, Errno> {
         Err(Errno::EINVAL)
     }
 
-    /// Writes what comes next; gives the number of bytes taken.
+    /// Writes at the end of what was written; returns the number of bytes taken.
     fn write(&mut self, _bytes: &[u8]) -> Result<usize, Errno> {
         Err(Errno::EINVAL)
     }
 
-    /// Anything else; the argument has the size that the number of the request says.
+    /// Makes any other request; the argument has the size that is in the number of the request.
     fn ioctl(&mut self, _request: u32, _argument: &mut [u8]) -> Result<usize, Errno> {
         Err(Errno::ENOTTY)
     }
 
-    /// A descriptor of the file is being closed, perhaps the last one: what is wrong with what was
+    /// A descriptor of the file is being closed, perhaps not the last one: an error in what was
     /// written so far is the error of that `close`.
     fn flush(&mut self) -> Result<(), Errno> {
         Ok(())
     }
 }
 
-/// What a file is opened for.
+/// The access that a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OpenMode {
     /// Reading.
@@ -63,18 +63,18 @@ impl OpenMode {
     };
 }
 
-/// Makes an open file of a path.
+/// Opens the file at a path.
 pub(crate) type Open = fn(&str, Credentials, OpenMode) -> Result<Box<dyn FileOperations>, Errno>;
 
-/// A name in the tree.
+/// A file in the tree.
 pub(crate) struct Node {
-    /// Its absolute path; a directory `*` is there once for each loaded module.
+    /// Its absolute path.
     pub(crate) path: &'static str,
-    /// Who may do what, as `chmod` has it; it belongs to root.
+    /// Its permissions in the form of `chmod`; the owner is root.
     pub(crate) permissions: u16,
-    /// Its driver decides who may write, and says why not; the permissions are what others see.
+    /// The driver decides who may write, and logs why not; the permissions are what `stat` shows.
     pub(crate) driver_decides: bool,
-    /// Makes an open file.
+    /// Opens it.
     pub(crate) open: Open,
 }
 
@@ -91,6 +91,25 @@ impl fmt::Debug for File {
             .field("mode", &self.mode)
             .field("position", &self.position)
             .finish_non_exhaustive()
+    }
+}
+
+/// A task as system calls see it.
+#[derive(Debug)]
+pub(crate) struct Task {
+    /// Its rights.
+    pub(crate) credentials: Credentials,
+    /// Its open files; the index is the descriptor.
+    files: Vec<Option<File>>,
+}
+
+impl Task {
+    /// A task without files.
+    pub(crate) const fn new(credentials: Credentials) -> Self {
+        Self {
+            credentials,
+            files: Vec::new(),
+        }
     }
 }
 

@@ -1,84 +1,190 @@
-//! The tree of names.
+//! The tree of names, made of the files that their owners have registered.
 
 use std::collections::BTreeMap;
 
 use nix::errno::Errno;
 
-use super::{Node, modules, proc};
-use crate::block;
-use crate::drivers::{console, kmsg};
-use crate::kernel::{lineinfo, pstore};
+use super::Node;
+use crate::registry::Registry;
 
-/// All files there are, directory by directory.
-pub(crate) static NODES: &[&[Node]] = &[
-    &[console::NODE, kmsg::NODE, lineinfo::file::NODE, block::NODE],
-    proc::NODES,
-    lineinfo::sysfs::NODES,
-    pstore::NODES,
-];
+/// Most tables of files, and most directories of variable names.
+const TABLES_MAX: usize = 24;
+const DIRECTORIES_MAX: usize = 4;
 
-/// Directories that are there without files in them.
-static DIRECTORIES: &[&str] = &[modules::DIRECTORY];
+static TREE: Tree = Tree::new();
 
-/// What a path names.
+/// A directory whose subdirectories change, each with the same files.
+pub(crate) struct Directory {
+    /// Its absolute path.
+    pub(crate) path: &'static str,
+    /// The names of the subdirectories.
+    pub(crate) names: fn() -> Vec<String>,
+    /// The files of each subdirectory; in their paths `*` stands for its name.
+    pub(crate) files: &'static [Node],
+}
+
+/// What a name in a directory is.
 #[derive(Clone, Copy)]
-pub(crate) enum Entry {
-    /// More names.
+pub(crate) enum DirectoryEntry {
+    /// A directory.
     Directory,
     /// A file.
     File(&'static Node),
 }
 
-fn nodes() -> impl Iterator<Item = &'static Node> {
-    NODES.iter().copied().flatten()
+/// Adds files to the tree.
+pub(crate) fn register(files: &'static [Node]) {
+    TREE.files.register(files);
+}
+
+/// Adds a directory whose subdirectories change.
+pub(crate) fn register_directory(directory: &'static Directory) {
+    TREE.directories.register(directory);
 }
 
 /// Finds a file by its absolute path.
 pub(crate) fn lookup(path: &str) -> Result<&'static Node, Errno> {
-    nodes()
-        .find(|node| node.path == path)
-        .or_else(|| modules::lookup(path))
-        .ok_or(Errno::ENOENT)
+    TREE.lookup(path).ok_or(Errno::ENOENT)
 }
 
-/// The names in a directory with what each of them is; none where there is no such directory.
+/// The names in a directory and what each of them is; empty if there is no such directory.
 ///
 /// The root is the empty path: paths are joined with a `/` before each name.
-pub(crate) fn directory(path: &str) -> BTreeMap<String, Entry> {
-    let file = |node: &'static Node| (node.path.to_owned(), Entry::File(node));
-    let directories = DIRECTORIES
-        .iter()
-        .map(|path| ((*path).to_owned(), Entry::Directory));
-    let modules = modules::files().map(|(path, node)| (path, Entry::File(node)));
-    nodes()
-        .map(file)
-        .chain(directories)
-        .chain(modules)
-        .filter_map(|(below, entry)| {
-            let rest = below.strip_prefix(path)?.strip_prefix('/')?;
-            Some(match rest.split_once('/') {
-                Some((name, _)) => (name.to_owned(), Entry::Directory),
-                None => (rest.to_owned(), entry),
-            })
+pub(crate) fn directory(path: &str) -> BTreeMap<String, DirectoryEntry> {
+    TREE.directory(path)
+}
+
+struct Tree {
+    files: Registry<&'static [Node], TABLES_MAX>,
+    directories: Registry<&'static Directory, DIRECTORIES_MAX>,
+}
+
+impl Tree {
+    const fn new() -> Self {
+        Self {
+            files: Registry::new(),
+            directories: Registry::new(),
+        }
+    }
+
+    fn lookup(&self, path: &str) -> Option<&'static Node> {
+        let mut files = self.files.iter().flatten();
+        files.find(|node| node.path == path).or_else(|| {
+            self.directories
+                .iter()
+                .find_map(|directory| directory.lookup(path))
         })
-        .collect()
+    }
+
+    fn directory(&self, path: &str) -> BTreeMap<String, DirectoryEntry> {
+        let files = self.files.iter().flatten();
+        let files = files.map(|node| (node.path.to_owned(), DirectoryEntry::File(node)));
+        let directories = self.directories.iter().flat_map(|directory| {
+            let itself = (directory.path.to_owned(), DirectoryEntry::Directory);
+            let files = directory.all_files();
+            std::iter::once(itself)
+                .chain(files.map(|(path, node)| (path, DirectoryEntry::File(node))))
+        });
+        files
+            .chain(directories)
+            .filter_map(|(below, entry)| {
+                let rest = below.strip_prefix(path)?.strip_prefix('/')?;
+                Some(match rest.split_once('/') {
+                    Some((name, _)) => (name.to_owned(), DirectoryEntry::Directory),
+                    None => (rest.to_owned(), entry),
+                })
+            })
+            .collect()
+    }
+}
+
+impl Directory {
+    /// The subdirectory that a path goes through.
+    pub(crate) fn name_in<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let rest = path.strip_prefix(self.path)?.strip_prefix('/')?;
+        rest.split('/').next()
+    }
+
+    fn lookup(&self, path: &str) -> Option<&'static Node> {
+        let name = self.name_in(path)?;
+        let known = (self.names)().iter().any(|known| known == name);
+        let is = |node: &&Node| node.path.replace('*', name) == path;
+        known.then(|| self.files.iter().find(is))?
+    }
+
+    /// The files of all subdirectories, with their paths.
+    fn all_files(&self) -> impl Iterator<Item = (String, &'static Node)> {
+        let files = self.files;
+        (self.names)().into_iter().flat_map(move |name| {
+            files
+                .iter()
+                .map(move |node| (node.path.replace('*', &name), node))
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::proc::{open_text, text_file};
+
+    const FILES: &[Node] = &[
+        text_file("/proc/a", |_, _, _| open_text(String::new)),
+        text_file("/sys/kernel/b", |_, _, _| open_text(String::new)),
+    ];
+
+    static DEVICES: Directory = Directory {
+        path: "/sys/devices",
+        names: || vec!["x".to_owned(), "y".to_owned()],
+        files: &[text_file("/sys/devices/*/size", |_, _, _| {
+            open_text(String::new)
+        })],
+    };
+
+    static NONE: Directory = Directory {
+        path: "/sys/none",
+        names: Vec::new,
+        files: &[],
+    };
+
+    fn tree() -> Tree {
+        let tree = Tree::new();
+        tree.files.register(FILES);
+        tree.directories.register(&DEVICES);
+        tree.directories.register(&NONE);
+        tree
+    }
 
     #[test]
     fn directories_have_the_names_below_them() {
-        let names = |path| directory(path).into_keys().collect::<Vec<_>>();
-        assert_eq!(names(""), ["dev", "proc", "sys"]);
-        assert_eq!(names("/dev"), ["console", "kmsg", "lineinfo", "ram0"]);
-        assert!(names("/sys").contains(&"module".to_owned()));
-        assert!(names("/sys/module").is_empty());
-        assert!(names("/de").is_empty());
-        assert!(matches!(directory("/sys")["kernel"], Entry::Directory));
-        assert!(
-            matches!(directory("/proc")["meminfo"], Entry::File(node) if node.path == "/proc/meminfo")
-        );
+        let tree = tree();
+        let names = |path| tree.directory(path).into_keys().collect::<Vec<_>>();
+        assert_eq!(names(""), ["proc", "sys"]);
+        assert_eq!(names("/sys"), ["devices", "kernel", "none"]);
+        assert_eq!(names("/sys/devices"), ["x", "y"]);
+        assert_eq!(names("/sys/devices/y"), ["size"]);
+        assert!(names("/sys/none").is_empty());
+        assert!(names("/pro").is_empty());
+        let of = |path: &str, name: &str| tree.directory(path)[name];
+        assert!(matches!(of("/sys", "none"), DirectoryEntry::Directory));
+        assert!(matches!(of("/proc", "a"), DirectoryEntry::File(node) if node.path == "/proc/a"));
+    }
+
+    #[test]
+    fn a_path_is_a_file_or_nothing() {
+        let tree = tree();
+        let found = |path| tree.lookup(path).map(|node| node.path);
+        assert_eq!(found("/sys/kernel/b"), Some("/sys/kernel/b"));
+        assert_eq!(found("/sys/devices/x/size"), Some("/sys/devices/*/size"));
+        for path in [
+            "",
+            "/proc",
+            "/sys/devices/x",
+            "/sys/devices/z/size",
+            "/sys/devices/*/size",
+            "/sys/devices/x/size/",
+        ] {
+            assert_eq!(found(path), None, "{path}");
+        }
     }
 }

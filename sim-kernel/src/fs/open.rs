@@ -2,11 +2,11 @@
 
 use nix::errno::Errno;
 
-use super::{File, Node, OpenMode, file, namei};
-use crate::kernel::task::{Credentials, Task};
+use super::cred::Credentials;
+use super::{File, Node, OpenMode, Task, file, namei};
 use crate::machine::frames::keep_frame;
 
-/// Opens a file for a task; gives the lowest free descriptor.
+/// Opens a file for a task; returns the lowest free descriptor.
 #[inline(never)]
 pub(crate) fn ksys_open(task: &mut Task, path: &str, mode: OpenMode) -> Result<usize, Errno> {
     let file = vfs_open(namei::lookup(path)?, path, task.credentials, mode)?;
@@ -38,14 +38,14 @@ fn vfs_open(
     }))
 }
 
-/// Root may do all, as `CAP_DAC_OVERRIDE` has it; everybody else is "others".
+/// Root may do everything (`CAP_DAC_OVERRIDE`); every other user is "others".
 fn permitted(node: &Node, credentials: Credentials, mode: OpenMode) -> bool {
     let others = |bit: u16| node.permissions & bit != 0;
     let may_write = node.driver_decides || others(0o2);
     credentials.privileged() || ((!mode.read || others(0o4)) && (!mode.write || may_write))
 }
 
-/// Closes a file of a task, whatever is wrong with what was written.
+/// Closes a file of a task; the error is that of what was written.
 #[inline(never)]
 pub(crate) fn ksys_close(task: &mut Task, fd: usize) -> Result<usize, Errno> {
     let file = task.files.get_mut(fd).and_then(Option::take);
@@ -53,7 +53,7 @@ pub(crate) fn ksys_close(task: &mut Task, fd: usize) -> Result<usize, Errno> {
     keep_frame(flushed)
 }
 
-/// What `close` does of a descriptor that is not the last one of its file.
+/// Closes a descriptor that may not be the last one of its file.
 #[inline(never)]
 pub(crate) fn ksys_flush(task: &mut Task, fd: usize) -> Result<usize, Errno> {
     keep_frame(filp_flush(file(task, fd)?))

@@ -2,8 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::{File, file};
-use crate::kernel::task::Task;
+use super::{File, Task, file};
 use crate::machine::frames::keep_frame;
 
 /// Reads from where the last read ended.
@@ -34,7 +33,7 @@ fn vfs_read(file: &mut File, buffer: &mut [u8], at: u64) -> Result<usize, Errno>
     keep_frame(file.operations.read(buffer, at))
 }
 
-/// Writes what comes next.
+/// Writes at the end of what was written.
 #[inline(never)]
 pub(crate) fn ksys_write(task: &mut Task, fd: usize, bytes: &[u8]) -> Result<usize, Errno> {
     keep_frame(vfs_write(file(task, fd)?, bytes))

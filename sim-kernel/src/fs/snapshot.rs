@@ -1,11 +1,12 @@
-//! Files whose text is made when they are read.
+//! The text of a file that is made when it is read.
 
-/// The text of one open file: made when it is read from the start, so that pieces fit together.
+/// The text of one open file: made when it is read from the start, so that later reads continue the
+/// same text.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot(Option<Vec<u8>>);
 
 impl Snapshot {
-    /// Copies a part of the text, from byte `at` on; gives the number of bytes copied.
+    /// Copies a part of the text, from byte `at` on; returns the number of bytes copied.
     pub(crate) fn read<T: Into<Vec<u8>>>(
         &mut self,
         make: impl FnOnce() -> T,

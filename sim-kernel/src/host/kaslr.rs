@@ -1,4 +1,4 @@
-//! `nokaslr`: the host loads the image where it always does.
+//! `nokaslr`: the host loads the image at its fixed address.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -10,9 +10,9 @@ use nix::sys::personality::{self, Persona};
 
 use crate::kernel::image;
 
-/// Starts this process once more without address space randomization, if it has one now.
+/// Executes this process again without address space randomization, if it has one now.
 ///
-/// Comes back only where there is none, or with what the host said against it.
+/// Returns only if there is none, or with the error of the host.
 pub(crate) fn disable(arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     let persona = personality::get()?;
     if persona.contains(Persona::ADDR_NO_RANDOMIZE) {

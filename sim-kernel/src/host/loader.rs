@@ -1,26 +1,26 @@
-//! Who has the device open for writing, as far as the host knows: whether it has gone.
+//! The process that has the device open for writing, and whether the host knows that it has gone.
 //!
-//! For a process its file is closed when `close` has returned, or when it has ended. The kernel
-//! learns of it a moment later, so whoever comes next, perhaps started by the first, could find
-//! the device in use by nobody.
+//! For a process its file is closed when `close` has returned, or when the process has ended. The
+//! kernel learns of that a moment later, so the next process, perhaps started by the first, could
+//! find the device busy although no process has it open.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a loader that has gone is waited for until its file is closed.
+/// How long to wait until the file of a loader that has gone is closed.
 const GONE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long to sleep between two looks at it.
+/// How long to sleep between two checks of that.
 const GONE_PAUSE: Duration = Duration::from_micros(100);
 
-/// What can tell whether whoever opened a file is still there.
+/// Knows whether the process that opened a file has gone.
 pub(crate) trait Opener: fmt::Debug + Send + Sync {
-    /// It has closed the file, as far as it knows.
+    /// Whether the process has closed the file, as it sees that.
     fn has_gone(&self) -> bool;
 }
 
-/// The one that has the device open for writing.
+/// The process that has the device open for writing.
 static LOADER: Mutex<Option<Arc<dyn Opener>>> = Mutex::new(None);
 
 fn loader() -> MutexGuard<'static, Option<Arc<dyn Opener>>> {
@@ -37,12 +37,12 @@ pub(crate) fn wait_until_closed() {
     }
 }
 
-/// This one has the device open for writing.
+/// Notes that this process has the device open for writing.
 pub(crate) fn opened(opener: Arc<dyn Opener>) {
     *loader() = Some(opener);
 }
 
-/// This one has it open no more, if it had.
+/// Notes that this process does not have it open any more, if it had.
 pub(crate) fn closed(opener: &Arc<dyn Opener>) {
     loader().take_if(|loader| Arc::ptr_eq(loader, opener));
 }

@@ -1,6 +1,7 @@
-//! What the host sees of this process: its options, its socket and its files, its signals.
+//! The interface of this process to the host: options, socket, mounted files and signals.
 
 pub(crate) mod kaslr;
+pub(crate) mod limit;
 pub(crate) mod loader;
 pub(crate) mod mount;
 pub(crate) mod options;

@@ -5,8 +5,8 @@
 //!     └─ host: permissions ─ /dev/fuse ─> Tree::write ─> do_syscall_64 ─> vfs_write ─> driver
 //! ```
 //!
-//! Each open file of a process is a task with the rights of whoever opened it and the name of its
-//! program; its requests are system calls like any other's.
+//! Each open file of a process is a task with the rights of the process that opened it and its
+//! name; its requests are system calls like any other's.
 
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
@@ -32,32 +32,38 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Gid, Uid};
 
+use super::limit::{Complaints, Limit, Permit};
 use super::loader::{self, Opener};
 use crate::entry::{Syscall, do_syscall_64};
-use crate::fs::OpenMode;
-use crate::fs::namei::{self, Entry};
-use crate::kernel::task::{self, Credentials, Identity, Task};
+use crate::fs::cred::Credentials;
+use crate::fs::namei::{self, DirectoryEntry};
+use crate::fs::{OpenMode, Task};
+use crate::kernel::task::{self, Current};
 use crate::kernel::{cpu, lineinfo, reboot};
 use crate::machine::frames::{keep_frame, stack_starts_here};
 use crate::machine::trap::TrapStack;
 use crate::printk;
 
-/// Where the host lets a process serve files.
+/// The device through which a process serves files.
 const FUSE_DEVICE: &str = "/dev/fuse";
 
-/// So many requests are served at a time.
+/// How many requests are served at a time.
 const THREADS: usize = 4;
 
-/// How long to wait between two looks at whether a task has died.
+/// How long to wait between two checks of whether a task has died.
 const DEAD_PAUSE: Duration = Duration::from_millis(50);
 
-/// Most bytes of one write; larger ones come in pieces.
+/// Most bytes of one write; the host splits larger ones.
 const WRITE_BYTES_MAX: u32 = 128 * 1024;
 
-/// Names and attributes are asked for each time: modules come and go.
+/// The host asks for names and attributes each time, for modules are loaded and unloaded.
 const TTL: Duration = Duration::ZERO;
 
-/// What is mounted; it is unmounted when this goes.
+/// Open files at a time: of a user who may not load, of all those, and of all users.
+static FILES: Limit = Limit::new(64, 256, 320);
+static COMPLAINTS: Mutex<Complaints> = Mutex::new(Complaints::new());
+
+/// What is mounted; dropping it unmounts it.
 static SESSION: Mutex<Option<BackgroundSession>> = Mutex::new(None);
 
 /// A directory that is to be a mountpoint.
@@ -67,7 +73,7 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// Looks at the directory; what is not mounted yet can only fail when it is.
+    /// Checks the directory; other errors can only be found when it is mounted.
     pub(crate) fn check(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         match fs::metadata(path) {
@@ -79,7 +85,7 @@ impl Mount {
             }
             Ok(metadata) => ensure!(
                 metadata.is_dir(),
-                "cannot mount files on {shown}: it is no directory; name one"
+                "cannot mount files on {shown}: it is not a directory; name one"
             ),
         }
         ensure!(
@@ -90,7 +96,7 @@ impl Mount {
         Ok(Self { path })
     }
 
-    /// Shows the files from now on; where the host does not let us, says so and goes without.
+    /// Mounts the files; if the host does not permit it, logs why and returns `false`.
     pub(crate) fn open(self) -> bool {
         let shown = self.path.display();
         match self.serve() {
@@ -116,16 +122,18 @@ impl Mount {
             .context(FUSE_DEVICE)?;
         let session = self
             .session()
-            .context("mounting takes root, or the program fusermount3")?;
+            .context("mounting needs root, or the program fusermount3")?;
         let path = CString::new(self.path.as_os_str().as_bytes())?;
         reboot::unmount_at_end(path, unmount_in_order);
-        let session = session.spawn().context("no thread for the files")?;
+        let session = session
+            .spawn()
+            .context("cannot start a thread for the files")?;
         *current_session() = Some(session);
         Ok(())
     }
 
-    /// Mounts so that others see the files, and that the host unmounts them whatever becomes of
-    /// us; where one of these is not to be had, without it.
+    /// Mounts so that other users see the files, and that the host unmounts them however this process
+    /// ends; without what the host does not permit.
     fn session(&self) -> io::Result<Session<Tree>> {
         let acl = if Uid::effective().is_root() {
             SessionACL::All
@@ -151,7 +159,7 @@ impl Mount {
     }
 }
 
-/// The process behind the files has ended, or is about to.
+/// Whether the process that serves the files has ended, or is about to.
 fn is_stale(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -163,7 +171,7 @@ fn current_session() -> MutexGuard<'static, Option<BackgroundSession>> {
     SESSION.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Unmounts with the help of other programs, where only they may.
+/// Unmounts with the help of other programs, if only they may.
 fn unmount_in_order() {
     drop(current_session().take());
 }
@@ -173,16 +181,17 @@ struct OpenFile {
     pid: u32,
     calls: Sender<Call>,
     opener: Arc<Closing>,
+    _permit: Permit,
 }
 
-/// A system call, with the way back of its result.
+/// A system call, which sends its result to the thread that asked for it.
 type Call = Box<dyn FnOnce(&mut Task, usize) + Send>;
 
-/// Whether the last thing that was done with a file is closing a descriptor of it.
+/// Whether the last request for a file was to close a descriptor of it.
 #[derive(Debug, Default)]
 struct Closing(AtomicBool);
 
-/// The host says that the last descriptor is closed only after `close` has returned.
+/// The host reports that the last descriptor is closed only after `close` has returned.
 impl Opener for Closing {
     fn has_gone(&self) -> bool {
         self.0.load(Ordering::Acquire)
@@ -192,14 +201,20 @@ impl Opener for Closing {
 impl OpenFile {
     fn open(request: &Request, path: String, mode: OpenMode) -> Result<Self, Errno> {
         let process = request.pid();
-        let comm = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        let comm = fs::read(format!("/proc/{process}/comm")).unwrap_or_default();
+        // All but the newline at the end is the name, which may have some of its own.
+        let comm = String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm));
         let credentials = Credentials {
             uid: Uid::from_raw(request.uid()),
             host_pid: process.cast_signed(),
         };
+        let permit = FILES.take(credentials).inspect_err(|errno| {
+            let mut complaints = COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner);
+            complaints.log(credentials, *errno, "open files");
+        })?;
         let pid = task::next_pid();
         let cpu = pid as usize % cpu::online().max(1);
-        let identity = Identity::new(cpu, pid, comm.trim_end());
+        let current = Current::new(cpu, pid, &comm);
         let opener = Arc::<Closing>::default();
         let (calls, queue) = mpsc::channel();
         let (opened, outcome) = mpsc::channel();
@@ -207,6 +222,7 @@ impl OpenFile {
             pid,
             calls,
             opener: Arc::clone(&opener),
+            _permit: permit,
         };
         thread::Builder::new()
             .name("mounted".into())
@@ -217,11 +233,11 @@ impl OpenFile {
                         Ok(task) => (Some(task), Ok(())),
                         Err(errno) => (None, Err(errno)),
                     };
-                    // Whoever has asked is waiting.
+                    // The thread that asked waits for it.
                     let _heard = opened.send(result);
                     task
                 };
-                live(identity, open, &queue);
+                live(current, open, &queue);
                 let opener: Arc<dyn Opener> = opener;
                 loader::closed(&opener);
             })
@@ -230,14 +246,14 @@ impl OpenFile {
         Ok(file)
     }
 
-    /// Has the task make a system call; gives its result and what `made` made of it.
+    /// Makes the task make a system call, and returns its result.
     fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut Task, usize) -> Result<T, Errno> + Send + 'static,
     ) -> Result<T, Errno> {
         let (sender, outcome) = mpsc::channel();
         let call = move |task: &mut Task, fd: usize| {
-            // Whoever has asked is waiting.
+            // The thread that asked waits for it.
             let _heard = sender.send(call(task, fd));
         };
         self.opener.0.store(false, Ordering::Release);
@@ -259,15 +275,15 @@ impl OpenFile {
 
 /// The life of one task; its file is closed with it.
 #[inline(never)]
-fn live(identity: Identity, open: impl FnOnce() -> Option<(Task, usize)>, queue: &Receiver<Call>) {
+fn live(current: Current, open: impl FnOnce() -> Option<(Task, usize)>, queue: &Receiver<Call>) {
     stack_starts_here();
-    identity.make_current();
-    // Where there is no room for one, a trap here ends the process.
+    current.make_current();
+    // Without one, a trap here ends the process.
     let _trap_stack = TrapStack::install();
     if let Some((mut task, fd)) = open() {
         for call in queue {
             // Interrupts of the CPU reach the task while it is in the kernel.
-            let _visit = cpu::visit(identity.cpu);
+            let _on_cpu = cpu::run_on(current.cpu);
             call(&mut task, fd);
         }
     }
@@ -326,7 +342,7 @@ impl Tree {
         path.ok_or(Errno::ENOENT)
     }
 
-    /// The number of a path; only those that are there get one.
+    /// The number of a path, which is that of a file or directory.
     fn inode(&self, path: &str) -> INodeNo {
         let mut paths = self.paths();
         let known = paths.iter().position(|known| known == path);
@@ -339,16 +355,16 @@ impl Tree {
 
     fn attributes(&self, path: &str) -> Result<FileAttr, Errno> {
         let entry = match path.rsplit_once('/') {
-            None => Entry::Directory,
+            None => DirectoryEntry::Directory,
             Some((parent, name)) => *namei::directory(parent).get(name).ok_or(Errno::ENOENT)?,
         };
         let (kind, perm, nlink) = match entry {
-            Entry::Directory => (FileType::Directory, 0o555, 2),
-            Entry::File(node) => (FileType::RegularFile, node.permissions, 1),
+            DirectoryEntry::Directory => (FileType::Directory, 0o555, 2),
+            DirectoryEntry::File(node) => (FileType::RegularFile, node.permissions, 1),
         };
         Ok(FileAttr {
             ino: self.inode(path),
-            // What a file has to say is known when it is read.
+            // The text of a file is made when it is read.
             size: 0,
             blocks: 0,
             atime: self.time,
@@ -396,8 +412,8 @@ impl Tree {
         ];
         for (name, entry) in namei::directory(&path) {
             let kind = match entry {
-                Entry::Directory => FileType::Directory,
-                Entry::File(_) => FileType::RegularFile,
+                DirectoryEntry::Directory => FileType::Directory,
+                DirectoryEntry::File(_) => FileType::RegularFile,
             };
             entries.push((self.inode(&format!("{path}/{name}")), kind, name));
         }
@@ -411,7 +427,7 @@ fn host_errno(errno: Errno) -> fuser::Errno {
 
 impl Filesystem for Tree {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // Where the host takes less, it is the host's number that counts.
+        // If the host takes less, its number is used.
         let _before = config.set_max_write(WRITE_BYTES_MAX);
         Ok(())
     }
@@ -444,7 +460,7 @@ impl Filesystem for Tree {
         }
     }
 
-    /// `>` truncates, which devices do not mind; nothing else can be set.
+    /// `>` truncates, which changes nothing in a device; nothing else can be set.
     fn setattr(
         &self,
         request: &Request,
@@ -510,7 +526,7 @@ impl Filesystem for Tree {
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         match self.open_file(request, inode, flags) {
-            // The host must ask each time, and does not know where a file ends.
+            // The host must not cache: it does not know the size of a file.
             Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
             Err(errno) => reply.error(host_errno(errno)),
         }
@@ -540,7 +556,7 @@ impl Filesystem for Tree {
         }
     }
 
-    /// Devices take what comes next, wherever the process believes to be.
+    /// Devices write at the end of what was written, at any position of the process.
     fn write(
         &self,
         _request: &Request,
@@ -626,7 +642,7 @@ impl Filesystem for Tree {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        // With this its task ends.
+        // Its task ends when this is dropped.
         self.files().remove(&handle.0);
         reply.ok();
     }

@@ -7,20 +7,25 @@ use clap::Parser;
 
 const KERNEL_HELP: &str = "\
 Kernel parameters (the kernel command line; by Linux's rules):
-  lineinfo=on|off|never  take the table from the image; only later (default); not at all
-  lineinfo.max=SIZE      largest table taken [default: 16M]
+  lineinfo=on|off|never  load the table from the image; only later (default); never
+  lineinfo.max=SIZE      largest table that is accepted [default: 16M]
+  lineinfo.key=HEX|FILE  take only tables signed by this Ed25519 public key: 64 hexadecimal
+                         digits, or a file with it (PEM, or 32 bytes)
+  lockdown=integrity|confidentiality
+                         take only signed tables; without lineinfo.key=, none
   lineinfo.timeout=SECONDS
                          a loader without a request for so long can lose the device to the
                          next one [default: 30]
   mem=SIZE               memory of the machine [default: 64M]
   maxcpus=N              number of CPUs, 1 to 64 [default: 2]
-  nokaslr                load the image where it is not random
+  nokaslr                do not randomize the address of the image
   loglevel=N             show lines of a level below N [default: 7]
   panic=SECONDS          after a panic: 0 halts (exit status 1, default), N reboots after N
                          seconds, -N at once (exit status 3)
+  fail_nth=N             make the Nth memory operation fail, once (also /proc/fail-nth)
 
-If the first argument begins with `-`, what stands before `--` are options, and the rest is the
-kernel command line; otherwise all of it is the kernel command line.
+If the first argument begins with `-`, the arguments before `--` are options, and those after it are
+the kernel command line; otherwise all arguments are the kernel command line.
 
 Init reads commands, one a line: sysrq KEY, lkdtm CRASH, insmod PATH, rmmod NAME, lsmod, meminfo,
 cat PATH, echo TEXT > PATH, sleep SECONDS, poweroff; `#` begins a comment.
@@ -35,22 +40,21 @@ Exit status: 0 power off, 1 halted after a panic or could not start, 2 usage, 3 
     after_help = KERNEL_HELP
 )]
 pub(crate) struct Options {
-    /// Unix socket behind which /dev/lineinfo can be reached
+    /// Unix socket through which /dev/lineinfo can be used
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
     /// Directory to mount the kernel's files on
     #[arg(long, value_name = "DIR")]
     pub(crate) mount: Option<PathBuf>,
-    /// File that keeps the log over a panic, to be shown at the next boot
+    /// File to which a panic writes the log; the next boot shows it
     #[arg(long, value_name = "FILE")]
     pub(crate) pstore: Option<PathBuf>,
     /// Enter the kernel debugger on the console at a panic or oops (`sysrq g` always does)
     #[arg(long)]
     pub(crate) kdb: bool,
-    /// Be another kernel in all that tables are about: a vmlinux, whose tables are taken and whose
-    /// addresses are looked up
+    /// Use the build-id and symbols of this vmlinux, so you can load its table and decode its logs
     #[arg(long = "as", value_name = "VMLINUX")]
-    pub(crate) identity: Option<PathBuf>,
+    pub(crate) other_kernel: Option<PathBuf>,
     /// File with commands for init, instead of standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) script: Option<PathBuf>,

@@ -8,7 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::kernel::reboot;
 use crate::printk;
 
-/// From now on the signals power the machine off in order; call it before there are threads.
+/// Makes the signals power the machine off in order; call it before there are threads.
 pub(crate) fn install_button() -> io::Result<()> {
     let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
     signals.thread_block()?;

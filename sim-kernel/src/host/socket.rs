@@ -1,19 +1,18 @@
-//! A Unix socket behind which `/dev/lineinfo` can be reached; the protocol is
+//! A Unix socket through which `/dev/lineinfo` can be used; the protocol is
 //! [`lineinfo_core::uapi::socket`].
 //!
 //! Each connection is a task of its own, whose requests are system calls like any other's.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -23,13 +22,16 @@ use lineinfo_core::uapi::{Direction, Ioctl};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::limit::{Complaints, Limit};
 use super::loader::{self, Opener};
 use crate::entry::{Syscall, do_syscall_64};
-use crate::fs::OpenMode;
-use crate::kernel::task::{self, Credentials, Identity, Task};
+use crate::fs::cred::Credentials;
+use crate::fs::{OpenMode, Task};
+use crate::kernel::task::{self, Current};
 use crate::kernel::{cpu, reboot};
 use crate::machine::frames::{keep_frame, stack_starts_here};
 use crate::machine::trap::TrapStack;
@@ -38,20 +40,16 @@ use crate::printk;
 /// Longest path of a socket, in bytes (`sun_path`, with a zero at its end).
 const PATH_BYTES_MAX: usize = 107;
 
-/// Most connections at a time.
-const CONNECTIONS_MAX: usize = 64;
-/// So many of them are kept for those who may load, whoever else holds the others.
-const CONNECTIONS_RESERVED: usize = 16;
+/// Connections at a time: of a user who may not load, of all those, and of all users.
+static CONNECTIONS: Limit = Limit::new(16, 48, 64);
 
-/// So many of those that find no place are kept open until they can have read the answer.
+/// How many connections that are turned away are kept open until the client can have read why.
 const TURNED_AWAY_MAX: usize = 16;
 
 /// How long to wait after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
-
-/// A socket that is bound, and not yet answered.
+/// A socket that is bound, and does not accept yet.
 #[derive(Debug)]
 pub(crate) struct Listener {
     listener: UnixListener,
@@ -59,7 +57,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Makes the socket. The file of a dead process is replaced, nothing else is.
+    /// Makes the socket, before there are threads. The file of a process that has ended is replaced,
+    /// nothing else is.
     pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         let bytes = path.as_os_str().as_bytes();
@@ -69,11 +68,12 @@ impl Listener {
             bytes.len()
         );
         remove_stale(path)?;
-        let listener =
-            UnixListener::bind(path).with_context(|| format!("cannot make the socket {shown}"))?;
-        // Who may do what is decided by the peer's credentials.
-        fs::set_permissions(path, Permissions::from_mode(0o666))
-            .with_context(|| format!("cannot set the permissions of the socket {shown}"))?;
+        // Everybody may connect: the credentials of the client decide what it may do. With the
+        // permissions from the start nobody can put another file in its place before they are set.
+        let before = umask(Mode::S_IXUSR | Mode::S_IXGRP | Mode::S_IXOTH);
+        let bound = UnixListener::bind(path);
+        umask(before);
+        let listener = bound.with_context(|| format!("cannot make the socket {shown}"))?;
         let absolute = std::path::absolute(path)?;
         reboot::remove_at_end(CString::new(absolute.as_os_str().as_bytes())?);
         Ok(Self {
@@ -82,7 +82,7 @@ impl Listener {
         })
     }
 
-    /// Accepts connections from now on.
+    /// Starts to accept connections.
     pub(crate) fn open(self) {
         let Self { listener, path } = self;
         let accepting = thread::Builder::new()
@@ -90,7 +90,11 @@ impl Listener {
             .spawn(move || accept(&listener));
         match accepting {
             Ok(_) => printk!(Info, "lineinfo: ready on {}", path.display()),
-            Err(error) => printk!(Err, "lineinfo: no thread for {}: {error}", path.display()),
+            Err(error) => printk!(
+                Err,
+                "lineinfo: cannot start a thread for {}: {error}",
+                path.display()
+            ),
         }
     }
 }
@@ -99,7 +103,7 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).with_context(|| format!("cannot look at {shown}")),
+        Err(error) => return Err(error).with_context(|| format!("cannot inspect {shown}")),
         Ok(metadata) => ensure!(
             metadata.file_type().is_socket(),
             "{shown} exists and is not a socket; choose another path"
@@ -115,11 +119,12 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
 }
 
 fn accept(listener: &UnixListener) {
-    // A peer writes its request before it reads our answer, which takes a connection that is open;
-    // the last few wait for that.
+    // A client writes its request before it reads the answer, for which the connection must be open:
+    // the last few that were turned away stay open.
     let mut turned_away = VecDeque::with_capacity(TURNED_AWAY_MAX);
+    let mut complaints = Complaints::default();
     for connection in listener.incoming() {
-        match connection.and_then(admit) {
+        match connection.and_then(|stream| admit(stream, &mut complaints)) {
             Ok(None) => {}
             Ok(Some(stream)) => {
                 if turned_away.len() == TURNED_AWAY_MAX {
@@ -128,68 +133,48 @@ fn accept(listener: &UnixListener) {
                 turned_away.push_back(stream);
             }
             Err(error) => {
-                printk!(Warning, "lineinfo: a connection was not accepted: {error}");
+                if complaints.admit() {
+                    printk!(Warning, "lineinfo: a connection was not accepted: {error}");
+                }
                 thread::sleep(ACCEPT_PAUSE);
             }
         }
     }
 }
 
-/// Gives a connection a task of its own, or gives it back with an answer why not.
-fn admit(stream: UnixStream) -> io::Result<Option<UnixStream>> {
+/// Starts a task for a connection; a connection that is turned away gets the reason, and is returned.
+fn admit(stream: UnixStream, complaints: &mut Complaints) -> io::Result<Option<UnixStream>> {
     let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
     let credentials = Credentials {
         uid: Uid::from_raw(peer.uid()),
         host_pid: peer.pid(),
     };
-    let Some(place) = Place::take(credentials) else {
-        let Credentials { uid, host_pid } = credentials;
-        printk!(
-            Warning,
-            "lineinfo: process {host_pid} of user {uid} turned away: all connections are in use"
-        );
-        reply(&stream, Err(Errno::EBUSY), &[])?;
-        return Ok(Some(stream));
+    let permit = match CONNECTIONS.take(credentials) {
+        Ok(permit) => permit,
+        Err(errno) => {
+            complaints.log(credentials, errno, "connections");
+            // It may have gone already.
+            let _gone = reply(&stream, Err(errno), &[]);
+            return Ok(Some(stream));
+        }
     };
     thread::Builder::new()
         .name("syscall".into())
         .spawn(move || {
-            visit(Arc::new(stream), credentials);
-            drop(place);
+            serve(Arc::new(stream), credentials);
+            drop(permit);
         })?;
     Ok(None)
 }
 
-/// A place among the connections.
-struct Place;
-
-impl Place {
-    fn take(credentials: Credentials) -> Option<Self> {
-        let limit = if credentials.privileged() {
-            CONNECTIONS_MAX
-        } else {
-            CONNECTIONS_MAX - CONNECTIONS_RESERVED
-        };
-        let one_more = |count: usize| (count < limit).then_some(count + 1);
-        let taken = CONNECTIONS.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
-        taken.ok().map(|_| Self)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        CONNECTIONS.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// The life of one task behind the socket; its files are closed with it.
+/// The life of the task of one connection; its files are closed with it.
 #[inline(never)]
-fn visit(stream: Arc<UnixStream>, credentials: Credentials) {
+fn serve(stream: Arc<UnixStream>, credentials: Credentials) {
     stack_starts_here();
     let pid = task::next_pid();
     let cpu = pid as usize % cpu::online().max(1);
-    Identity::new(cpu, pid, "syscall").make_current();
-    // Where there is no room for one, a trap here ends the process.
+    Current::new(cpu, pid, "syscall").make_current();
+    // Without one, a trap here ends the process.
     let _trap_stack = TrapStack::install();
     let mut connection = Connection {
         task: Task::new(credentials),
@@ -197,7 +182,7 @@ fn visit(stream: Arc<UnixStream>, credentials: Credentials) {
         payload: Vec::new(),
         stream: Arc::clone(&stream),
     };
-    // A peer that goes away closes its file, whatever it was doing.
+    // A client that closes the connection closes its file, in the middle of a load, too.
     while let Ok(true) = connection.serve() {}
     drop(connection);
     let opener: Arc<dyn Opener> = stream;
@@ -205,11 +190,11 @@ fn visit(stream: Arc<UnixStream>, credentials: Credentials) {
     keep_frame(());
 }
 
-/// A peer that has closed the connection has gone.
+/// A client that has closed the connection has gone.
 impl Opener for UnixStream {
     fn has_gone(&self) -> bool {
         let mut poll_fds = [PollFd::new(self.as_fd(), PollFlags::empty())];
-        // Asked for nothing, the host says only that the peer has hung up.
+        // Without an event to wait for, the host reports only that the client has hung up.
         poll(&mut poll_fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 }
@@ -223,12 +208,12 @@ struct Connection {
 }
 
 impl Connection {
-    /// Answers one request; says whether there can be another one.
+    /// Answers one request; returns whether there can be another one.
     fn serve(&mut self) -> io::Result<bool> {
         let mut request = Request::new_zeroed();
         (&*self.stream).read_exact(request.as_mut_bytes())?;
         if request.len > PAYLOAD_MAX {
-            // Where the next request begins is anybody's guess.
+            // It is not known where the next request begins.
             reply(&self.stream, Err(Errno::EINVAL), &[])?;
             return Ok(false);
         }
@@ -245,8 +230,8 @@ impl Connection {
 
     fn answer(&mut self, request: &Request) -> Result<usize, Errno> {
         let op = Op::from_number(request.op).ok_or(Errno::EINVAL)?;
-        // Interrupts of the CPU come here while the system call lasts.
-        let _visit = cpu::visit(task::current().cpu);
+        // Interrupts of the CPU reach this thread during the system call.
+        let _on_cpu = cpu::run_on(task::current().cpu);
         if op == Op::Open {
             return self.open(request.arg);
         }
@@ -301,7 +286,7 @@ impl Connection {
         Ok(0)
     }
 
-    /// Makes room for a payload, as far as there is memory.
+    /// Resizes the payload, if there is memory for it.
     fn resize(&mut self, len: usize) -> Result<(), Errno> {
         self.payload.clear();
         self.payload.try_reserve(len).map_err(|_| Errno::ENOMEM)?;
@@ -313,7 +298,7 @@ impl Connection {
 fn reply(mut stream: &UnixStream, result: Result<usize, Errno>, payload: &[u8]) -> io::Result<()> {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     let head = Reply {
-        errno: result.err().map_or(0, |errno| errno as u32),
+        error: result.err().map_or(0, |errno| errno as u32),
         value: result.map_or(0, number),
         len: number(payload.len()),
     };

@@ -1,11 +1,12 @@
-//! What the kernel command line says to this kernel, and what it leaves to init.
+//! The kernel command line: the parameters of this kernel, and those that are for init.
 
 use lineinfo_core::device::{IDLE_MS_DEFAULT, Policy};
 
 use super::params::{Parameter, integer, memparse, next_arg, same_name};
 use crate::kernel::cpu::CPUS_MAX;
+use crate::kernel::lockdown::Lockdown;
 use crate::kernel::printk::CONSOLE_LOGLEVEL_DEFAULT;
-use crate::mm::page_alloc::PAGE_SIZE;
+use crate::machine::page_alloc::PAGE_SIZE;
 
 /// The values of all parameters of this kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(crate) struct Parameters {
     pub(crate) lineinfo_max_bytes: u64,
     /// `lineinfo.timeout=`: seconds without a request after which a loader can lose the device.
     pub(crate) lineinfo_idle_s: u64,
+    /// `lockdown=`.
+    pub(crate) lockdown: Lockdown,
     /// `mem=`: memory of the machine, in bytes.
     pub(crate) mem_bytes: u64,
     /// `maxcpus=`.
@@ -30,18 +33,21 @@ pub(crate) struct Parameters {
     pub(crate) panic_on_oops: bool,
     /// `load=`.
     pub(crate) load: bool,
-    /// `watchdog_thresh=`, in seconds; 0 for none, as `nowatchdog` says.
+    /// `watchdog_thresh=`, in seconds; 0 for no watchdog, as with `nowatchdog`.
     pub(crate) watchdog_s: u64,
     /// `nmi_watchdog=panic`.
     pub(crate) watchdog_panic: bool,
+    /// `fail_nth=`: which memory operation fails; 0 for none.
+    pub(crate) fail_nth: u64,
 }
 
 impl Parameters {
-    /// The values where nothing is said.
+    /// The default values.
     pub(crate) const DEFAULT: Self = Self {
         lineinfo: Policy::Off,
         lineinfo_max_bytes: 16 << 20,
         lineinfo_idle_s: IDLE_MS_DEFAULT / 1000,
+        lockdown: Lockdown::None,
         mem_bytes: 64 << 20,
         maxcpus: 2,
         nokaslr: false,
@@ -51,9 +57,11 @@ impl Parameters {
         load: false,
         watchdog_s: 10,
         watchdog_panic: false,
+        fail_nth: 0,
     };
 
-    /// Takes a parameter; `None` if it is not one of this kernel, and otherwise what is wrong.
+    /// Sets a parameter; `None` if this kernel has none of that name, and an error if the value is
+    /// bad: what was expected.
     fn set(&mut self, parameter: Parameter<'_>) -> Option<Result<(), &'static str>> {
         let is = |name| same_name(parameter.name, name);
         let value = parameter.value.unwrap_or("");
@@ -76,6 +84,9 @@ impl Parameters {
                 seconds,
                 "a number of seconds from 1",
             )
+        } else if is("lockdown") {
+            let level = Lockdown::from_parameter(value);
+            store(&mut self.lockdown, level, "integrity or confidentiality")
         } else if is("mem") {
             let size = memparse(value).filter(|size| *size >= PAGE_SIZE as u64);
             store(&mut self.mem_bytes, size, "a size like 64M, at least 4K")
@@ -103,6 +114,9 @@ impl Parameters {
         } else if is("nmi_watchdog") {
             let panic = switch(value, "panic", "nopanic");
             store(&mut self.watchdog_panic, panic, "panic or nopanic")
+        } else if is("fail_nth") {
+            let nth = integer(value).and_then(|nth| u64::try_from(nth).ok());
+            store(&mut self.fail_nth, nth, "a number from 0")
         } else if is("nowatchdog") && parameter.value.is_none() {
             self.watchdog_s = 0;
             Ok(())
@@ -122,19 +136,22 @@ fn switch(value: &str, on: &str, off: &str) -> Option<bool> {
     (value == on || value == off).then_some(value == on)
 }
 
-fn store<T>(place: &mut T, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
-    *place = value.ok_or(expected)?;
+fn store<T>(target: &mut T, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
+    *target = value.ok_or(expected)?;
     Ok(())
 }
 
-/// A command line that was read.
+/// A parsed command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommandLine {
     /// All of it.
     pub(crate) text: String,
-    /// What it says to the kernel.
+    /// `lineinfo.key=`: the key that tables must be signed with, or the file that has it. It is kept
+    /// as it is: a bad one must not be as good as none.
+    pub(crate) lineinfo_key: Option<String>,
+    /// The parameters of the kernel.
     pub(crate) parameters: Parameters,
-    /// What is wrong with it, for the log.
+    /// Its errors, for the log.
     pub(crate) complaints: Vec<String>,
     /// Parameters that the kernel does not know, for the log: they go to init.
     pub(crate) unknown: Vec<String>,
@@ -145,7 +162,7 @@ pub(crate) struct CommandLine {
 }
 
 impl CommandLine {
-    /// From the arguments of the process; one with white space is quoted, as boot loaders do.
+    /// Parses the arguments of the process; one with white space is quoted, as boot loaders do.
     pub(crate) fn from_arguments(arguments: &[String]) -> Self {
         let quoted = arguments.iter().map(|argument| {
             if argument.contains(char::is_whitespace) && !argument.contains('"') {
@@ -160,6 +177,7 @@ impl CommandLine {
     fn parse(text: String) -> Self {
         let mut line = Self {
             text: String::new(),
+            lineinfo_key: None,
             parameters: Parameters::DEFAULT,
             complaints: Vec::new(),
             unknown: Vec::new(),
@@ -167,8 +185,8 @@ impl CommandLine {
             init_environment: Vec::new(),
         };
         let mut rest = text.as_str();
-        while let Some((parameter, behind)) = next_arg(rest) {
-            rest = behind;
+        while let Some((parameter, after)) = next_arg(rest) {
+            rest = after;
             if parameter.text == "--" {
                 break;
             }
@@ -176,9 +194,9 @@ impl CommandLine {
         }
         line.unknown.extend_from_slice(&line.init_arguments);
         line.unknown.extend_from_slice(&line.init_environment);
-        // Behind `--` all is init's, and nobody wonders about it.
-        while let Some((parameter, behind)) = next_arg(rest) {
-            rest = behind;
+        // All after `--` is for init, and is not reported as unknown.
+        while let Some((parameter, after)) = next_arg(rest) {
+            rest = after;
             line.init_arguments.push(parameter.text.to_owned());
         }
         line.text = text;
@@ -187,6 +205,10 @@ impl CommandLine {
 
     fn take(&mut self, parameter: Parameter<'_>) {
         let (name, text) = (parameter.name, parameter.text);
+        if same_name(name, "lineinfo.key") {
+            self.lineinfo_key = Some(parameter.value.unwrap_or("").to_owned());
+            return;
+        }
         let before = self.parameters;
         match self.parameters.set(parameter) {
             Some(Ok(())) => {}
@@ -198,10 +220,10 @@ impl CommandLine {
             }
             None if name.starts_with("lineinfo.") => {
                 self.complaints.push(format!(
-                    "lineinfo: unknown parameter '{name}' ignored; there are lineinfo.max and lineinfo.timeout"
+                    "lineinfo: unknown parameter '{name}' ignored; there are lineinfo.key, lineinfo.max and lineinfo.timeout"
                 ));
             }
-            // What has a dot is meant for a module that is not there (`unknown_bootoption`).
+            // A name with a dot is for a module that is not loaded (`unknown_bootoption`).
             None if name.contains('.') => {}
             None if parameter.value.is_some() => {
                 // The last one wins in an environment as well.
@@ -225,7 +247,7 @@ mod tests {
     #[test]
     fn known_parameters_and_the_last_one_wins() {
         let line = parse(
-            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k lineinfo.timeout=5 oops=panic load=on watchdog-thresh=3 nmi_watchdog=panic",
+            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k lineinfo.timeout=5 lineinfo.key=a lineinfo.key=c lockdown=integrity oops=panic load=on watchdog-thresh=3 nmi_watchdog=panic fail_nth=3",
         );
         assert_eq!(
             line.parameters,
@@ -233,6 +255,7 @@ mod tests {
                 lineinfo: Policy::Never,
                 lineinfo_max_bytes: 4096,
                 lineinfo_idle_s: 5,
+                lockdown: Lockdown::Integrity,
                 mem_bytes: 1 << 30,
                 maxcpus: 8,
                 nokaslr: true,
@@ -242,8 +265,10 @@ mod tests {
                 load: true,
                 watchdog_s: 3,
                 watchdog_panic: true,
+                fail_nth: 3,
             }
         );
+        assert_eq!(line.lineinfo_key.as_deref(), Some("c"));
         assert_eq!(line.complaints, [""; 0]);
         assert_eq!(line.unknown, [""; 0]);
     }
@@ -265,6 +290,9 @@ mod tests {
             "load=1",
             "watchdog_thresh=61",
             "nmi_watchdog=1",
+            "lockdown=none",
+            "lockdown=",
+            "fail_nth=-1",
             "lineinfo.max=-1",
             "lineinfo.timeout=0",
             "lineinfo.min=1",

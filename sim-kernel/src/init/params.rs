@@ -5,13 +5,13 @@
 pub(crate) struct Parameter<'a> {
     /// Its name.
     pub(crate) name: &'a str,
-    /// What stands behind `=`, without the quotes around it.
+    /// The text after `=`, without the quotes around it.
     pub(crate) value: Option<&'a str>,
     /// All of it, as it was written, without the quotes around it.
     pub(crate) text: &'a str,
 }
 
-/// The first parameter of a command line, and the rest; `None` where there is none.
+/// The first parameter of a command line, and the rest; `None` if there is none.
 ///
 /// White space separates parameters except between quotes; quotes around a whole parameter or a
 /// whole value are taken off, others stay (`next_arg`).
@@ -61,7 +61,7 @@ pub(crate) fn same_name(a: &str, b: &str) -> bool {
 
 /// A size in bytes: decimal, `0x…` or octal `0…`, then K, M, G, T, P or E (`memparse`).
 ///
-/// Where Linux would take what it understands and leave the rest, this is `None`.
+/// Where Linux would ignore what follows the number, this is `None`.
 pub(crate) fn memparse(text: &str) -> Option<u64> {
     let shift = match text.bytes().last()?.to_ascii_uppercase() {
         // Hexadecimal has an E of its own.
@@ -93,7 +93,7 @@ pub(crate) fn integer(text: &str) -> Option<i64> {
 
 fn unsigned(text: &str) -> Option<u64> {
     let (radix, digits) = radix(text);
-    // The library takes a sign, which has been dealt with.
+    // The library would accept a sign, which was parsed already.
     let all = !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
     all.then(|| u64::from_str_radix(digits, radix).ok())?
 }
@@ -117,9 +117,9 @@ mod tests {
     fn split(line: &str) -> Vec<Split<'_>> {
         let mut all = Vec::new();
         let mut rest = line;
-        while let Some((parameter, behind)) = next_arg(rest) {
+        while let Some((parameter, after)) = next_arg(rest) {
             all.push((parameter.name, parameter.value));
-            rest = behind;
+            rest = after;
         }
         all
     }
@@ -198,9 +198,9 @@ mod tests {
         #[test]
         fn any_line_is_split_to_its_end(line in "[a=\" \\-é]{0,40}") {
             let mut rest = line.as_str();
-            while let Some((_, behind)) = next_arg(rest) {
-                prop_assert!(behind.len() < rest.len());
-                rest = behind;
+            while let Some((_, after)) = next_arg(rest) {
+                prop_assert!(after.len() < rest.len());
+                rest = after;
             }
             memparse(&line);
             integer(&line);

@@ -7,11 +7,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::cmdline::CommandLine;
-use crate::drivers::console;
 use crate::entry::{Syscall, do_syscall_64};
-use crate::fs::OpenMode;
+use crate::fs::cred::Credentials;
+use crate::fs::{OpenMode, Task};
 use crate::kernel::reboot;
-use crate::kernel::task::{Credentials, Task};
 use crate::machine::frames::keep_frame;
 use crate::machine::syscall;
 use crate::printk;
@@ -27,7 +26,7 @@ const SLEEP_S_MAX: f64 = 365.0 * 24.0 * 3600.0;
 
 const HELP: &str = "sysrq KEY, lkdtm CRASH, insmod PATH, rmmod NAME, lsmod, meminfo, cat PATH, echo TEXT > PATH, sleep SECONDS, poweroff";
 
-/// Where init's commands come from.
+/// The source of init's commands.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// Standard input of the process.
@@ -36,7 +35,7 @@ pub(crate) enum Input {
     Script(File),
 }
 
-/// Starts init, and ends the machine after it.
+/// Runs init, and then ends the machine.
 #[inline(never)]
 pub(super) fn kernel_init(line: &CommandLine, input: Input, stay: bool) -> ! {
     printk!(Info, "Run init as init process");
@@ -47,7 +46,7 @@ pub(super) fn kernel_init(line: &CommandLine, input: Input, stay: bool) -> ! {
         line.init_environment.join(" ")
     );
     run_init_process(&input);
-    // A kernel with a socket and nothing to do waits for system calls; a script ends when it ends.
+    // A kernel with clients waits for their system calls; a script ends the machine when it ends.
     if stay && matches!(input, Input::Stdin) {
         loop {
             syscall::sleep(Duration::MAX);
@@ -81,7 +80,7 @@ fn run_init_process(input: &Input) {
     };
     let mut buffer = [0; LINE_BYTES_MAX];
     loop {
-        match console::read_line(fd, &mut buffer) {
+        match syscall::read_line(fd, &mut buffer) {
             Ok(Some(line)) => run_command(&mut task, &String::from_utf8_lossy(line)),
             Ok(None) => break,
             Err(errno) => {
@@ -93,7 +92,7 @@ fn run_init_process(input: &Input) {
     keep_frame(());
 }
 
-/// Runs one command; what is wrong with it is said on the console.
+/// Runs one command; its errors are printed on the console.
 #[inline(never)]
 fn run_command(task: &mut Task, line: &str) {
     let line = line.trim();
@@ -140,7 +139,7 @@ fn run_command(task: &mut Task, line: &str) {
     keep_frame(());
 }
 
-/// In a function of its own: a compiler that merges two calls gives them no line at all.
+/// A function of its own: a compiler that merges two calls gives them no line at all.
 #[inline(never)]
 fn lkdtm(task: &mut Task, crash: &str) {
     let path = "/sys/kernel/debug/provoke-crash/DIRECT";

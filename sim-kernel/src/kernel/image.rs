@@ -1,4 +1,4 @@
-//! The kernel image: what the executable of this process says about itself.
+//! The kernel image: what the executable of this process states about itself.
 
 use std::fs::File;
 use std::ops::Range;
@@ -10,10 +10,10 @@ use object::{Object, ObjectSection, ObjectSegment, SectionKind};
 
 use super::kallsyms::Kallsyms;
 
-/// Where the image of the running kernel can be read.
+/// The path of the host at which the image of the running kernel can be read.
 pub(crate) const PATH: &str = "/proc/self/exe";
 
-/// The ELF machine number of all that this package builds on.
+/// The ELF machine number of the only machine that this package is built for.
 pub(crate) const MACHINE: u16 = object::elf::EM_X86_64.0;
 
 /// An image in memory: that of the kernel, or of a module.
@@ -35,12 +35,12 @@ static IMAGE: OnceLock<Image> = OnceLock::new();
 static OTHER: OnceLock<Image> = OnceLock::new();
 
 /// The image that tables are about: the running one, or that of another kernel (`--as`).
-pub(crate) fn identity() -> Option<&'static Image> {
+pub(crate) fn of_tables() -> Option<&'static Image> {
     OTHER.get().or_else(image)
 }
 
-/// Makes another image that of [`identity`]; the first call counts.
-pub(crate) fn assume(other: Image) -> &'static Image {
+/// Makes tables about the image of another kernel; the first call counts.
+pub(crate) fn set_of_tables(other: Image) -> &'static Image {
     OTHER.get_or_init(|| other)
 }
 
@@ -49,12 +49,12 @@ pub(crate) fn is_another() -> bool {
     OTHER.get().is_some()
 }
 
-/// The image, once it was read at boot; for any context.
+/// The image of the running kernel, once the boot has read it; for any context.
 pub(crate) fn image() -> Option<&'static Image> {
     IMAGE.get()
 }
 
-/// Puts what [`Image::read`] found where [`image`] finds it; the first call counts.
+/// Sets the [`image`]; the first call counts.
 pub(crate) fn init(image: Image) -> &'static Image {
     IMAGE.get_or_init(|| image)
 }
@@ -65,12 +65,12 @@ impl Image {
         Self::read_at(file, |first| start.wrapping_sub(first))
     }
 
-    /// Reads it from its file; it is where it was linked.
+    /// Reads it from its file, with the addresses that it was linked for.
     pub(crate) fn read_as_linked(file: File) -> Result<Self, object::Error> {
         Self::read_at(file, |_first| 0)
     }
 
-    /// `slide_of` says how far it is from where it was linked, given its lowest link-time address.
+    /// `slide_of` returns the slide, given the lowest link-time address.
     fn read_at(file: File, slide_of: impl FnOnce(u64) -> u64) -> Result<Self, object::Error> {
         let cache = ReadCache::new(file);
         let elf = ElfFile64::<object::Endianness, _>::parse(&cache)?;

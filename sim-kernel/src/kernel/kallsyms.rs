@@ -1,4 +1,4 @@
-//! Symbols of the running image: which function an address lies in.
+//! Symbols of an image: which function an address is in.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub(crate) struct Kallsyms {
 struct Function {
     start: u64,
     size_bytes: u64,
-    /// Where its name ends among the names; it begins where that of the one before ends.
+    /// The end of its name in `names`; the name begins at the end of the previous one.
     name_end: usize,
     global: bool,
 }
@@ -25,15 +25,15 @@ struct Function {
 pub(crate) struct Symbol<'a> {
     /// Its name, demangled.
     pub(crate) name: &'a str,
-    /// Where it begins, a run-time address.
+    /// Its first byte, a run-time address.
     pub(crate) start: u64,
     /// Its size in bytes.
     pub(crate) size_bytes: u64,
-    /// Other objects could see it.
+    /// It has external linkage.
     pub(crate) global: bool,
 }
 
-/// `T` and `t` as `nm` has them.
+/// A line in the form of `nm`: `T` is global, `t` is local.
 impl fmt::Display for Symbol<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.global { 'T' } else { 't' };
@@ -62,7 +62,7 @@ impl Kallsyms {
     /// From (start, size, global, mangled name); functions without a size cannot be looked up.
     fn new(mut functions: Vec<(u64, u64, bool, String)>) -> Self {
         functions.retain(|(_, size, _, _)| *size > 0);
-        // Of several names for one address the global one is best known.
+        // Of several names for one address a global one is preferred.
         functions.sort_unstable_by(|a, b| (a.0, !a.2, &a.3).cmp(&(b.0, !b.2, &b.3)));
         functions.dedup_by_key(|(start, ..)| *start);
         let mut all = Self::default();
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(name(0xf), None);
         assert_eq!(name(0x10), Some("global"));
         assert_eq!(name(0x17), Some("global"));
-        assert_eq!(name(0x18), None, "behind its end");
+        assert_eq!(name(0x18), None, "after its end");
         assert_eq!(name(0x20), None, "a label has no size");
         assert_eq!(name(0x37), Some("sim::late"));
         assert_eq!(name(u64::MAX), None);

@@ -1,18 +1,36 @@
-//! The last lines of the log, for `/dev/kmsg`: a ring of bytes that is written without a lock.
+//! The last lines of the log: a ring of bytes that is written without a lock, and what saves it
+//! when the kernel dies.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-/// How much of the log is kept, in bytes.
+use crate::registry::Registry;
+
+/// Size of the ring, in bytes.
 pub(crate) const SIZE_BYTES: usize = 64 * 1024;
 
 static RING: [AtomicU8; SIZE_BYTES] = [const { AtomicU8::new(0) }; SIZE_BYTES];
 /// How many bytes were ever written.
 static WRITTEN: AtomicUsize = AtomicUsize::new(0);
 
+/// Saves the log: it must not allocate, and must not take a lock.
+pub(crate) type Dumper = fn();
+
+static DUMPERS: Registry<Dumper, 2> = Registry::new();
+
+/// Adds a function that saves the log in each panic and oops.
+pub(crate) fn register_dumper(dumper: Dumper) {
+    DUMPERS.register(dumper);
+}
+
+/// Saves the log; for any context.
+pub(crate) fn dump() {
+    DUMPERS.iter().for_each(|dump| dump());
+}
+
 /// Appends a line, from any context.
 ///
-/// The place is taken first and filled then: who reads at that moment may see an old byte there.
+/// The range is reserved before it is filled: a reader in between may see old bytes there.
 pub(crate) fn push(line: &[u8]) {
     let start = WRITTEN.fetch_add(line.len(), Ordering::Relaxed);
     for (at, byte) in (start..).zip(line) {
@@ -20,8 +38,8 @@ pub(crate) fn push(line: &[u8]) {
     }
 }
 
-/// Where the whole lines stand that are still there, counted from the first byte ever written; for
-/// any context.
+/// The range of the whole lines that are still in the ring, counted from the first byte ever
+/// written; for any context.
 pub(crate) fn extent() -> Range<usize> {
     let end = WRITTEN.load(Ordering::Relaxed);
     let start = end.saturating_sub(SIZE_BYTES);
@@ -34,12 +52,12 @@ pub(crate) fn extent() -> Range<usize> {
     (start + cut).min(end)..end
 }
 
-/// The bytes there; for any context.
+/// The bytes of a range; for any context.
 pub(crate) fn bytes(extent: Range<usize>) -> impl Iterator<Item = u8> {
     extent.map(|at| RING[at % SIZE_BYTES].load(Ordering::Relaxed))
 }
 
-/// The lines that are still there, whole ones only.
-pub(crate) fn text() -> Vec<u8> {
+/// All whole lines that are still in the ring.
+pub(crate) fn lines() -> Vec<u8> {
     bytes(extent()).collect()
 }

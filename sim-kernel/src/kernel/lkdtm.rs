@@ -1,5 +1,5 @@
-//! Crashes on demand, as Linux's `lkdtm` has them: what is written to
-//! `/sys/kernel/debug/provoke-crash/DIRECT` happens, to a task made for it.
+//! Crashes on demand, as in Linux's `lkdtm`: a task that is made for it crashes in the way that is
+//! written to `/sys/kernel/debug/provoke-crash/DIRECT`.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,16 +10,19 @@ use nix::errno::Errno;
 
 use super::cpu::{self, CPUS_MAX};
 use super::panic::panic;
-use super::task::{self, Identity};
+use super::smp;
+use super::task::{self, Current};
+use crate::fs::proc::open_store;
+use crate::fs::{Node, namei};
 use crate::machine::frames::{keep_frame, stack_starts_here};
 use crate::machine::trap::{self, TrapStack};
 use crate::machine::{syscall, tick};
 use crate::printk;
 
-/// How long to sleep between two looks at the task that is to crash.
+/// How long to sleep between two checks of the task that is to crash.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The crashes there are, as they are written.
+/// All crashes, by the names that are written.
 const ACTIONS: &[(&str, fn())] = &[
     ("PANIC", lkdtm_panic),
     ("BUG", lkdtm_bug),
@@ -28,21 +31,34 @@ const ACTIONS: &[(&str, fn())] = &[
     (HARDLOCKUP, lkdtm_hardlockup),
 ];
 
-/// The one that happens to a CPU and not to a task.
+/// The crash that happens to a CPU and not to a task.
 const HARDLOCKUP: &str = "HARDLOCKUP";
 
 /// CPUs that are to lock up.
 static LOCK_UP: [AtomicBool; CPUS_MAX] = [const { AtomicBool::new(false) }; CPUS_MAX];
 
-/// What there is, for who reads the file.
-pub(crate) fn actions() -> String {
+const FILES: &[Node] = &[Node {
+    path: "/sys/kernel/debug/provoke-crash/DIRECT",
+    permissions: 0o644,
+    driver_decides: false,
+    open: |_, _, _| open_store(Some(actions), direct_entry),
+}];
+
+/// Registers the file, and the work that locks a CPU up.
+pub(crate) fn init() {
+    namei::register(FILES);
+    smp::register_work(lock_up_if_asked);
+}
+
+/// The text of the file.
+fn actions() -> String {
     let names: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
     format!("Available crash types:\n{}\n", names.join("\n"))
 }
 
-/// Does what was written, and comes back when the task has ended, whatever became of it.
+/// Crashes a task as the written name says, and returns when the task has ended.
 #[inline(never)]
-pub(crate) fn direct_entry(text: &[u8]) -> Result<usize, Errno> {
+fn direct_entry(text: &[u8]) -> Result<usize, Errno> {
     let name = str::from_utf8(text).map_err(|_| Errno::EINVAL)?.trim();
     let (_, action) = ACTIONS
         .iter()
@@ -63,7 +79,7 @@ fn crash_in_a_task(action: fn()) -> Result<(), Errno> {
     let cpu = task::current().cpu;
     let task = thread::Builder::new()
         .name("lkdtm".into())
-        .spawn(move || ret_from_fork(Identity::new(cpu, pid, "lkdtm"), action))
+        .spawn(move || ret_from_fork(Current::new(cpu, pid, "lkdtm"), action))
         .map_err(|_| Errno::EAGAIN)?;
     while !task.is_finished() && !task::is_dead(pid) {
         thread::sleep(PAUSE);
@@ -72,9 +88,9 @@ fn crash_in_a_task(action: fn()) -> Result<(), Errno> {
 }
 
 #[inline(never)]
-fn ret_from_fork(identity: Identity, action: fn()) {
+fn ret_from_fork(task: Current, action: fn()) {
     stack_starts_here();
-    identity.make_current();
+    task.make_current();
     match TrapStack::install() {
         Ok(_stack) => lkdtm_do_action(action),
         Err(errno) => printk!(Err, "lkdtm: no stack for traps: {errno}"),
@@ -121,8 +137,8 @@ fn recursive_loop(remaining: u64) -> u64 {
     keep_frame(recursive_loop(remaining - 1) + u64::from(buffer[0]))
 }
 
-/// Locks this CPU up, if that is what was written.
-pub(super) fn run_on_this(cpu: usize) {
+/// Locks this CPU up, if that was written.
+fn lock_up_if_asked(cpu: usize) {
     if LOCK_UP[cpu].swap(false, Ordering::Acquire) {
         lkdtm_hardlockup();
     }
@@ -135,7 +151,7 @@ fn lkdtm_hardlockup() {
         return;
     }
     loop {
-        // The host has other things to do; the simulated CPU has not.
+        // It sleeps, for the CPU of the host has other things to do.
         syscall::safe_halt(PAUSE);
     }
 }

@@ -1,5 +1,7 @@
-//! Traces of other CPUs: they are interrupted, write their own trace into a buffer, and whoever
-//! asked prints it, one CPU after the other.
+//! The NMI: it makes other CPUs write their trace into a buffer, stop, or wait, and calls the
+//! handlers that were registered for it.
+//!
+//! Each CPU writes its own trace; the CPU that asked for them prints one after the other.
 
 use std::cell::Cell;
 use std::fmt::{self, Write};
@@ -9,16 +11,18 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::cpu::{self, CPUS_MAX};
-use super::printk::Level;
-use super::{stacktrace, task, watchdog};
+use super::printk::{self, Level};
+use super::sysrq::{self, Key};
+use super::{stacktrace, task};
 use crate::machine::frames::keep_frame;
 use crate::machine::signal::Registers;
 use crate::machine::{atomic, nmi, syscall};
 use crate::printk;
+use crate::registry::Registry;
 
-/// How long the CPUs are waited for.
+/// How long to wait for the CPUs.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// How long to sleep between two looks.
+/// How long to sleep between two checks.
 const PAUSE: Duration = Duration::from_micros(50);
 
 /// Room for the trace of one CPU, in bytes.
@@ -26,9 +30,9 @@ const TEXT_BYTES: usize = 16 * 1024;
 
 /// The answer of one CPU.
 struct Answer {
-    /// A thread is writing it.
+    /// A thread writes it at this moment.
     writing: AtomicBool,
-    /// The request it was last for.
+    /// The last request that it answers.
     request: AtomicU32,
     len: AtomicUsize,
     text: [AtomicU8; TEXT_BYTES],
@@ -45,13 +49,10 @@ static ANSWERS: [Answer; CPUS_MAX] = [const {
 
 /// The request that handlers answer, counted up; 0 is none.
 static REQUEST: AtomicU32 = AtomicU32::new(0);
-/// Somebody is collecting traces.
+/// A CPU is collecting traces.
 static COLLECTING: AtomicBool = AtomicBool::new(false);
-/// CPUs stop for good.
+/// CPUs that get an NMI stop for good.
 static STOPPING: AtomicBool = AtomicBool::new(false);
-/// CPUs that the watchdog wants a report from.
-pub(super) static REPORT_LOCKUP: [AtomicBool; CPUS_MAX] =
-    [const { AtomicBool::new(false) }; CPUS_MAX];
 /// CPUs that have stopped.
 static STOPPED: AtomicUsize = AtomicUsize::new(0);
 
@@ -60,9 +61,50 @@ static HOLDING: AtomicBool = AtomicBool::new(false);
 /// Threads that wait there.
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
-/// Takes the interrupt over.
+/// Handles an NMI on a CPU; `false` if the NMI was not for this handler. It must not allocate, and
+/// must not take a lock.
+pub(crate) type NmiHandler = fn(cpu: usize, registers: &Registers) -> bool;
+
+static HANDLERS: Registry<NmiHandler, 4> = Registry::new();
+
+/// Adds a handler, which is called before a CPU writes its trace.
+pub(crate) fn register_nmi_handler(handler: NmiHandler) {
+    HANDLERS.register(handler);
+}
+
+static SHOW_CPUS: Key = Key {
+    key: b'l',
+    help: "show-backtrace-all-active-cpus(l)",
+    action: "Show backtrace of all active CPUs",
+    handler: sysrq_handle_show_cpus,
+};
+static SHOW_TASKS: Key = Key {
+    key: b't',
+    help: "show-task-states(t)",
+    action: "Show State",
+    handler: sysrq_handle_show_cpus,
+};
+static SHOW_BLOCKED: Key = Key {
+    key: b'w',
+    help: "show-blocked-tasks(w)",
+    action: "Show Blocked State",
+    handler: sysrq_handle_show_cpus,
+};
+
+/// Installs the handler of the interrupt, and registers the keys.
 pub(crate) fn init() -> Result<(), Errno> {
+    for key in [&SHOW_CPUS, &SHOW_TASKS, &SHOW_BLOCKED] {
+        sysrq::register_key(key);
+    }
     nmi::install(handler)
+}
+
+/// Every task runs on a CPU or is the idle task of one, so the traces of all CPUs are those of all
+/// tasks.
+#[inline(never)]
+fn sysrq_handle_show_cpus() {
+    trigger_all_cpu_backtrace(Level::Info);
+    keep_frame(());
 }
 
 thread_local! {
@@ -91,8 +133,7 @@ fn handle(registers: &Registers) {
             syscall::sleep(Duration::MAX);
         }
     }
-    if REPORT_LOCKUP[cpu].swap(false, Ordering::Acquire) {
-        report_lockup(cpu, registers);
+    if HANDLERS.iter().any(|handle| handle(cpu, registers)) {
         return;
     }
     answer(cpu, registers);
@@ -124,17 +165,6 @@ fn answer(cpu: usize, registers: &Registers) {
     answer.writing.store(false, Ordering::Release);
 }
 
-fn report_lockup(cpu: usize, registers: &Registers) {
-    printk!(
-        Emerg,
-        "watchdog: Watchdog detected hard LOCKUP on cpu {cpu}"
-    );
-    stacktrace::show_interrupted(registers, &mut |line| {
-        super::printk::emit(Level::Emerg, line);
-    });
-    watchdog::reported();
-}
-
 /// Writes into an [`Answer`], as far as there is room.
 struct AnswerText {
     answer: &'static Answer,
@@ -151,34 +181,26 @@ impl Write for AnswerText {
     }
 }
 
-/// Logs a trace of every CPU, in their order; that of the calling one by itself.
+/// Logs a trace of every CPU, in the order of their numbers.
 #[inline(never)]
-pub(crate) fn trigger_all_cpu_backtrace(level: Level) {
+fn trigger_all_cpu_backtrace(level: Level) {
     if COLLECTING.swap(true, Ordering::Acquire) {
         printk!(
             Warning,
-            "NMI backtrace: somebody else is collecting traces; try again"
+            "NMI backtrace: another CPU is collecting traces; try again"
         );
         return;
     }
     let _atomic = atomic::enter();
     let this = nmi::this_thread();
     let request = next_request();
+    let mut interrupted = [0; CPUS_MAX];
     for (cpu, thread) in cpu::threads().filter(|(_, thread)| *thread != this) {
-        if let Err(errno) = nmi::send(thread) {
-            printk!(
-                Warning,
-                "NMI backtrace: cannot interrupt cpu {cpu}: {errno}"
-            );
-        }
+        interrupted[cpu] = interrupt(cpu, thread);
     }
     let start = Instant::now();
-    for (cpu, thread) in cpu::threads() {
-        if thread == this {
-            stacktrace::dump_stack(level);
-        } else {
-            print_answer(cpu, request, start, level);
-        }
+    for (cpu, _) in cpu::threads() {
+        print_answer(cpu, interrupted[cpu], request, start, level);
     }
     COLLECTING.store(false, Ordering::Release);
     keep_frame(());
@@ -190,17 +212,41 @@ fn next_request() -> u32 {
     request
 }
 
-fn print_answer(cpu: usize, request: u32, start: Instant, level: Level) {
+/// Sends the interrupt to the thread that a CPU runs; gives that thread.
+fn interrupt(cpu: usize, thread: i32) -> i32 {
+    match nmi::send(thread) {
+        // A task whose thread has ended has left its CPU.
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => printk!(
+            Warning,
+            "NMI backtrace: cannot interrupt cpu {cpu}: {errno}"
+        ),
+    }
+    thread
+}
+
+/// Prints the trace of a CPU: that of this thread if it is what runs there, or the answer of the one
+/// that does. A task may leave its CPU before the interrupt reaches it; then whatever runs there now
+/// is interrupted.
+fn print_answer(cpu: usize, mut interrupted: i32, request: u32, start: Instant, level: Level) {
     let answer = &ANSWERS[cpu];
     while answer.request.load(Ordering::Acquire) != request {
+        let running = cpu::running(cpu);
+        if running == nmi::this_thread() {
+            stacktrace::dump_stack(level);
+            return;
+        }
+        if running != interrupted {
+            interrupted = interrupt(cpu, running);
+        }
         if start.elapsed() > TIMEOUT {
             printk!(Warning, "NMI backtrace: cpu {cpu} does not answer");
             return;
         }
         syscall::safe_halt(PAUSE);
     }
-    super::printk::emit(level, format_args!("NMI backtrace for cpu {cpu}"));
-    answer.lines(|line| super::printk::emit(level, format_args!("{line}")));
+    printk::emit(level, format_args!("NMI backtrace for cpu {cpu}"));
+    answer.lines(|line| printk::emit(level, format_args!("{line}")));
 }
 
 impl Answer {
@@ -222,7 +268,7 @@ impl Answer {
     }
 }
 
-/// All other CPUs, held where they are until this is dropped; those of a panic are for ever.
+/// All other CPUs, held where they are until this is dropped, or for ever after a panic.
 #[derive(Debug)]
 pub(crate) struct Held {
     request: u32,
@@ -230,7 +276,7 @@ pub(crate) struct Held {
     holding: bool,
 }
 
-/// Holds all other CPUs, with their traces; `None` where somebody else is collecting traces.
+/// Holds all other CPUs, with their traces; `None` if another CPU is collecting traces.
 pub(crate) fn roundup_cpus() -> Option<Held> {
     if STOPPING.load(Ordering::Acquire) {
         let request = REQUEST.load(Ordering::Acquire);
@@ -252,7 +298,7 @@ pub(crate) fn roundup_cpus() -> Option<Held> {
     })
 }
 
-/// Whether CPUs are held, and cannot be blamed for not getting on.
+/// Whether CPUs are held, so that they do not tick.
 pub(crate) fn are_held() -> bool {
     HOLDING.load(Ordering::Acquire)
 }
@@ -278,7 +324,7 @@ impl Drop for Held {
     }
 }
 
-/// Interrupts all threads of CPUs but the calling one; gives the number of them.
+/// Interrupts all threads of CPUs except the calling one; returns how many.
 fn send_to_others() -> usize {
     let this = nmi::this_thread();
     let others = cpu::all_threads().filter(|thread| *thread != this);
@@ -292,7 +338,7 @@ fn wait_for(count: &AtomicUsize, expected: usize) {
     }
 }
 
-/// Stops all CPUs but the calling one for good, as far as they answer.
+/// Stops all CPUs except the calling one for good, as far as they answer.
 pub(crate) fn smp_send_stop() {
     next_request();
     STOPPING.store(true, Ordering::Release);

@@ -17,9 +17,9 @@ pub(crate) const EXIT_HALTED: i32 = 1;
 /// Exit status after a panic with another `panic=`: the machine reboots.
 pub(crate) const EXIT_REBOOT: i32 = 3;
 
-/// A file of the host that must not be left behind.
+/// A file of the host that is removed when the machine ends.
 static CLEANUP: OnceLock<CString> = OnceLock::new();
-/// Where files are mounted in the host's tree, and how that is undone where there is time.
+/// Where files are mounted in the host's tree, and what unmounts them if the machine ends in order.
 static MOUNT: OnceLock<(CString, fn())> = OnceLock::new();
 static MOUNTED: AtomicBool = AtomicBool::new(false);
 static POWERING_OFF: AtomicBool = AtomicBool::new(false);
@@ -31,21 +31,21 @@ pub(crate) fn remove_at_end(path: CString) {
 
 /// Unmounts this directory of the host when the machine ends, however it ends.
 ///
-/// Where that is not permitted `in_order` is called, if the machine ends in order.
+/// If that is not permitted and the machine ends in order, `in_order` is called instead.
 pub(crate) fn unmount_at_end(path: CString, in_order: fn()) {
     MOUNT.get_or_init(|| (path, in_order));
     MOUNTED.store(true, Ordering::Release);
 }
 
-/// Somebody has unmounted it already.
+/// Notes that it is unmounted already.
 pub(crate) fn is_unmounted() {
     MOUNTED.store(false, Ordering::Release);
 }
 
-/// Unmounts what is mounted; says whether nothing is left.
+/// Unmounts what is mounted; returns whether nothing is mounted any more.
 fn unmount() -> bool {
     let mounted = MOUNT.get().filter(|_| MOUNTED.load(Ordering::Acquire));
-    // Whoever still has a file open keeps it, and gets errors.
+    // A process that still has a file open keeps it, and gets errors.
     let detached = |(path, _): &(CString, fn())| umount2(path.as_c_str(), MntFlags::MNT_DETACH);
     let done = mounted.is_none_or(|mounted| detached(mounted).is_ok());
     MOUNTED.fetch_and(!done, Ordering::AcqRel);
@@ -68,7 +68,7 @@ pub(crate) fn kernel_power_off() -> ! {
     end(EXIT_POWEROFF)
 }
 
-/// Ends the machine after a panic that nobody waits behind.
+/// Ends the machine after a panic, for good.
 pub(crate) fn machine_halt() -> ! {
     end(EXIT_HALTED)
 }
@@ -80,10 +80,10 @@ pub(crate) fn emergency_restart() -> ! {
 
 fn end(status: i32) -> ! {
     if let Some(path) = CLEANUP.get() {
-        // What cannot be removed any more is of no use to anybody now.
+        // There is nowhere to report an error any more.
         let _left_behind = nix::unistd::unlink(path.as_c_str());
     }
-    // What only other programs may unmount they unmount when this process is gone, or nobody does.
+    // What only other programs may unmount is left to them.
     let _left_mounted = unmount();
     syscall::exit(status)
 }

@@ -11,12 +11,14 @@ use super::image::{Image, image};
 use super::lineinfo::LINEINFO;
 use super::module::{self, Module};
 use super::printk::{self, Level};
-use super::{task, traps};
+use super::taint;
+use super::task::{self, Current};
 use crate::machine::atomic;
 use crate::machine::frames::{Frames, keep_frame};
 use crate::machine::signal::Registers;
+use crate::machine::trap::X86_TRAP_UD;
 
-/// No trace is longer; a damaged stack ends somewhere.
+/// Most frames of a trace, so that the trace of a damaged stack ends.
 const FRAMES_MAX: usize = 64;
 
 /// Longest text of one address, in bytes.
@@ -27,7 +29,7 @@ const ADDRESS_BYTES: usize = 512;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Symbolized {
     address: Address<u64>,
-    /// It was found by an unwinder that can be trusted, or is no return address.
+    /// It is no return address, or an unwinder that can be trusted found it.
     reliable: bool,
 }
 
@@ -40,12 +42,12 @@ impl Symbolized {
         }
     }
 
-    /// A byte of the instruction that is meant.
+    /// The address of a byte of the instruction.
     fn byte(self) -> u64 {
         self.address.byte().unwrap_or(0)
     }
 
-    /// What a table is asked for.
+    /// The address to look up in a table.
     const fn question(self) -> Option<Address<u64>> {
         if self.reliable {
             Some(self.address)
@@ -95,11 +97,11 @@ impl fmt::Display for Symbolized {
     }
 }
 
-/// Logs who is running, and the trace of this thread from the caller outwards.
+/// Logs the task of this thread, and its trace from the caller outwards.
 #[inline(never)]
 pub(crate) fn dump_stack(level: Level) {
     let current = task::current();
-    printk::emit(level, format_args!("{}", Header(current)));
+    printk::emit(level, format_args!("{}", TaskLine(current)));
     show_stack(level);
     keep_frame(());
 }
@@ -111,10 +113,10 @@ fn show_stack(level: Level) {
     show_frames(frames, true, &mut |line| printk::emit(level, line));
 }
 
-/// Writes who is running, and the trace of this thread from the caller outwards, line by line.
+/// Writes the task of this thread, and its trace from the caller outwards, line by line.
 #[inline(never)]
 pub(crate) fn show_current(line: &mut dyn FnMut(fmt::Arguments<'_>)) {
-    line(format_args!("{}", Header(task::current())));
+    line(format_args!("{}", TaskLine(task::current())));
     show_frames(Frames::here(), true, line);
     keep_frame(());
 }
@@ -131,8 +133,8 @@ pub(crate) fn show_regs(registers: &Registers, line: &mut dyn FnMut(fmt::Argumen
 
 fn show(registers: &Registers, all: bool, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
     let rip = registers.rip();
-    line(format_args!("{}", Header(task::current())));
-    let address = if all && registers.trap() == traps::X86_TRAP_UD {
+    line(format_args!("{}", TaskLine(task::current())));
+    let address = if all && registers.trap() == X86_TRAP_UD {
         Address::Trap(rip)
     } else {
         Address::Exact(rip)
@@ -152,7 +154,7 @@ fn show(registers: &Registers, all: bool, line: &mut dyn FnMut(fmt::Arguments<'_
             ));
         }
     }
-    // Code of libraries was built without frame pointers: what is found there may not be a frame.
+    // Libraries are built without frame pointers: what is found there may not be a frame.
     let reliable =
         image().is_some_and(|image| image.text.contains(&rip)) || module::at(rip, |_| ()).is_some();
     show_frames(Frames::interrupted(registers), reliable, line);
@@ -172,24 +174,19 @@ fn show_frames(frames: Frames, reliable: bool, line: &mut dyn FnMut(fmt::Argumen
     line(format_args!(" </TASK>"));
 }
 
-/// `CPU: 0 PID: 1 Comm: init Not tainted 0.1.0`; behind an oops, `Tainted: G      D`.
-struct Header(task::Identity);
+/// The first line of a trace: `CPU: 0 PID: 1 Comm: init Not tainted 0.1.0`.
+struct TaskLine(Current);
 
-impl fmt::Display for Header {
+impl fmt::Display for TaskLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let task::Identity { cpu, pid, .. } = self.0;
-        let (comm, version) = (self.0.comm(), env!("CARGO_PKG_VERSION"));
-        let taint = if traps::tainted() {
-            "Tainted: G      D"
-        } else {
-            "Not tainted"
-        };
+        let Current { cpu, pid, .. } = self.0;
+        let (comm, taint, version) = (self.0.comm(), taint::text(), env!("CARGO_PKG_VERSION"));
         write!(f, "CPU: {cpu} PID: {pid} Comm: {comm} {taint} {version}")
     }
 }
 
-/// Whether frame pointers lead from a function to its callers, as a build with
-/// `-C force-frame-pointers=yes` has it.
+/// Whether frame pointers lead from a function to its callers, as in a build with
+/// `-C force-frame-pointers=yes`.
 pub(crate) fn frame_pointers_work() -> bool {
     let Some(image) = image() else {
         return false;

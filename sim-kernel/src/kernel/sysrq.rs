@@ -1,123 +1,82 @@
-//! The magic keys, as written to `/proc/sysrq-trigger`.
+//! The magic keys, which are written to `/proc/sysrq-trigger`. Each is registered by the part of
+//! the kernel that handles it.
 
-use super::cpu;
-use super::kdb;
-use super::module;
-use super::nmi::trigger_all_cpu_backtrace;
-use super::panic::panic;
-use super::printk::{self, Level};
+use std::fmt;
+
+use nix::errno::Errno;
+
+use super::printk;
+use crate::fs::proc::open_store;
+use crate::fs::{Node, namei};
 use crate::machine::frames::keep_frame;
-use crate::mm::vmalloc::MemInfo;
-use crate::printk;
+use crate::registry::Registry;
 
-struct Operation {
-    key: u8,
-    help: &'static str,
-    action: &'static str,
-    handler: fn(),
+/// Most keys.
+const KEYS_MAX: usize = 16;
+
+static KEYS: Registry<&'static Key, KEYS_MAX> = Registry::new();
+
+const FILES: &[Node] = &[Node {
+    path: "/proc/sysrq-trigger",
+    permissions: 0o200,
+    driver_decides: false,
+    open: |_, _, _| open_store(None, write_sysrq_trigger),
+}];
+
+/// A key and what it does.
+pub(crate) struct Key {
+    /// The character that is written, a small letter.
+    pub(crate) key: u8,
+    /// Its entry in the help.
+    pub(crate) help: &'static str,
+    /// The line of the log that says it was used.
+    pub(crate) action: &'static str,
+    /// What it does.
+    pub(crate) handler: fn(),
 }
 
-/// All keys that do something.
-static OPERATIONS: &[Operation] = &[
-    Operation {
-        key: b'c',
-        help: "crash(c)",
-        action: "Trigger a crash",
-        handler: sysrq_handle_crash,
-    },
-    Operation {
-        key: b'g',
-        help: "debug(g)",
-        action: "DEBUG",
-        handler: sysrq_handle_dbg,
-    },
-    Operation {
-        key: b'l',
-        help: "show-backtrace-all-active-cpus(l)",
-        action: "Show backtrace of all active CPUs",
-        handler: sysrq_handle_show_cpus,
-    },
-    Operation {
-        key: b'm',
-        help: "show-memory-usage(m)",
-        action: "Show Memory",
-        handler: sysrq_handle_showmem,
-    },
-    Operation {
-        key: b't',
-        help: "show-task-states(t)",
-        action: "Show State",
-        handler: sysrq_handle_show_cpus,
-    },
-    Operation {
-        key: b'w',
-        help: "show-blocked-tasks(w)",
-        action: "Show Blocked State",
-        handler: sysrq_handle_show_cpus,
-    },
-    Operation {
-        key: b'x',
-        help: "trace-modules(x)",
-        action: "Show where modules are",
-        handler: sysrq_handle_modules,
-    },
-];
+/// Adds a key.
+pub(crate) fn register_key(key: &'static Key) {
+    KEYS.register(key);
+}
 
-/// Does what the key asks for; an unknown one shows the keys there are.
+/// Registers the file.
+pub(crate) fn init() {
+    namei::register(FILES);
+}
+
+fn find(key: u8) -> Option<&'static Key> {
+    KEYS.iter().find(|known| known.key == key)
+}
+
+/// Does what the key is for; for an unknown one logs the keys that there are.
 #[inline(never)]
-pub(crate) fn handle_sysrq(key: u8) {
-    match OPERATIONS.iter().find(|operation| operation.key == key) {
-        Some(operation) => {
-            let action = operation.action;
+fn handle_sysrq(key: u8) {
+    match find(key) {
+        Some(key) => {
+            let action = key.action;
             printk::emit_always(format_args!("sysrq: {action}"));
-            (operation.handler)();
+            (key.handler)();
         }
-        None => printk::emit_always(format_args!("sysrq: HELP : {}", Help)),
+        None => printk::emit_always(format_args!("sysrq: HELP :{Help}")),
     }
     keep_frame(());
 }
 
+/// All keys, by the alphabet.
 struct Help;
 
-impl std::fmt::Display for Help {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (position, operation) in OPERATIONS.iter().enumerate() {
-            let space = if position == 0 { "" } else { " " };
-            write!(f, "{space}{}", operation.help)?;
-        }
-        Ok(())
+impl fmt::Display for Help {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut keys = (b'a'..=b'z').filter_map(find);
+        keys.try_for_each(|key| write!(f, " {}", key.help))
     }
 }
 
 #[inline(never)]
-fn sysrq_handle_crash() {
-    panic(format_args!("sysrq triggered crash"))
-}
-
-#[inline(never)]
-fn sysrq_handle_dbg() {
-    kdb::on_keyboard_entry();
-    keep_frame(());
-}
-
-/// Every task runs on a CPU or is the idle task of one, so their traces are all there is.
-#[inline(never)]
-fn sysrq_handle_show_cpus() {
-    trigger_all_cpu_backtrace(Level::Info);
-    keep_frame(());
-}
-
-#[inline(never)]
-fn sysrq_handle_showmem() {
-    let text = MemInfo::now().to_string();
-    for line in text.lines() {
-        printk!(Info, "{line}");
+fn write_sysrq_trigger(bytes: &[u8]) -> Result<usize, Errno> {
+    if let Some(key) = bytes.first() {
+        handle_sysrq(*key);
     }
-    printk!(Info, "{} CPUs online", cpu::online());
-}
-
-#[inline(never)]
-fn sysrq_handle_modules() {
-    module::run_work(true);
-    keep_frame(());
+    keep_frame(Ok(bytes.len()))
 }

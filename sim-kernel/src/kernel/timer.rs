@@ -1,27 +1,55 @@
-//! Time as the CPUs see it: ticks, which the clock of each brings as an interrupt, and timers.
+//! Time as the CPUs see it: ticks, which are interrupts by the clock of each CPU, timers, and the
+//! uptime.
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::cpu::CPUS_MAX;
-use super::task;
+use super::{printk, task};
+use crate::fs::proc::{open_text, text_file};
+use crate::fs::{Node, namei};
 use crate::machine::frames::keep_frame;
-use crate::machine::tick;
+use crate::machine::tick::{self, Clock};
+use crate::printk;
 
 /// The time between two ticks.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(100);
 
 /// The ticks of each CPU since it came up.
 static TICKS: [AtomicU64; CPUS_MAX] = [const { AtomicU64::new(0) }; CPUS_MAX];
 
-/// Takes the timer interrupt over.
+/// Every CPU that was started has a clock.
+static TICKING: AtomicBool = AtomicBool::new(true);
+
+const FILES: &[Node] = &[text_file("/proc/uptime", |_, _, _| {
+    open_text(uptime_proc_show)
+})];
+
+/// Installs the handler of the timer interrupt, and registers the file.
 pub(crate) fn init() -> Result<(), Errno> {
+    namei::register(FILES);
     tick::install(|| {
         TICKS[task::current().cpu].fetch_add(1, Ordering::Relaxed);
     })
+}
+
+/// Starts the clock of the CPU that calls this.
+pub(crate) fn start_clock(cpu: usize) {
+    match Clock::start(TICK) {
+        Ok(clock) => std::mem::forget(clock),
+        Err(errno) => {
+            TICKING.store(false, Ordering::Relaxed);
+            printk!(Warning, "smp: cpu {cpu} has no clock: {errno}; no watchdog");
+        }
+    }
+}
+
+/// Whether all CPUs have clocks, so that one that does not tick hangs.
+pub(crate) fn ticking() -> bool {
+    TICKING.load(Ordering::Relaxed)
 }
 
 /// How often the clock of a CPU has interrupted it.
@@ -29,7 +57,13 @@ pub(crate) fn ticks(cpu: usize) -> u64 {
     TICKS[cpu].load(Ordering::Relaxed)
 }
 
-/// A timer: after so many rounds, this.
+fn uptime_proc_show() -> String {
+    let uptime = printk::uptime().as_secs_f64();
+    // The idle time is not counted.
+    format!("{uptime:.2} 0.00\n")
+}
+
+/// A timer: its function is called once every so many rounds.
 #[derive(Debug)]
 struct Timer {
     every: u32,
@@ -45,7 +79,7 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Some that do a little work.
+    /// Timers that do a little work.
     pub(crate) const fn new() -> Self {
         const fn every(every: u32, function: fn(&mut [u64; 64])) -> Timer {
             Timer {
@@ -64,7 +98,7 @@ impl Timers {
         }
     }
 
-    /// Calls those that are due.
+    /// Calls the functions of those that are due.
     #[inline(never)]
     pub(crate) fn run(&mut self) {
         for timer in &mut self.timers {

@@ -1,26 +1,22 @@
-//! Oopses: what the kernel says of a trap in its own code, and what becomes of the task.
+//! Oopses: what the kernel logs about a trap in its own code, and what happens to the task.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nix::errno::Errno;
 
-use super::printk::Level;
-use super::{kdb, nmi, panic, pstore, stacktrace, task};
+use super::panic::{Death, notify_die, panic_without_trace};
+use super::printk::{self, Level};
+use super::{cpu, kmsg, nmi, reboot, stacktrace, taint, task};
 use crate::machine::signal::Registers;
-use crate::machine::trap::{self, Fate};
-use crate::machine::{self, atomic};
+use crate::machine::trap::{self, X86_TRAP_DE, X86_TRAP_PF, X86_TRAP_UD};
+use crate::machine::{self, atomic, syscall};
 use crate::printk;
-
-/// Numbers of traps (`arch/x86/include/asm/trapnr.h`).
-const X86_TRAP_DE: u64 = 0;
-pub(super) const X86_TRAP_UD: u64 = 6;
-const X86_TRAP_PF: u64 = 14;
 
 /// Bits of the error code of a page fault (`arch/x86/include/asm/trap_pf.h`).
 const X86_PF_PROT: u64 = 1;
 const X86_PF_WRITE: u64 = 2;
 
-/// An address below this comes from a null pointer.
+/// A smaller address is that of a null pointer.
 const PAGE_SIZE: u64 = 4096;
 
 /// How far below its stack a task that overflows it can reach at once, in bytes.
@@ -31,24 +27,21 @@ static PANIC_ON_OOPS: AtomicBool = AtomicBool::new(false);
 /// Oopses so far.
 static DIE_COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// Takes the traps over.
-pub(crate) fn init() -> Result<(), Errno> {
-    trap::install(die)
+/// Installs the handler of the traps; an oops is a panic if `panic_on_oops`.
+pub(crate) fn init(panic_on_oops: bool) -> Result<(), Errno> {
+    PANIC_ON_OOPS.store(panic_on_oops, Ordering::Relaxed);
+    trap::install(die, double_fault)
 }
 
-/// Sets whether an oops ends the machine.
-pub(crate) fn set_panic_on_oops(panic: bool) {
-    PANIC_ON_OOPS.store(panic, Ordering::Relaxed);
+/// A trap in the handler of a trap: nothing can be relied upon any more, a message included.
+fn double_fault() -> ! {
+    syscall::exit(reboot::EXIT_HALTED)
 }
 
-/// Whether there was an oops, so that nothing can be relied upon any more.
-pub(crate) fn tainted() -> bool {
-    DIE_COUNTER.load(Ordering::Relaxed) > 0
-}
-
-fn die(registers: &Registers) -> Fate {
+fn die(registers: &Registers) {
     let _atomic = atomic::enter();
     let number = DIE_COUNTER.fetch_add(1, Ordering::Relaxed) + 1;
+    taint::set_died();
     let error = registers.error_code();
     let page_fault = registers.trap() == X86_TRAP_PF;
     match registers.trap() {
@@ -64,36 +57,33 @@ fn die(registers: &Registers) -> Fate {
         ),
     }
     stacktrace::show_regs(registers, &mut |line| {
-        super::printk::emit(Level::Emerg, line);
+        printk::emit(Level::Emerg, line);
     });
     if page_fault {
         printk!(Emerg, "CR2: {:016x}", registers.cr2());
     }
     printk!(Emerg, "---[ end trace {:016x} ]---", 0);
-    pstore::kmsg_dump();
-    kdb::on_oops(registers);
+    kmsg::dump();
+    notify_die(&Death::Oops(registers));
     let current = task::current();
     if nmi::in_handler() {
-        panic::panic_without_trace(format_args!("Fatal exception in interrupt"));
+        panic_without_trace(format_args!("Fatal exception in interrupt"));
     }
     if PANIC_ON_OOPS.load(Ordering::Relaxed) {
-        panic::panic_without_trace(format_args!("Fatal exception"));
+        panic_without_trace(format_args!("Fatal exception"));
     }
     match current.pid {
-        0 => panic::panic_without_trace(format_args!("Attempted to kill the idle task!")),
-        1 => {
-            panic::panic_without_trace(format_args!("Attempted to kill init! exitcode=0x0000000b"))
-        }
-        // A CPU is a thread, and its thread would be gone with the task.
-        _ if machine::nmi::this_thread() == super::cpu::own_thread(current.cpu) => {
-            panic::panic_without_trace(format_args!("Fatal exception on a CPU"));
+        0 => panic_without_trace(format_args!("Attempted to kill the idle task!")),
+        1 => panic_without_trace(format_args!("Attempted to kill init! exitcode=0x0000000b")),
+        // A CPU is a thread, which would end with the task.
+        _ if machine::nmi::this_thread() == cpu::own_thread(current.cpu) => {
+            panic_without_trace(format_args!("Fatal exception on a CPU"));
         }
         pid => {
             printk!(Notice, "note: {}[{pid}] exited", current.comm());
             task::set_dead(pid);
         }
     }
-    Fate::Dies
 }
 
 fn explain_page_fault(registers: &Registers) {

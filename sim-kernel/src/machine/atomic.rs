@@ -1,4 +1,5 @@
-//! Atomic context: where nothing may be allocated. The allocator of the kernel counts who does.
+//! Atomic context, in which nothing may be allocated. The allocator of the kernel counts the calls
+//! that do.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -33,7 +34,7 @@ impl Drop for Atomic {
     }
 }
 
-/// How often the allocator was called in atomic context; that of a right kernel is 0.
+/// How often the allocator was called in atomic context: 0, if the kernel is right.
 pub(crate) fn violations() -> u64 {
     VIOLATIONS.load(Ordering::Relaxed)
 }
@@ -50,7 +51,7 @@ fn count() {
     }
 }
 
-// SAFETY: all is left to `System`, which keeps the promises of an allocator; counting allocates
+// SAFETY: every call goes to `System`, which keeps the promises of an allocator; counting allocates
 // nothing and cannot unwind.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -94,7 +95,7 @@ mod tests {
         let atomic = enter();
         drop(black_box(Box::new(1)));
         drop(atomic);
-        assert_eq!(violations(), before + 2, "one to get it, one to give it");
+        assert_eq!(violations(), before + 2, "one to allocate, one to free");
         drop(black_box(Box::new(1)));
         assert_eq!(violations(), before + 2);
     }

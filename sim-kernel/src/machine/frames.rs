@@ -18,9 +18,9 @@ use nix::libc;
 use super::signal::Registers;
 
 thread_local! {
-    /// Frames lie below this address, on this thread's stack; 0 where nobody has set it.
+    /// Frames lie below this address, on this thread's stack; 0 until it is set.
     static TOP: Cell<usize> = const { Cell::new(0) };
-    /// The stack that this thread was started with goes down to here.
+    /// The lowest address of the stack that this thread was started with.
     static BOTTOM: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn stack_starts_here() {
     TOP.set(stack_pointer());
 }
 
-/// The lowest address of this thread's stack, or an address above all where the host does not say.
+/// The lowest address of this thread's stack, or the highest address there is if the host does not know it.
 fn stack_bottom() -> usize {
     // SAFETY: zeros are a `pthread_attr_t` for the call that fills it.
     let mut attributes: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
@@ -42,7 +42,7 @@ fn stack_bottom() -> usize {
         return usize::MAX;
     }
     let (mut address, mut size) = (ptr::null_mut(), 0);
-    // SAFETY: the attributes were filled above, and both places are writable.
+    // SAFETY: the attributes were filled above, and both variables are writable.
     let got = unsafe { libc::pthread_attr_getstack(&attributes, &mut address, &mut size) };
     // SAFETY: the attributes were filled above, and are not used any more.
     let _freed = unsafe { libc::pthread_attr_destroy(&mut attributes) };
@@ -51,8 +51,8 @@ fn stack_bottom() -> usize {
 
 /// Keeps the frame of the function that calls this, after the call that made `value`.
 ///
-/// A call in tail position may become a jump, and the caller is missing from traces. Behind an
-/// instruction that the compiler must not remove no call is in tail position.
+/// A call in tail position may become a jump, and then the caller is missing from traces. No call is
+/// in tail position before an instruction that the compiler must not remove.
 #[inline(always)]
 pub(crate) fn keep_frame<T>(value: T) -> T {
     // SAFETY: no instruction; memory, stack and flags are as they were.

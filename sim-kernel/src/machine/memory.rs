@@ -1,30 +1,41 @@
-//! The memory of the machine: a range of addresses, and pages that come and go in it.
+//! The memory of the machine: a range of addresses, and pages that are mapped in it while they are allocated.
 //!
-//! A page that nobody has is not mapped at all (`PROT_NONE`, never touched), so what the host
-//! counts as resident in the range is what the books say is in use.
+//! A page that is not allocated is not mapped (`PROT_NONE`, never touched), so what the host
+//! counts as resident in the range is what the allocator counts as used.
 
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect};
 
-use crate::mm::page_alloc::{PAGE_SIZE, PageBooks};
+use super::fault::should_fail;
+use super::page_alloc::{PAGE_SIZE, PageAllocator};
 
-/// A range of addresses, reserved for the life of the process, and the books of its pages.
+/// Reports that the host keeps so many pages.
+type Report = fn(usize, Errno);
+
+static REPORT: OnceLock<Report> = OnceLock::new();
+
+/// Sets what reports that the host does not unmap pages that are freed; the first call counts.
+pub(crate) fn init(report: Report) {
+    REPORT.get_or_init(|| report);
+}
+
+/// A range of addresses, reserved for the life of the process, and the allocator of its pages.
 #[derive(Debug)]
 pub(crate) struct Arena {
     base: NonNull<u8>,
     size_bytes: usize,
-    books: Mutex<PageBooks>,
+    allocator: Mutex<PageAllocator>,
 }
 
 // SAFETY: `base` is an address that only `Pages` turn into references, each for its own pages.
 unsafe impl Send for Arena {}
-// SAFETY: as above; the books are behind a lock.
+// SAFETY: as above; a lock guards the allocator.
 unsafe impl Sync for Arena {}
 
 impl Arena {
@@ -45,13 +56,13 @@ impl Arena {
         // The host counts neighbours of one kind as one mapping; these are of another kind than all
         // of its neighbours, and never touched.
         for page in [guard, behind] {
-            // SAFETY: a page of the new mapping, of which nobody knows yet.
+            // SAFETY: a page of the new mapping, to which there is no reference yet.
             unsafe { mprotect(page, PAGE_SIZE, ProtFlags::PROT_READ) }?;
         }
         Ok(Self {
             base: base.cast(),
             size_bytes,
-            books: Mutex::new(PageBooks::new(pages.get())),
+            allocator: Mutex::new(PageAllocator::new(pages.get())),
         })
     }
 
@@ -61,43 +72,48 @@ impl Arena {
         base..base + self.size_bytes
     }
 
-    /// Number of pages that somebody has.
+    /// Number of pages that are allocated.
     pub(crate) fn used_pages(&self) -> usize {
-        self.books().used()
+        self.allocator().used()
     }
 
     /// Number of all pages.
     pub(crate) fn total_pages(&self) -> usize {
-        self.books().total()
+        self.allocator().total()
     }
 
     /// Pages for at least `size_bytes` bytes: zeros, resident, side by side.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` where there are not so many in a row, or the host has no memory for them.
+    /// `ENOMEM` if there are not so many in a row, or the host has no memory for them.
     pub(crate) fn allocate(&'static self, size_bytes: usize) -> Result<Pages, Errno> {
         let count = NonZeroUsize::new(size_bytes.div_ceil(PAGE_SIZE)).ok_or(Errno::EINVAL)?;
-        let pages = self.books().allocate(count).ok_or(Errno::ENOMEM)?;
-        // From here on, dropping it gives the pages back.
+        if should_fail("a run of pages") {
+            return Err(Errno::ENOMEM);
+        }
+        let pages = self.allocator().allocate(count).ok_or(Errno::ENOMEM)?;
+        // From here on, dropping it frees the pages.
         let pages = Pages { arena: self, pages };
         pages.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
         pages.populate()?;
         Ok(pages)
     }
 
-    fn books(&self) -> std::sync::MutexGuard<'_, PageBooks> {
-        // The books are changed in single steps, so they are right even after a panic.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn allocator(&self) -> MutexGuard<'_, PageAllocator> {
+        // Each change is a single step, so it is consistent even after a panic.
+        self.allocator
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn at(&self, page: usize) -> NonNull<c_void> {
-        // SAFETY: the books have only pages of this arena, so this stays in its mapping.
+        // SAFETY: the allocator has only pages of this arena, so this stays in its mapping.
         unsafe { self.base.byte_add(page * PAGE_SIZE) }.cast()
     }
 }
 
-/// Pages that can be written; dropping them gives them back.
+/// Pages that can be written; dropping them frees them.
 #[derive(Debug)]
 pub(crate) struct Pages {
     arena: &'static Arena,
@@ -108,7 +124,7 @@ impl Pages {
     /// All their bytes.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         let start = self.start().cast::<u8>();
-        // SAFETY: the books gave these pages to nobody else, they are mapped readable and writable
+        // SAFETY: the allocator gave these pages to no other owner, they are mapped readable and writable
         // since `allocate`, the host filled them with zeros, and the borrow of `self` is unique.
         unsafe { NonNull::slice_from_raw_parts(start, self.size_bytes()).as_mut() }
     }
@@ -116,7 +132,10 @@ impl Pages {
     /// Frees the pages after the first `size_bytes` bytes; the first page stays.
     pub(crate) fn truncate(&mut self, size_bytes: usize) {
         let end = self.pages.start + size_bytes.div_ceil(PAGE_SIZE).max(1);
-        if self.arena.books().split(&self.pages, end) {
+        if end < self.pages.end
+            && !should_fail("splitting a run of pages")
+            && self.arena.allocator().split(&self.pages, end)
+        {
             let tail = end..self.pages.end;
             self.pages.end = end;
             drop(Self {
@@ -128,6 +147,9 @@ impl Pages {
 
     /// Makes them read-only, for good.
     pub(crate) fn seal(self) -> Result<SealedPages, Errno> {
+        if should_fail("making pages read-only") {
+            return Err(Errno::ENOMEM);
+        }
         self.protect(ProtFlags::PROT_READ)?;
         Ok(SealedPages(self))
     }
@@ -149,6 +171,9 @@ impl Pages {
     /// Makes every page resident now: where memory is short, a load is refused, and no later
     /// access dies of it.
     fn populate(&self) -> Result<(), Errno> {
+        if should_fail("pages of the host") {
+            return Err(Errno::ENOMEM);
+        }
         // SAFETY: advice that changes no contents. The host may know no huge pages.
         let _unknown =
             unsafe { madvise(self.start(), self.size_bytes(), MmapAdvise::MADV_NOHUGEPAGE) };
@@ -161,7 +186,7 @@ impl Pages {
             )
         };
         match populated {
-            // Before Linux 5.14 a page comes when it is touched.
+            // Before Linux 5.14 a page is mapped when it is touched.
             Err(Errno::EINVAL) => {
                 for page in 0..self.pages.len() {
                     // SAFETY: the first byte of a page that is ours and mapped.
@@ -188,18 +213,18 @@ impl Drop for Pages {
         // SAFETY: replaces our own pages, to which no reference is left, by reserved addresses.
         let unmapped = unsafe { mmap_anonymous(Some(start), size, ProtFlags::PROT_NONE, flags) };
         match unmapped {
-            Ok(_) => self.arena.books().free(&self.pages),
-            // They are still there, so they stay in the books.
-            Err(errno) => crate::printk!(
-                Err,
-                "mm: cannot give {} pages back: {errno}; they stay in use",
-                self.pages.len()
-            ),
+            Ok(_) => self.arena.allocator().free(&self.pages),
+            // They are still mapped, so they stay allocated.
+            Err(errno) => {
+                if let Some(report) = REPORT.get() {
+                    report(self.pages.len(), errno);
+                }
+            }
         }
     }
 }
 
-/// Pages that nobody can write any more; dropping them gives them back.
+/// Pages that cannot be written any more; dropping them frees them.
 #[derive(Debug)]
 pub(crate) struct SealedPages(Pages);
 
@@ -207,7 +232,7 @@ impl SealedPages {
     /// All their bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         let start = self.0.start().cast::<u8>();
-        // SAFETY: the books gave these pages to nobody else, they are mapped readable, the host
+        // SAFETY: the allocator gave these pages to no other owner, they are mapped readable, the host
         // filled them with zeros, and nothing writes to them since `seal` took the only owner.
         unsafe { NonNull::slice_from_raw_parts(start, self.0.size_bytes()).as_ref() }
     }

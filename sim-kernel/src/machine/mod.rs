@@ -1,14 +1,17 @@
-//! The machine under the kernel: all that a compiler cannot prove, and nothing else.
+//! The machine that the kernel runs on: all that a compiler cannot prove, and what its proofs need.
 //!
-//! This is the only module of the package with `unsafe` code. What it gives out is safe to use:
-//! frames that were checked against the stack before they were read, pages that belong to one
-//! owner, signals that stand for the NMI, the timer and the traps, and system calls of the host.
+//! This is the only module of the package with `unsafe` code. Its interface is safe to use: frames
+//! that are checked against the stack before they are read, pages that belong to one owner, signals
+//! that play the NMI, the timer and the traps, and system calls of the host. It knows nothing of the
+//! kernel, which installs its handlers here.
 
 pub(crate) mod atomic;
+pub(crate) mod fault;
 pub(crate) mod frames;
 pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod nmi;
+pub(crate) mod page_alloc;
 pub(crate) mod signal;
 pub(crate) mod syscall;
 pub(crate) mod tick;

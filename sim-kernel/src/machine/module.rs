@@ -1,16 +1,14 @@
 //! Code of modules: shared objects that the host loads, and functions of them that are called.
 //!
-//! A module is trusted like the kernel itself, as it is anywhere: what its code does is its affair.
+//! A module is trusted like the kernel itself: nothing here guards against its code.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 use nix::libc;
-
-use crate::kernel::printk::Level;
-use crate::kernel::{printk, stacktrace};
 
 /// What the kernel exports to modules, `struct kernel` in C.
 #[repr(C)]
@@ -24,17 +22,31 @@ static EXPORTS: Exports = Exports {
     dump_stack: export_dump_stack,
 };
 
+static PRINTK: OnceLock<fn(&str)> = OnceLock::new();
+static DUMP_STACK: OnceLock<fn()> = OnceLock::new();
+
+/// Sets the functions that modules can call; the first call counts.
+pub(crate) fn init(printk: fn(&str), dump_stack: fn()) {
+    PRINTK.get_or_init(|| printk);
+    DUMP_STACK.get_or_init(|| dump_stack);
+}
+
 extern "C" fn export_printk(text: *const c_char) {
     // SAFETY: the interface asks modules for a string that ends with a zero byte.
     let text = unsafe { CStr::from_ptr(text) };
-    printk::emit(Level::Info, format_args!("{}", text.to_string_lossy()));
+    if let Some(printk) = PRINTK.get() {
+        printk(&text.to_string_lossy());
+    }
 }
 
 extern "C" fn export_dump_stack() {
-    stacktrace::dump_stack(Level::Info);
+    if let Some(dump_stack) = DUMP_STACK.get() {
+        dump_stack();
+    }
+    super::frames::keep_frame(());
 }
 
-/// A shared object in memory; dropping it takes it out.
+/// A shared object in memory; dropping it unloads it.
 #[derive(Debug)]
 pub(crate) struct Object {
     handle: NonNull<c_void>,
@@ -47,7 +59,7 @@ unsafe impl Send for Object {}
 unsafe impl Sync for Object {}
 
 impl Object {
-    /// Loads a file; says what the host says against it.
+    /// Loads a file; an error is the host's message.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
         let path = CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
         // SAFETY: runs code of the module, if it has constructors, which is trusted.
@@ -55,7 +67,7 @@ impl Object {
         let Some(handle) = NonNull::new(handle) else {
             return Err(last_error());
         };
-        // From here on, dropping it takes it out.
+        // From here on, dropping it unloads it.
         let mut object = Self { handle, base: 0 };
         let init = object
             .symbol(c"init_module")
@@ -64,7 +76,7 @@ impl Object {
         let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
         // SAFETY: only writes to `info`.
         if unsafe { libc::dladdr(init.as_ptr(), &mut info) } == 0 {
-            return Err("the host does not say where it is".to_owned());
+            return Err("the host does not know where it is".to_owned());
         }
         object.base = info.dli_fbase.addr() as u64;
         Ok(object)
@@ -118,8 +130,8 @@ impl Object {
 
 impl Drop for Object {
     fn drop(&mut self) {
-        // What the host does not take out stays, and is not called any more.
-        // SAFETY: the handle is open, and whoever could call its code has no `Object`.
+        // What the host does not unload stays, and is not called any more.
+        // SAFETY: the handle is open, and code that could call into it has no `Object`.
         let _stays = unsafe { libc::dlclose(self.handle.as_ptr()) };
     }
 }
@@ -128,7 +140,7 @@ fn last_error() -> String {
     // SAFETY: gives a string of this thread, valid until the next such call.
     let error = unsafe { libc::dlerror() };
     if error.is_null() {
-        return "the host does not say why".to_owned();
+        return "the host gives no reason".to_owned();
     }
     // SAFETY: not null, so it is a string that ends with a zero byte, as above.
     unsafe { CStr::from_ptr(error) }

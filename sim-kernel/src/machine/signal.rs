@@ -1,4 +1,4 @@
-//! Signals of the host, which stand for the interrupts and traps of a CPU.
+//! Signals of the host, which play the interrupts and traps of a CPU.
 
 use std::ffi::c_void;
 
@@ -6,11 +6,21 @@ use nix::errno::Errno;
 use nix::libc;
 
 /// A signal handler as the host calls it with `SA_SIGINFO`.
-pub(super) type Entry = extern "C" fn(i32, *const libc::siginfo_t, *const c_void);
+pub(super) type SignalHandler = extern "C" fn(i32, *const libc::siginfo_t, *const c_void);
+
+/// Lets the machine go on when a shell puts it in the background: what it writes is shown, and
+/// what it reads waits ([`super::syscall::read`]), instead of stopping the whole process.
+pub(crate) fn stay_in_background() {
+    for signal in [libc::SIGTTIN, libc::SIGTTOU] {
+        // It cannot fail: both can be ignored.
+        // SAFETY: no handler is installed.
+        let _before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
 
 /// The registers of an interrupted thread.
 ///
-/// Only an interrupt itself makes them, so they are true.
+/// Only an interrupt makes a value of this type, so it has the registers of a thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Registers {
     all: [i64; 23],
@@ -23,7 +33,7 @@ impl Registers {
     ///
     /// # Safety
     ///
-    /// `context` is what the host passed to an [`Entry`] that has not returned yet.
+    /// `context` is what the host passed to a [`SignalHandler`] that has not returned yet.
     pub(super) unsafe fn of(context: *const c_void) -> Self {
         // SAFETY: the host passes a `ucontext_t` to a handler with SA_SIGINFO, valid until it
         // returns (the caller).
@@ -96,7 +106,7 @@ impl Registers {
 }
 
 /// Makes `entry` the handler of a signal, with these flags besides `SA_SIGINFO`.
-pub(super) fn install(signal: i32, entry: Entry, flags: i32) -> Result<(), Errno> {
+pub(super) fn install(signal: i32, entry: SignalHandler, flags: i32) -> Result<(), Errno> {
     // SAFETY: zeros are a `sigaction`: an empty mask, no flags, the default action.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = entry as *const () as usize;

@@ -1,5 +1,5 @@
 //! Traps: what a CPU does when an instruction cannot be executed. They are signals of the host,
-//! taken on a stack of their own, for the stack itself may be what is wrong.
+//! taken on a stack of their own, for the stack of the thread may have overflowed.
 
 use std::arch::asm;
 use std::cell::Cell;
@@ -18,45 +18,46 @@ use super::syscall;
 /// Room for a handler that formats lines, and for an NMI on top of it, in bytes.
 const STACK_BYTES: usize = 256 * 1024;
 
-static HANDLER: OnceLock<fn(&Registers) -> Fate> = OnceLock::new();
+/// Numbers of traps (`arch/x86/include/asm/trapnr.h`).
+pub(crate) const X86_TRAP_DE: u64 = 0;
+pub(crate) const X86_TRAP_UD: u64 = 6;
+pub(crate) const X86_TRAP_PF: u64 = 14;
+
+/// The handler of traps, and that of a trap in it.
+type Handlers = (fn(&Registers), fn() -> !);
+
+static HANDLERS: OnceLock<Handlers> = OnceLock::new();
 
 thread_local! {
     /// This thread is in a trap.
     static TRAPPED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What becomes of a thread that trapped.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Fate {
-    /// It ends here, with all that it holds.
-    Dies,
-}
-
-/// Makes `handler` the handler of all traps; the first one stays.
+/// Makes `die` the handler of all traps, and `double_fault` that of a trap in it; the first call
+/// counts. A thread whose trap was handled ends, with all that it holds.
 ///
-/// It must not allocate, and must not take a lock: the thread may hold any.
-pub(crate) fn install(handler: fn(&Registers) -> Fate) -> Result<(), Errno> {
-    HANDLER.get_or_init(|| handler);
+/// They must not allocate, and must not take a lock: the thread may hold any.
+pub(crate) fn install(die: fn(&Registers), double_fault: fn() -> !) -> Result<(), Errno> {
+    HANDLERS.get_or_init(|| (die, double_fault));
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE]
         .into_iter()
-        // A trap in the handler comes in, too: it ends the process.
+        // A trap in the handler is delivered, too.
         .try_for_each(|trap| signal::install(trap, entry, libc::SA_ONSTACK | libc::SA_NODEFER))
 }
 
 extern "C" fn entry(_signal: i32, _info: *const libc::siginfo_t, context: *const c_void) {
-    if TRAPPED.replace(true) {
-        // There is nothing left to be trusted, a message included.
-        syscall::exit(crate::kernel::reboot::EXIT_HALTED);
-    }
     // SAFETY: `context` is what the host passed, and this has not returned.
     let registers = unsafe { Registers::of(context) };
-    if let Some(handler) = HANDLER.get() {
-        let Fate::Dies = handler(&registers);
+    if let Some((die, double_fault)) = HANDLERS.get() {
+        if TRAPPED.replace(true) {
+            double_fault();
+        }
+        die(&registers);
     }
     syscall::exit_thread();
 }
 
-/// A stack on which traps of this thread are taken; dropping it gives it back.
+/// A stack on which traps of this thread are taken; dropping it frees it.
 #[derive(Debug)]
 pub(crate) struct TrapStack {
     start: NonNull<c_void>,
@@ -81,7 +82,7 @@ impl TrapStack {
             ss_flags: flags,
             ss_size: STACK_BYTES,
         };
-        // SAFETY: the memory is mapped and nobody else's, until `drop` has taken it from the host.
+        // SAFETY: the memory is mapped and has no other owner, until `drop` has taken it from the host.
         let result = unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) };
         Errno::result(result).map(drop)
     }
@@ -89,7 +90,7 @@ impl TrapStack {
 
 impl Drop for TrapStack {
     fn drop(&mut self) {
-        // Where the host keeps it, it stays mapped.
+        // If the host keeps using it, it stays mapped.
         if self.set(libc::SS_DISABLE).is_ok() {
             // SAFETY: the mapping of `install`, which the host uses no more.
             let _still_there = unsafe { munmap(self.start, STACK_BYTES) };

@@ -1,4 +1,3 @@
-//! Memory: the books of the pages, and the figures that `/proc/meminfo` shows.
+//! Memory: the arena that tables are allocated from.
 
-pub(crate) mod page_alloc;
 pub(crate) mod vmalloc;

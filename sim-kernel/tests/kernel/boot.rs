@@ -52,9 +52,9 @@ fn a_crash_shows_every_call_that_led_to_it_and_halts() {
     let trace = trace(&console);
     assert_eq!(trace.len(), CRASH.len(), "{trace:#?}");
     for (frame, function) in trace.iter().zip(CRASH) {
-        let (name, place) = frame.trim().rsplit_once('+').expect("an offset");
+        let (name, extent) = frame.trim().rsplit_once('+').expect("an offset");
         assert!(name.ends_with(function), "{frame} is not {function}");
-        let (offset, size) = place.split_once('/').expect("a size");
+        let (offset, size) = extent.split_once('/').expect("a size");
         let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
         assert!(
             hex(offset).expect("hex") <= hex(size).expect("hex"),
@@ -208,11 +208,7 @@ fn an_appended_table_is_used_if_the_command_line_says_so() {
         let directory = open_directory();
         let path = append(&directory, &image.blob(*encoding), |_| {});
         let mut kernel = Kernel::boot_image(&path, &["lineinfo=on"]);
-        assert!(
-            has(&kernel.console, "lineinfo: loaded "),
-            "{:#?}",
-            kernel.console
-        );
+        assert!(has(&kernel.log, "lineinfo: loaded "), "{:#?}", kernel.log);
         kernel.command("sysrq c");
         let (_, console) = kernel.finish();
         let trace = trace(&console);
@@ -280,11 +276,11 @@ fn a_bad_footer_or_table_never_stops_a_boot() {
         let path = append(&directory, blob, spoil);
         let mut kernel = Kernel::boot_image(&path, &["lineinfo=on"]);
         let refused: Vec<_> = kernel
-            .console
+            .log
             .iter()
             .filter(|line| line.contains("lineinfo: appended table refused"))
             .collect();
-        assert_eq!(refused.len(), 1, "{reason}: {:#?}", kernel.console);
+        assert_eq!(refused.len(), 1, "{reason}: {:#?}", kernel.log);
         assert!(
             refused[0].contains(reason) && refused[0].ends_with(errno),
             "{refused:?}"
@@ -305,12 +301,12 @@ fn a_bad_footer_or_table_never_stops_a_boot() {
     let path = append(&directory, &blob, |_| {});
     let kernel = Kernel::boot_image(&path, &["lineinfo=on", "lineinfo.max=64"]);
     assert!(
-        has(&kernel.console, "lineinfo.max=64 allows less"),
+        has(&kernel.log, "lineinfo.max=64 allows less"),
         "{:#?}",
-        kernel.console
+        kernel.log
     );
     let kernel = Kernel::boot(&["lineinfo=on"]);
-    assert!(has(&kernel.console, "no table is appended"));
+    assert!(has(&kernel.log, "no table is appended"));
 }
 
 #[test]
@@ -326,15 +322,11 @@ fn a_table_is_found_before_padding_and_signatures() {
         let directory = open_directory();
         let path = append(&directory, &blob, |image| image.extend_from_slice(after));
         let kernel = Kernel::boot_image(&path, &["lineinfo=on"]);
-        assert!(
-            has(&kernel.console, "lineinfo: loaded "),
-            "{:#?}",
-            kernel.console
-        );
+        assert!(has(&kernel.log, "lineinfo: loaded "), "{:#?}", kernel.log);
     }
 }
 
-/// Damages the blob: its last byte stands before the footer.
+/// Damages the blob, whose last byte is the one before the footer.
 trait Damage {
     fn reverse_last_byte_of_blob(&mut self);
 }
@@ -384,7 +376,7 @@ fn a_dead_socket_is_replaced() {
     kernel.status();
 }
 
-/// Starts a kernel that must not start; gives its exit status and what it says.
+/// Starts a kernel that must not start; returns its exit status and its message.
 fn refused(arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(KERNEL)
         .args(arguments)

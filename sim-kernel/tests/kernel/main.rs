@@ -1,4 +1,4 @@
-//! The binary, from outside: booted, spoken to through its socket, looked at from the host.
+//! The binary from outside: its console, its socket, and its memory as the host counts it.
 
 mod boot;
 mod credentials;
@@ -6,5 +6,6 @@ mod device;
 mod kdb;
 mod memory;
 mod pstore;
+mod signatures;
 mod support;
 mod traps;

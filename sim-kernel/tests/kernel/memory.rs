@@ -13,7 +13,7 @@ use crate::support::{Client, Image, Kernel, append, open_directory};
 /// Where the arena is, as the boot log says.
 fn arena(kernel: &Kernel) -> Range<u64> {
     let line = kernel
-        .console
+        .log
         .iter()
         .find_map(|line| line.split_once("mm: arena "));
     let addresses = line
@@ -178,9 +178,9 @@ fn what_a_table_says_of_init_text_is_given_back_after_boot() {
     let image = append(&directory, &blob, |_| ());
     let mut kernel = Kernel::boot_image(&image, &["lineinfo=on", "nokaslr"]);
     let freed = "kB of the table: init text is gone";
-    assert!(kernel.console.iter().any(|line| line.contains(freed)));
+    assert!(kernel.log.iter().any(|line| line.contains(freed)));
     let slide = kernel
-        .console
+        .log
         .iter()
         .find_map(|line| line.split_once("slid by "))
         .map(|(_, slide)| hex(slide))
@@ -229,7 +229,7 @@ fn what_a_table_says_of_init_text_takes_no_memory_to_free() {
     assert_eq!((status.rows, status.last_errno), (8000, 0));
     assert_eq!(used_kb(&mut kernel), pages_kb);
     let warns = |line: &&String| line.contains("lineinfo: ") && line.contains("memory");
-    assert_eq!(kernel.console.iter().find(warns), None);
+    assert_eq!(kernel.log.iter().find(warns), None);
 }
 
 /// As the kernel's own table is: little of it is about init text, and there is no room for two.
@@ -274,6 +274,97 @@ fn a_load_does_not_fail_to_save_less_than_a_page() {
         used_kb(&mut kernel),
         (blob.len() as u64 - 760).div_ceil(4096) * 4
     );
+}
+
+/// Which memory operation has failed, of those that `fail-nth` counts.
+fn failed_operation(log: &[String]) -> Option<String> {
+    let mut found = log.iter().filter_map(|line| {
+        let (_, operation) = line.split_once("FAULT_INJECTION: forcing a failure: ")?;
+        Some(operation.to_owned())
+    });
+    let operation = found.next();
+    assert_eq!(found.next(), None, "one operation fails");
+    operation
+}
+
+const RUN: &str = "a run of pages";
+const HOST: &str = "pages of the host";
+const SPLIT: &str = "splitting a run of pages";
+const SEAL: &str = "making pages read-only";
+const OWNER: &str = "the owner of a table";
+
+#[test]
+fn every_memory_operation_of_a_load_can_fail() {
+    let image = Image::read();
+    let (old, new) = (image.blob(Encoding::Delta), blob_with_init(&image));
+    let mut kernel = Kernel::boot(&[]);
+    kernel.load(&old).expect("a load");
+    let old_kb = used_kb(&mut kernel);
+    let mut operations = Vec::new();
+    for nth in 1.. {
+        let from = kernel.log.len();
+        kernel.output_of(&format!("echo {nth} > /proc/fail-nth"));
+        let loaded = kernel.load(&new);
+        let status = kernel.status();
+        kernel.output_of("echo 0 > /proc/fail-nth");
+        let Some(operation) = failed_operation(&kernel.log[from..]) else {
+            loaded.expect("nothing failed");
+            break;
+        };
+        if operation == SPLIT {
+            // The table is there, with pages that it does not need.
+            loaded.expect("it takes more memory");
+            let pages_kb = (new.len() as u64).div_ceil(4096) * 4;
+            assert_eq!((status.rows, status.memory), (4000, pages_kb * 1024));
+            assert_eq!(used_kb(&mut kernel), pages_kb);
+        } else {
+            assert_eq!(loaded, Err(Errno::ENOMEM.number()), "{operation}");
+            assert_eq!(status.bytes, old.len() as u64, "{operation}: the old table");
+            assert_eq!(status.last_errno, Errno::ENOMEM.number(), "{operation}");
+            let reason = status.last_reason();
+            assert!(
+                reason.starts_with("no memory for "),
+                "{operation}: {reason}"
+            );
+            assert_eq!(used_kb(&mut kernel), old_kb, "{operation}");
+        }
+        operations.push(operation.clone());
+        kernel.load(&old).expect("the next load");
+        assert_eq!(used_kb(&mut kernel), old_kb, "{operation}");
+    }
+    assert_eq!(operations, [RUN, HOST, SPLIT, SEAL, OWNER]);
+}
+
+#[test]
+fn every_memory_operation_of_a_load_at_boot_can_fail() {
+    let blob = blob_with_init(&Image::read());
+    let directory = open_directory();
+    let image = append(&directory, &blob, |_| ());
+    let pages_kb = (blob.len() as u64).div_ceil(4096) * 4;
+    let mut operations = Vec::new();
+    let smaller_kb = loop {
+        let nth = format!("fail_nth={}", operations.len() + 1);
+        let mut kernel = Kernel::boot_image(&image, &["lineinfo=on", &nth]);
+        let status = kernel.status();
+        let used = used_kb(&mut kernel);
+        assert_eq!(used * 1024, status.memory);
+        let Some(operation) = failed_operation(&kernel.log) else {
+            break used;
+        };
+        if operations.len() < 4 {
+            assert_eq!((status.state, used), (0, 0), "{operation}");
+            assert_eq!(status.last_errno, Errno::ENOMEM.number(), "{operation}");
+        } else {
+            // There was no memory for a copy without init text, so the table stays as it is.
+            assert_eq!((status.rows, used), (8000, pages_kb), "{operation}");
+            assert_eq!(status.last_errno, 0, "{operation}");
+        }
+        kernel.load(&blob).expect("the next load");
+        assert_eq!(kernel.status().rows, 4000);
+        operations.push(operation);
+    };
+    assert!(smaller_kb < pages_kb);
+    assert_eq!(operations, [RUN, HOST, SEAL, OWNER, RUN, HOST, SEAL, OWNER]);
 }
 
 /// A table of about 8 MB: many rows, which take less time to check than one long name.

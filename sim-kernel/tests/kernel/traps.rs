@@ -13,10 +13,10 @@ fn text_of(script: &str, command_line: &[&str]) -> (ExitStatus, String) {
 fn assert_in_order(text: &str, expected: &[&str]) {
     let mut rest = text;
     for part in expected {
-        let Some((_, behind)) = rest.split_once(part) else {
+        let Some((_, after)) = rest.split_once(part) else {
             panic!("no {part:?} where it should be in\n{text}");
         };
-        rest = behind;
+        rest = after;
     }
 }
 

@@ -224,4 +224,80 @@ mod tests {
         }
         assert_eq!((up.taken(0), down.taken(block.len())), (703, 901));
     }
+
+    /// Bit `n` of a stream, by its definition.
+    fn bit<const BACKWARD: bool>(bytes: &[u8], begin: usize, n: usize) -> u32 {
+        let byte = if BACKWARD {
+            begin.checked_sub(n / 8 + 1)
+        } else {
+            Some(begin + n / 8)
+        };
+        let byte = byte.and_then(|at| bytes.get(at)).copied().unwrap_or(0);
+        let shift = if BACKWARD { 7 - n % 8 } else { n % 8 };
+        u32::from(byte >> shift & 1)
+    }
+
+    /// `width` bits of a stream as a number: the first one is the lowest, or, backward, the highest.
+    fn bits<const BACKWARD: bool>(bytes: &[u8], begin: usize, from: usize, width: usize) -> u32 {
+        let position = |n: usize| if BACKWARD { width - 1 - n } else { n };
+        (0..width).fold(0, |number, n| {
+            number | bit::<BACKWARD>(bytes, begin, from + n) << position(n)
+        })
+    }
+
+    /// Reads a stream to its end and beyond, in steps of two widths for each fill.
+    fn read<const BACKWARD: bool>(bytes: &[u8], begin: usize, skip: u32, width: u32) {
+        let mut stream = Bits::<BACKWARD>::new(bytes, begin);
+        let mut from = 0;
+        let end = 8 * if BACKWARD { begin } else { bytes.len() - begin };
+        let mut take = |stream: &mut Bits<'_, BACKWARD>, width: u32| {
+            let expected = bits::<BACKWARD>(bytes, begin, from, crate::index(width));
+            assert_eq!(
+                stream.number(width),
+                expected,
+                "{bytes:?} {begin} {from} {width}"
+            );
+            from += crate::index(width);
+            assert_eq!(stream.taken(begin), from);
+            from
+        };
+        for _ in 0..skip {
+            stream.fill();
+            take(&mut stream, 1);
+        }
+        loop {
+            stream.fill();
+            take(&mut stream, width);
+            let at = take(&mut stream, (FILLED - width).min(31));
+            if at > end {
+                return;
+            }
+        }
+    }
+
+    /// A proof for runs of these lengths. What a reader does depends on where it is, on how many of
+    /// the bits of a byte are taken (eight cases), and on the width; all of them are tried. It only
+    /// shifts, masks and ORs, so each bit of a number is the OR of some bits of the run, and which
+    /// ones is seen from runs with one bit set.
+    #[test]
+    fn every_read_of_a_short_run_is_the_bits_of_its_definition() {
+        for len in [0, 1, 2, 7, 8, 9, 16, 17] {
+            for set in 0..=8 * len {
+                let mut bytes = std::vec![0_u8; len];
+                if let Some(byte) = bytes.get_mut(set / 8) {
+                    *byte = 1 << (set % 8);
+                }
+                for begin in 0..=len {
+                    for skip in 0..8 {
+                        // Every width where a load meets an end of the run, some in longer ones.
+                        let step = if len <= 9 { 1 } else { 5 };
+                        for width in (0..=31).step_by(step) {
+                            read::<false>(&bytes, begin, skip, width);
+                            read::<true>(&bytes, begin, skip, width);
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -315,7 +315,7 @@ pub(crate) fn find_with(
     let block = directory::find(table, model.page_bits, target)?;
     visitor.begin(
         block.number,
-        block.count,
+        directory::count(table)?,
         block.guess.file,
         block.guess.line,
     )?;

@@ -4,7 +4,7 @@
 pub(super) mod write;
 
 use super::bits::Bits;
-use super::directory::{Block, Blocks, Extent};
+use super::directory::{self, Block, Blocks, Extent};
 use super::model::{LENGTH, Model};
 use super::recent::{FileLine, length_class};
 use super::tokens::Tokens;
@@ -55,6 +55,7 @@ impl<'a> Rows<'a> {
 
     /// Shows a visitor all entries.
     pub(super) fn visit(mut self, visitor: &mut impl Visitor) -> Result<(), Fault> {
+        let blocks = directory::count(&self.table).unwrap_or(0);
         loop {
             let is_first = self
                 .current
@@ -75,7 +76,7 @@ impl<'a> Rows<'a> {
             if is_first {
                 let guess = block.guess;
                 visitor
-                    .begin(block.number, block.count, guess.file, guess.line)
+                    .begin(block.number, blocks, guess.file, guess.line)
                     .ok_or_else(fault)?;
             }
             visitor

@@ -4,9 +4,10 @@ use lineinfo_core::device::{Caller, File, Refusal};
 use nix::errno::Errno;
 
 use super::LINEINFO;
+use crate::fs::cred::Credentials;
 use crate::fs::snapshot::Snapshot;
 use crate::fs::{FileOperations, Node, OpenMode};
-use crate::kernel::task::Credentials;
+use crate::kernel::kptr;
 use crate::machine::frames::keep_frame;
 
 /// The device. It has a reason for everybody it turns away, so it decides who may write.
@@ -26,7 +27,7 @@ fn lineinfo_open(
         uid: credentials.uid.as_raw(),
         pid: credentials.host_pid.cast_unsigned(),
         may_load: credentials.privileged(),
-        may_see_addresses: credentials.privileged(),
+        may_see_addresses: kptr::may_see_addresses(credentials),
     };
     let file = LINEINFO.device().open(caller, mode.write).map_err(errno)?;
     let text = Snapshot::default();

@@ -8,6 +8,7 @@
 //! ```
 
 pub(crate) mod file;
+pub(crate) mod key;
 pub(crate) mod sysfs;
 
 use std::fs::File;
@@ -15,18 +16,19 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use lineinfo_core::Address;
 use lineinfo_core::buffer::StrBuffer;
 use lineinfo_core::device::{
     BuildId, Config, Device, Expected, Level, LoadedTable, Memory, Port, Sealed, TableSlot,
 };
 use lineinfo_core::uapi::Status;
+use lineinfo_core::{Address, Signed};
 
 use super::image::{self, Image};
-use super::{module, printk};
+use super::printk;
+use crate::machine::fault::should_fail;
 use crate::machine::memory::{Pages, SealedPages};
+use crate::machine::page_alloc::PAGE_SIZE;
 use crate::machine::syscall;
-use crate::mm::page_alloc::PAGE_SIZE;
 use crate::mm::vmalloc::vmalloc;
 use crate::printk;
 
@@ -71,7 +73,7 @@ impl Port for Sim {
     }
 
     fn own(&self, table: LoadedTable<SealedPages>) -> Option<Self::Owner> {
-        Some(Box::new(table))
+        (!should_fail("the owner of a table")).then(|| Box::new(table))
     }
 
     fn now_ms(&self) -> u64 {
@@ -86,6 +88,10 @@ impl Port for Sim {
         }
     }
 
+    fn verify(&self, signed: &Signed<'_>) -> bool {
+        key::verify(signed)
+    }
+
     fn keep_waiting(&self) -> impl FnMut() -> bool {
         wait_for_readers()
     }
@@ -97,12 +103,22 @@ impl Port for Sim {
     ) -> Option<T> {
         match name {
             "" => Some(act(&LINEINFO.kernel, &LINEINFO.told().1)),
-            name => module::named(name, |module| act(&module.table, &module.expected)),
+            name => {
+                let (mut act, mut result) = (Some(act), None);
+                LINEINFO.modules.get()?.named(name, &mut |slot, expected| {
+                    result = act.take().map(|act| act(slot, expected));
+                });
+                result
+            }
         }
     }
 
     fn with_slot_at<T>(&self, address: u64, mut act: impl FnMut(&TableSlot<Self>) -> T) -> T {
-        module::at(address, |module| act(&module.table)).unwrap_or_else(|| act(&LINEINFO.kernel))
+        let mut result = None;
+        if let Some(modules) = LINEINFO.modules.get() {
+            modules.at(address, &mut |slot| result = Some(act(slot)));
+        }
+        result.unwrap_or_else(|| act(&LINEINFO.kernel))
     }
 }
 
@@ -115,6 +131,18 @@ pub(crate) fn wait_for_readers() -> impl FnMut() -> bool {
     }
 }
 
+/// The tables of modules: the part of the kernel that has them registers itself.
+pub(crate) trait Modules: Sync {
+    /// Calls `act` with the slot of the module of a name, if there is one.
+    fn named(&self, name: &str, act: &mut dyn FnMut(&TableSlot<Sim>, &Expected));
+
+    /// Calls `act` with the slot of the module that an address is in, if it is in one.
+    fn at(&self, address: u64, act: &mut dyn FnMut(&TableSlot<Sim>));
+
+    /// The memory of all their tables, in bytes.
+    fn memory_bytes(&self) -> u64;
+}
+
 /// The device of this kernel, and the slot of its own table.
 pub(crate) struct Lineinfo {
     device: Mutex<Device<Sim>>,
@@ -122,6 +150,7 @@ pub(crate) struct Lineinfo {
     kernel: TableSlot<Sim>,
     /// What it was told at boot.
     told: OnceLock<(Config, Expected)>,
+    modules: OnceLock<&'static dyn Modules>,
 }
 
 /// The device of this kernel.
@@ -129,6 +158,7 @@ pub(crate) static LINEINFO: Lineinfo = Lineinfo {
     device: Mutex::new(Device::new(Sim)),
     kernel: TableSlot::new(),
     told: OnceLock::new(),
+    modules: OnceLock::new(),
 };
 
 impl Lineinfo {
@@ -142,6 +172,11 @@ impl Lineinfo {
     fn told(&self) -> (Config, Expected) {
         let told = self.told.get().copied();
         told.unwrap_or((Config::NEVER, expected_of(None)))
+    }
+
+    /// Adds the tables of modules; the first call counts.
+    pub(crate) fn register_modules(&self, modules: &'static dyn Modules) {
+        self.modules.get_or_init(|| modules);
     }
 
     fn device(&self) -> MutexGuard<'_, Device<Sim>> {
@@ -184,7 +219,8 @@ impl Lineinfo {
 
     /// Memory of all tables, in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.kernel.memory_bytes() + module::table_bytes()
+        let modules = self.modules.get();
+        self.kernel.memory_bytes() + modules.map_or(0, |modules| modules.memory_bytes())
     }
 
     /// Frees old tables of the kernel whose readers have left by now.

@@ -1,0 +1,144 @@
+//! Where the files of a kernel may be that only its release and build-ids are known of.
+//!
+//! Of each directory that is named (`--dir`, `$LINEINFO_PATH`), and of those of the distribution, the
+//! files that [`Search::kernels`] and [`Search::lists`] list are tried in turn. Whoever opens one
+//! checks that it is of the right build.
+
+use std::path::{Path, PathBuf};
+
+use crate::log::Facts;
+
+/// Where distributions put tables, by release.
+const TABLES: &str = "/usr/lib/lineinfo";
+
+/// Where distributions put debug files.
+const DEBUG: &str = "/usr/lib/debug";
+
+/// More directories to look in, separated by colons.
+const PATH_VARIABLE: &str = "LINEINFO_PATH";
+
+/// Where to look for a kernel and its modules.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    /// Directories that are named, in order.
+    pub dirs: Vec<PathBuf>,
+    /// The directories of the distribution count, too.
+    pub system: bool,
+}
+
+impl Search {
+    /// The directories that are named, those of `$LINEINFO_PATH`, and those of the distribution.
+    pub fn new(dirs: &[PathBuf]) -> Self {
+        let mut dirs = dirs.to_vec();
+        let more = std::env::var_os(PATH_VARIABLE).unwrap_or_default();
+        dirs.extend(std::env::split_paths(&more).filter(|dir| dir.is_absolute() || dir.is_dir()));
+        Self { dirs, system: true }
+    }
+
+    /// Files that may be the vmlinux, the best first.
+    pub fn kernels(&self, facts: &Facts) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for dir in &self.dirs {
+            files.extend(by_build_id(dir, facts.build_id.as_deref(), "debug"));
+            if let Some(release) = &facts.release {
+                files.push(dir.join(format!("vmlinux-{release}")));
+                files.push(dir.join(release).join("vmlinux"));
+            }
+            files.push(dir.join("vmlinux"));
+        }
+        if self.system {
+            let debug = Path::new(DEBUG);
+            files.extend(by_build_id(debug, facts.build_id.as_deref(), "debug"));
+            if let Some(release) = &facts.release {
+                files.push(debug.join(format!("boot/vmlinux-{release}")));
+                files.push(debug.join(format!("lib/modules/{release}/vmlinux")));
+                files.push(PathBuf::from(format!(
+                    "/lib/modules/{release}/build/vmlinux"
+                )));
+            }
+        }
+        files.retain(|file| file.is_file());
+        files
+    }
+
+    /// Tables that may be of an image, by its build-id and, for a kernel, its release.
+    pub fn tables(&self, build_id: Option<&str>, release: Option<&str>) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for dir in &self.dirs {
+            files.extend(by_build_id(dir, build_id, "lineinfo"));
+            if let Some(release) = release {
+                files.push(dir.join(format!("{release}.lineinfo")));
+                files.push(dir.join(format!("vmlinux-{release}.lineinfo")));
+                files.push(dir.join(release).join("vmlinux.lineinfo"));
+                files.push(dir.join("vmlinux.lineinfo"));
+            }
+        }
+        if self.system {
+            files.extend(by_build_id(Path::new(TABLES), build_id, "lineinfo"));
+            if let Some(release) = release {
+                files.push(Path::new(TABLES).join(release).join("vmlinux.lineinfo"));
+            }
+        }
+        files.retain(|file| file.is_file());
+        files
+    }
+
+    /// Lists of symbols that may be of a kernel.
+    pub fn lists(&self, release: &str) -> Vec<PathBuf> {
+        let names = [
+            format!("System.map-{release}"),
+            format!("kallsyms-{release}"),
+        ];
+        let mut dirs = self.dirs.clone();
+        if self.system {
+            dirs.push(Path::new(TABLES).join(release));
+            dirs.push(PathBuf::from("/boot"));
+        }
+        let mut files: Vec<PathBuf> = dirs
+            .iter()
+            .flat_map(|dir| names.iter().map(|name| dir.join(name)))
+            .collect();
+        files.retain(|file| file.is_file());
+        files
+    }
+
+    /// Directories below which modules may be.
+    pub fn modules(&self, release: Option<&str>) -> Vec<PathBuf> {
+        let mut dirs = self.dirs.clone();
+        if let (true, Some(release)) = (self.system, release) {
+            dirs.push(Path::new(TABLES).join(release));
+            dirs.push(Path::new(DEBUG).join("lib/modules").join(release));
+        }
+        dirs.retain(|dir| dir.is_dir());
+        dirs
+    }
+
+    /// Debug files of a build-id, of a module or a kernel.
+    pub fn debug_files(&self, build_id: &str) -> Vec<PathBuf> {
+        let system = self.system.then(|| PathBuf::from(DEBUG));
+        let dirs = self.dirs.iter().chain(&system);
+        let files = dirs.filter_map(|dir| by_build_id(dir, Some(build_id), "debug"));
+        files.filter(|file| file.is_file()).collect()
+    }
+
+    /// In words, where it was looked.
+    pub fn places(&self) -> String {
+        let named = self.dirs.iter().map(|dir| dir.display().to_string());
+        let system = self
+            .system
+            .then(|| format!("{TABLES}, {DEBUG}, /lib/modules"));
+        named.chain(system).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// `.build-id/ab/cdef.EXTENSION`.
+fn by_build_id(dir: &Path, build_id: Option<&str>, extension: &str) -> Option<PathBuf> {
+    let build_id =
+        build_id.filter(|id| id.len() > 2 && id.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    let (first, rest) = build_id.split_at(2);
+    Some(
+        dir.join(".build-id")
+            .join(first)
+            .join(format!("{rest}.{extension}")),
+    )
+}

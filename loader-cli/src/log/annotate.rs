@@ -1,0 +1,477 @@
+//! Puts locations into a log, or lists its frames, as it comes in.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::Serialize;
+
+use super::{Frame, Kind, Reader, Ticket};
+use crate::error::Error;
+use crate::source::LocationBuf;
+
+/// Version of the objects of [`Style::Json`].
+const FORMAT_VERSION: u32 = 1;
+
+/// How many answers are kept.
+const ANSWERS_MAX: usize = 1 << 16;
+
+/// How far after an undecided frame the log is read for what decides it, in bytes.
+const UNDECIDED_MAX: usize = 64 << 10;
+
+/// What knows where frames are.
+pub trait Resolve {
+    /// The location of a frame, taken to be of `kind`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with its tables or symbols; a miss is an [`Outcome`].
+    fn resolve(&mut self, frame: &Frame<'_>, kind: Kind) -> Result<Outcome, Error>;
+}
+
+/// What is known of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its location.
+    Found(LocationBuf),
+    /// The symbol is known, and there is no line there.
+    NoLine,
+    /// There is no such symbol.
+    UnknownSymbol,
+    /// The symbol has another size: the symbols are of another build than the log.
+    OtherSize,
+    /// As many functions of that name and size are at different locations.
+    Ambiguous(usize),
+    /// There is no table of its module.
+    NoModule,
+    /// It is no code.
+    Data,
+}
+
+impl Outcome {
+    const fn status(&self) -> &'static str {
+        match self {
+            Self::Found(_) => "found",
+            Self::NoLine => "no line",
+            Self::UnknownSymbol => "unknown symbol",
+            Self::OtherSize => "other size",
+            Self::Ambiguous(_) => "ambiguous",
+            Self::NoModule => "no table of the module",
+            Self::Data => "data",
+        }
+    }
+}
+
+/// What comes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// The log, with locations.
+    Plain,
+    /// The log, with locations in colour.
+    Colour,
+    /// A JSON object for each frame.
+    Json,
+}
+
+/// What was in a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Frames of code.
+    pub frames: u64,
+    /// Those with a location, which the log had or now has.
+    pub annotated: u64,
+    /// Those whose symbol is unknown.
+    pub unknown: u64,
+    /// Those whose symbol has another size.
+    pub other_size: u64,
+    /// Those that several functions fit.
+    pub ambiguous: u64,
+    /// Those where there is no line.
+    pub no_line: u64,
+    /// Those of modules without a table.
+    pub no_module: u64,
+    /// The names of these modules.
+    pub modules: BTreeSet<String>,
+}
+
+impl Summary {
+    /// Frames that were left though there is a table for them.
+    pub const fn left(&self) -> u64 {
+        self.frames - self.annotated - self.no_module
+    }
+
+    fn count(&mut self, frame: &Frame<'_>, outcome: &Outcome) {
+        let counter = match outcome {
+            Outcome::Data => return,
+            Outcome::Found(_) => &mut self.annotated,
+            Outcome::NoLine => &mut self.no_line,
+            Outcome::UnknownSymbol => &mut self.unknown,
+            Outcome::OtherSize => &mut self.other_size,
+            Outcome::Ambiguous(_) => &mut self.ambiguous,
+            Outcome::NoModule => &mut self.no_module,
+        };
+        *counter += 1;
+        self.frames += 1;
+        if let (Outcome::NoModule, Some(module)) = (outcome, frame.module) {
+            let name = String::from_utf8_lossy(module.name).into_owned();
+            self.modules.insert(name);
+        }
+    }
+}
+
+/// One line of [`Style::Json`]; the field names are a promise.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Object<'a> {
+    Frame {
+        format_version: u32,
+        log_line: u64,
+        symbol: &'a str,
+        offset: u64,
+        size: u64,
+        module: Option<&'a str>,
+        module_build_id: Option<&'a str>,
+        kind: &'static str,
+        status: &'static str,
+        candidates: Option<usize>,
+        file: Option<&'a str>,
+        line: Option<u32>,
+        approximate: bool,
+    },
+    Summary {
+        format_version: u32,
+        #[serde(flatten)]
+        summary: &'a Summary,
+    },
+}
+
+/// A frame that a later one decides.
+#[derive(Debug)]
+struct Undecided {
+    ticket: Ticket,
+    /// Where its location goes in what comes out, in bytes.
+    at: usize,
+    /// What comes out for it if it is a trap, an instruction, a return address.
+    texts: [(Kind, Vec<u8>); 3],
+    /// The log's own location is that of the return address.
+    is_printed_return: bool,
+}
+
+/// Annotates a log, line by line.
+#[derive(Debug)]
+pub struct Annotator<R> {
+    reader: Reader,
+    resolver: R,
+    style: Style,
+    /// What comes out and was not taken yet.
+    out: Vec<u8>,
+    undecided: Vec<Undecided>,
+    answers: Answers,
+    summary: Summary,
+    log_line: u64,
+}
+
+impl<R: Resolve> Annotator<R> {
+    /// An annotator at the start of a log.
+    pub fn new(resolver: R, style: Style) -> Self {
+        Self {
+            reader: Reader::new(),
+            resolver,
+            style,
+            out: Vec::new(),
+            undecided: Vec::new(),
+            answers: Answers::default(),
+            summary: Summary::default(),
+            log_line: 0,
+        }
+    }
+
+    /// What was in the log so far.
+    pub const fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Different frames of the kernel whose symbols have another size than in the log, and the same.
+    pub const fn sizes(&self) -> (usize, usize) {
+        (self.answers.other_sizes, self.answers.same_sizes)
+    }
+
+    /// What knows where frames are.
+    pub const fn resolver(&mut self) -> &mut R {
+        &mut self.resolver
+    }
+
+    /// Takes the next line, with its newline if it has one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Resolve::resolve`].
+    pub fn line(&mut self, line: &[u8]) -> Result<(), Error> {
+        self.log_line += 1;
+        let mut copied = 0;
+        for frame in self.reader.line(line) {
+            if self.style != Style::Json {
+                self.out.extend_from_slice(&line[copied..frame.end]);
+                copied = frame.end;
+            }
+            if let Some((ticket, kind)) = frame.decides {
+                decide(&mut self.undecided, &mut self.out, ticket, kind);
+            }
+            if frame.located && self.style != Style::Json {
+                self.summary.frames += 1;
+                self.summary.annotated += 1;
+                continue;
+            }
+            let writer = TextWriter {
+                style: self.style,
+                log_line: self.log_line,
+            };
+            match frame.kind {
+                Kind::Warning(ticket) => {
+                    let mut is_printed = [false; 3];
+                    let mut texts =
+                        [Kind::Trap, Kind::Exact, Kind::Return].map(|kind| (kind, Vec::new()));
+                    for ((kind, text), is_printed) in texts.iter_mut().zip(&mut is_printed) {
+                        let outcome = self.answers.of(&mut self.resolver, &frame, *kind)?;
+                        if let Outcome::Found(location) = outcome {
+                            let location = LocationBuf {
+                                approximate: false,
+                                ..location.clone()
+                            };
+                            *is_printed = location.to_bytes() == frame.printed;
+                        }
+                        writer.write(text, &frame, *kind, outcome);
+                    }
+                    self.summary.count(
+                        &frame,
+                        self.answers.of(&mut self.resolver, &frame, Kind::Exact)?,
+                    );
+                    self.undecided.push(Undecided {
+                        ticket,
+                        at: self.out.len(),
+                        texts,
+                        is_printed_return: is_printed == [false, false, true],
+                    });
+                }
+                kind => {
+                    let outcome = self.answers.of(&mut self.resolver, &frame, kind)?;
+                    self.summary.count(&frame, outcome);
+                    writer.write(&mut self.out, &frame, kind, outcome);
+                }
+            }
+        }
+        if self.style != Style::Json {
+            self.out.extend_from_slice(&line[copied..]);
+        }
+        while let Some(first) = self.undecided.first()
+            && self.out.len() - first.at > UNDECIDED_MAX
+        {
+            self.decide_first();
+        }
+        Ok(())
+    }
+
+    /// Decides what nothing in the log will decide: it ends, or pauses.
+    pub fn settle(&mut self) {
+        while !self.undecided.is_empty() {
+            self.decide_first();
+        }
+    }
+
+    fn decide_first(&mut self) {
+        if let Some(first) = self.undecided.first() {
+            let kind = if first.is_printed_return {
+                Kind::Return
+            } else {
+                Kind::Exact
+            };
+            let ticket = first.ticket;
+            decide(&mut self.undecided, &mut self.out, ticket, kind);
+        }
+    }
+
+    /// A last line for [`Style::Json`].
+    pub fn summarize(&mut self) {
+        if self.style == Style::Json {
+            let object = Object::Summary {
+                format_version: FORMAT_VERSION,
+                summary: &self.summary,
+            };
+            write_object(&mut self.out, &object);
+        }
+    }
+
+    /// What can be printed.
+    pub fn ready(&self) -> &[u8] {
+        let end = self
+            .undecided
+            .first()
+            .map_or(self.out.len(), |first| first.at);
+        &self.out[..end]
+    }
+
+    /// Whether there is anything that a later frame decides.
+    pub const fn is_undecided(&self) -> bool {
+        !self.undecided.is_empty()
+    }
+
+    /// Drops what was [`Annotator::ready`].
+    pub fn taken(&mut self) {
+        let end = self.ready().len();
+        self.out.drain(..end);
+        for undecided in &mut self.undecided {
+            undecided.at -= end;
+        }
+    }
+}
+
+/// Puts in the text of an undecided frame.
+fn decide(undecided: &mut Vec<Undecided>, out: &mut Vec<u8>, ticket: Ticket, kind: Kind) {
+    let position = undecided.iter().position(|one| one.ticket == ticket);
+    let Some(position) = position else {
+        return;
+    };
+    let decided = undecided.remove(position);
+    let text = decided.texts.into_iter().find(|(of, _)| *of == kind);
+    let text = text.map(|(_, text)| text).unwrap_or_default();
+    for later in &mut undecided[position..] {
+        later.at += text.len();
+    }
+    out.splice(decided.at..decided.at, text);
+}
+
+/// Answers that are kept, as logs repeat their frames.
+#[derive(Debug, Default)]
+struct Answers {
+    outcomes: Vec<Outcome>,
+    /// Which outcome the text of a frame has, for each kind.
+    by_text: [HashMap<Box<[u8]>, usize>; KINDS],
+    /// Different frames of the kernel whose symbol has another size, and the same.
+    other_sizes: usize,
+    same_sizes: usize,
+}
+
+/// How many kinds of frames are answered differently.
+const KINDS: usize = 6;
+
+impl Answers {
+    fn of(
+        &mut self,
+        resolver: &mut impl Resolve,
+        frame: &Frame<'_>,
+        kind: Kind,
+    ) -> Result<&Outcome, Error> {
+        let by_text = match kind {
+            Kind::Return => 0,
+            Kind::Unreliable => 1,
+            Kind::Exact | Kind::Warning(_) => 2,
+            Kind::Trap => 3,
+            Kind::Start => 4,
+            Kind::Data => 5,
+        };
+        if let Some(known) = self.by_text[by_text].get(frame.text) {
+            return Ok(&self.outcomes[*known]);
+        }
+        let outcome = match kind {
+            Kind::Data => Outcome::Data,
+            _ => resolver.resolve(frame, kind)?,
+        };
+        if frame.module.is_none() {
+            match &outcome {
+                Outcome::OtherSize => self.other_sizes += 1,
+                Outcome::Found(_) | Outcome::NoLine | Outcome::Ambiguous(_) => {
+                    self.same_sizes += 1;
+                }
+                Outcome::UnknownSymbol | Outcome::NoModule | Outcome::Data => {}
+            }
+        }
+        if self.outcomes.len() >= ANSWERS_MAX {
+            self.outcomes.clear();
+            self.by_text.iter_mut().for_each(HashMap::clear);
+        }
+        let known = self.outcomes.len();
+        self.by_text[by_text].insert(frame.text.into(), known);
+        self.outcomes.push(outcome);
+        Ok(&self.outcomes[known])
+    }
+}
+
+/// Writes what comes out for a frame.
+#[derive(Clone, Copy, Debug)]
+struct TextWriter {
+    style: Style,
+    log_line: u64,
+}
+
+impl TextWriter {
+    fn write(self, to: &mut Vec<u8>, frame: &Frame<'_>, kind: Kind, outcome: &Outcome) {
+        let location = match outcome {
+            Outcome::Found(location) => Some(location),
+            _ => None,
+        };
+        match (self.style, location) {
+            (Style::Plain, Some(location)) => {
+                to.extend_from_slice(b" (");
+                to.extend(location.to_bytes());
+                to.push(b')');
+            }
+            (Style::Colour, Some(location)) => {
+                let colour = anstyle::AnsiColor::Cyan.on_default();
+                to.extend(format!(" {colour}(").into_bytes());
+                to.extend(location.to_bytes());
+                to.extend(format!("){colour:#}").into_bytes());
+            }
+            (Style::Plain | Style::Colour, None) => {}
+            (Style::Json, _) => self.write_frame(to, frame, kind, outcome, location),
+        }
+    }
+
+    fn write_frame(
+        self,
+        to: &mut Vec<u8>,
+        frame: &Frame<'_>,
+        kind: Kind,
+        outcome: &Outcome,
+        location: Option<&LocationBuf>,
+    ) {
+        let symbol = String::from_utf8_lossy(frame.symbol);
+        let [module, module_build_id] = [
+            frame.module.map(|module| module.name),
+            frame
+                .module
+                .map(|module| module.build_id)
+                .filter(|id| !id.is_empty()),
+        ]
+        .map(|word| word.map(String::from_utf8_lossy));
+        let object = Object::Frame {
+            format_version: FORMAT_VERSION,
+            log_line: self.log_line,
+            symbol: &symbol,
+            offset: frame.offset,
+            size: frame.size,
+            module: module.as_deref(),
+            module_build_id: module_build_id.as_deref(),
+            kind: match kind {
+                Kind::Return => "return",
+                Kind::Unreliable => "unreliable",
+                Kind::Exact => "exact",
+                Kind::Trap => "trap",
+                Kind::Start => "start",
+                Kind::Warning(_) => "warning",
+                Kind::Data => "data",
+            },
+            status: outcome.status(),
+            candidates: match outcome {
+                Outcome::Ambiguous(candidates) => Some(*candidates),
+                _ => None,
+            },
+            file: location.map(|location| location.file.as_str()),
+            line: location.map(|location| location.line),
+            approximate: location.is_some_and(|location| location.approximate),
+        };
+        write_object(to, &object);
+    }
+}
+
+fn write_object(to: &mut Vec<u8>, object: &Object<'_>) {
+    serde_json::to_writer(&mut *to, object).expect("strings and numbers are JSON");
+    to.push(b'\n');
+}

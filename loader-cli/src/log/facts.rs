@@ -1,0 +1,143 @@
+//! What a log says of the kernel that wrote it.
+
+use std::sync::LazyLock;
+
+use bstr::ByteSlice;
+use memchr::memmem::Finder;
+
+/// What a boot begins with.
+static BANNER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("Linux version "));
+
+/// The end of `Tainted` and `Not tainted`, which every trace has.
+static TAINTED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("ainted"));
+
+/// The kernel that wrote a log, as far as the log says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Its release, as `uname -r` prints it.
+    pub release: Option<String>,
+    /// Its build-id in hexadecimal (CONFIG_STACKTRACE_BUILD_ID).
+    pub build_id: Option<String>,
+}
+
+impl Facts {
+    /// What one line says: `Linux version RELEASE …`, or `Not tainted RELEASE #1 … BUILDID`.
+    pub fn of_line(line: &[u8]) -> Self {
+        if let Some(at) = BANNER.find(line) {
+            let release = line[at + BANNER.needle().len()..]
+                .split(|byte| *byte == b' ')
+                .next();
+            return Self {
+                release: release.and_then(release_of),
+                build_id: None,
+            };
+        }
+        let Some(at) = TAINTED.find(line) else {
+            return Self::default();
+        };
+        let rest = &line[at + TAINTED.needle().len()..];
+        // `Not tainted 6.12.0 #1 …` or `Tainted: G        W  OE  6.12.0 #1 …`; in parentheses once.
+        let words = rest.split(|byte| matches!(byte, b' ' | b'(' | b')' | b'\r' | b'\n'));
+        let mut words = words.filter(|word| !word.is_empty() && *word != b":");
+        let is_flag = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
+        let is_flags = |word: &&[u8]| word.iter().all(is_flag);
+        let release = words.find(|word| !is_flags(word)).and_then(release_of);
+        let build_id = words
+            .next_back()
+            .filter(|word| word.len() == 40 && word.iter().all(u8::is_ascii_hexdigit));
+        Self {
+            build_id: release
+                .as_ref()
+                .and(build_id)
+                .map(|build_id| build_id.to_str_lossy().into_owned()),
+            release,
+        }
+    }
+
+    /// Takes what is new, and says whether anything was known differently.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        let mut differs = false;
+        for (known, new) in [
+            (&mut self.release, &other.release),
+            (&mut self.build_id, &other.build_id),
+        ] {
+            match (&known, new) {
+                (Some(known), Some(new)) => differs |= known != new,
+                (None, Some(_)) => known.clone_from(new),
+                (_, None) => {}
+            }
+        }
+        differs
+    }
+
+    /// Takes what a whole text says; the first word of each counts.
+    pub fn read(&mut self, log: &[u8]) {
+        for line in log.lines_with_terminator() {
+            self.merge(&Self::of_line(line));
+        }
+    }
+}
+
+/// A release: it begins with a digit and has a period.
+fn release_of(word: &[u8]) -> Option<String> {
+    let word = word.trim_ascii();
+    let is_release = word.first().is_some_and(u8::is_ascii_digit) && word.contains(&b'.');
+    is_release.then(|| word.to_str().ok().map(str::to_owned))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_and_build_ids() {
+        let id = "0123456789abcdef0123456789abcdef01234567";
+        let tagged = format!("CPU: 0 PID: 1 Comm: x Not tainted 5.15.0 #1 {id}\n");
+        let cases = [
+            (
+                "[    0.0] Linux version 6.12.117+deb12-cloud-amd64 (x@y) #1",
+                Some("6.12.117+deb12-cloud-amd64"),
+                None,
+            ),
+            (
+                "CPU: 0 UID: 0 PID: 1 Comm: init Not tainted 6.12.117+deb12-cloud-amd64 #1  Debian",
+                Some("6.12.117+deb12-cloud-amd64"),
+                None,
+            ),
+            (
+                "CPU: 0 PID: 1 Comm: x Tainted: G        W  OE      6.1.0-56-amd64 #1\r\n",
+                Some("6.1.0-56-amd64"),
+                None,
+            ),
+            (
+                "CPU: 0 PID: 1 Comm: insmod Tainted: GF          O--------------   3.10.0-54.el7.s390x #1",
+                Some("3.10.0-54.el7.s390x"),
+                None,
+            ),
+            (
+                "BUG kmalloc-96 (Not tainted): Padding overwritten. 0x43411dd0",
+                None,
+                None,
+            ),
+            (
+                "REGS: c000000010f92e30 TRAP: 0700 Not tainted  (5.12.0-rc8)",
+                Some("5.12.0-rc8"),
+                None,
+            ),
+            (
+                "Pid: 1, comm: swapper Not tainted (2.6.18-128.el5 #1)",
+                Some("2.6.18-128.el5"),
+                None,
+            ),
+            ("Comm: x Not tainted 0.1.0", Some("0.1.0"), None),
+            ("Tainted: [W]=WARN, [O]=OOT_MODULE", None, None),
+            ("the kernel is tainted", None, None),
+            (&tagged, Some("5.15.0"), Some(id)),
+        ];
+        for (line, release, build_id) in cases {
+            let facts = Facts::of_line(line.as_bytes());
+            assert_eq!(facts.release.as_deref(), release, "{line}");
+            assert_eq!(facts.build_id.as_deref(), build_id, "{line}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The words of a frame: `symbol+0xOFFSET/0xSIZE`, and `[module BUILDID]` after it.
+
+use bstr::ByteSlice;
+
+/// Longest symbol that is looked for; KSYM_NAME_LEN is 512.
+const SYMBOL_MAX: usize = 512;
+
+/// A module's name and build-id as a frame has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Module<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its build-id in hexadecimal, empty where the kernel does not print it.
+    pub build_id: &'a [u8],
+}
+
+/// The words that are the same in every format.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Words<'a> {
+    pub(super) symbol: &'a [u8],
+    pub(super) offset: u64,
+    pub(super) size: u64,
+    /// Where the symbol starts in the line, in bytes.
+    pub(super) start: usize,
+    /// Where the size ends in the line, in bytes.
+    pub(super) end: usize,
+}
+
+impl<'a> Words<'a> {
+    /// The words around a `+0x` at `plus`; nothing before `from` belongs to them.
+    pub(super) fn around(line: &'a [u8], from: usize, plus: usize) -> Option<Self> {
+        let (offset, at) = hexadecimal(line, plus + 3)?;
+        if !line[at..].starts_with(b"/0x") {
+            return None;
+        }
+        let (size, end) = hexadecimal(line, at + 3)?;
+        if line.get(end).copied().is_some_and(is_word) {
+            return None;
+        }
+        let start = symbol_start(line, from.max(plus.saturating_sub(SYMBOL_MAX)), plus);
+        let symbol = &line[start..plus];
+        // No name begins with a digit; what does is an address without a symbol.
+        if symbol.first().is_none_or(u8::is_ascii_digit) {
+            return None;
+        }
+        Some(Self {
+            symbol,
+            offset,
+            size,
+            start,
+            end,
+        })
+    }
+}
+
+/// What a C name, with the suffixes of compilers, is made of.
+const fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'$')
+}
+
+/// The number at `at`, and where it ends.
+fn hexadecimal(line: &[u8], at: usize) -> Option<(u64, usize)> {
+    let mut value = 0_u64;
+    let mut end = at;
+    while let Some(digit) = line
+        .get(end)
+        .and_then(|byte| char::from(*byte).to_digit(16))
+    {
+        value = value.checked_mul(16)? | u64::from(digit);
+        end += 1;
+    }
+    (end > at).then_some((value, end))
+}
+
+/// Where the symbol that ends at `end` starts.
+fn symbol_start(line: &[u8], from: usize, end: usize) -> usize {
+    let mut start = word_start(line, from, end);
+    let ends_in_group = start == end && end > from && matches!(line[end - 1], b'>' | b'}');
+    if ends_in_group || line[from..start].ends_with(b"::") {
+        start = path_start(line, from, end).unwrap_or(start);
+    }
+    // A colour ends where the name begins: `ESC [ 1 m do_exit`.
+    let colour = line[from..end].rfind_byte(0x1b).map(|at| from + at);
+    colour
+        .and_then(|at| escape_end(line, at))
+        .filter(|at| (start..=end).contains(at))
+        .unwrap_or(start)
+}
+
+fn word_start(line: &[u8], from: usize, end: usize) -> usize {
+    let before = line[from..end].iter().rposition(|byte| !is_word(*byte));
+    before.map_or(from, |before| from + before + 1)
+}
+
+/// Where a path of Rust starts, as in `<a::B<C> as d::E>::f::{closure#0}`; `None` if its brackets do
+/// not match.
+fn path_start(line: &[u8], from: usize, end: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut at = end;
+    while at > from {
+        match line[at - 1] {
+            // `->` of a function's type is no bracket.
+            b'>' if at - 1 > from && line[at - 2] == b'-' && depth > 0 => at -= 1,
+            b'>' | b')' | b']' | b'}' => depth += 1,
+            b'<' | b'(' | b'[' | b'{' if depth > 0 => depth -= 1,
+            byte if depth > 0 || is_word(byte) => {}
+            b':' if line[from..at].ends_with(b"::") => at -= 1,
+            _ => break,
+        }
+        at -= 1;
+    }
+    (depth == 0).then_some(at)
+}
+
+/// Where the escape sequence of a colour that starts at `at` ends.
+pub(super) fn escape_end(line: &[u8], at: usize) -> Option<usize> {
+    let rest = line.get(at..)?.strip_prefix(b"\x1b[")?;
+    let len = rest
+        .iter()
+        .position(|byte| !matches!(byte, b'0'..=b'9' | b';'))?;
+    (rest[len] == b'm' || rest[len] == b'K').then_some(at + 2 + len + 1)
+}
+
+/// A module's mark at the start of a text, and its length: ` [xfs]`, ` [xfs(OE)]`, ` [xfs c0ffee…]`.
+pub(super) fn module(text: &[u8]) -> Option<(Module<'_>, usize)> {
+    let inner = text.strip_prefix(b" [")?;
+    let inner = &inner[..inner.find_byte(b']')?];
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let name_len = inner
+        .iter()
+        .position(|byte| !is_name(byte))
+        .unwrap_or(inner.len());
+    let (name, mut rest) = inner.split_at(name_len);
+    // Taint flags: `(OE)`, and `(OE+)` while it is being loaded.
+    if let Some(flags) = rest.strip_prefix(b"(") {
+        let end = flags.find_byte(b')')?;
+        let is_flag = |byte: &u8| byte.is_ascii_uppercase() || matches!(byte, b'+' | b'-');
+        if !flags[..end].iter().all(is_flag) {
+            return None;
+        }
+        rest = &flags[end + 1..];
+    }
+    let build_id = match rest.strip_prefix(b" ") {
+        Some(build_id) if !build_id.is_empty() && build_id.iter().all(u8::is_ascii_hexdigit) => {
+            build_id
+        }
+        None if rest.is_empty() => rest,
+        _ => return None,
+    };
+    (!name.is_empty()).then_some((Module { name, build_id }, inner.len() + 3))
+}
+
+/// Whether a frame has its location already: ` (fs/read_write.c:681)`.
+pub(super) fn is_located(text: &[u8]) -> bool {
+    let Some(inner) = text.strip_prefix(b" (") else {
+        return false;
+    };
+    let end = inner.find_byteset(b" ()\n").unwrap_or(inner.len());
+    let Some(colon) = inner[..end].rfind_byte(b':') else {
+        return false;
+    };
+    let line = &inner[colon + 1..end];
+    let line = line.strip_prefix(b"~").unwrap_or(line);
+    colon > 0 && !line.is_empty() && line.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn symbol(line: &str) -> Option<&str> {
+        let plus = line.find("+0x")?;
+        let words = Words::around(line.as_bytes(), 0, plus)?;
+        words.symbol.to_str().ok()
+    }
+
+    #[test]
+    fn symbols_of_c_and_rust() {
+        let cases = [
+            (" vfs_write+0xf8/0x450", Some("vfs_write")),
+            ("(f.isra.0+0x1/0x2)", Some("f.isra.0")),
+            ("<f+0x1/0x2>", Some("f")),
+            ("RIP: 0010:f+0x1/0x2", Some("f")),
+            ("call_site=f+0x1/0x2", Some("f")),
+            ("\u{a0}f+0x1/0x2", Some("f")),
+            ("\x1b[1mf+0x1/0x2", Some("f")),
+            ("\x1b[1;31mf::g+0x1/0x2", Some("f::g")),
+            (" .do_exit+0x1/0x2", Some(".do_exit")),
+            (" a::b::c+0x1/0x2", Some("a::b::c")),
+            (
+                " <a::B<C> as d::E>::f+0x1/0x2",
+                Some("<a::B<C> as d::E>::f"),
+            ),
+            (
+                "(<a as b>::f::{closure#0}+0x1/0x2)",
+                Some("<a as b>::f::{closure#0}"),
+            ),
+            (
+                " a::f::<fn(u8) -> u8>+0x1/0x2",
+                Some("a::f::<fn(u8) -> u8>"),
+            ),
+            ("RIP: 0010:a::f+0x1/0x2", Some("a::f")),
+            ("> > > +0x1/0x2", None),
+            (" 0xffffffff81000000+0x1/0x2", None),
+            (" f+0x1", None),
+            (" f+0x/0x2", None),
+            (" f+0x1/0x2z", None),
+            (" f+0x11112222333344445/0x2", None),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(symbol(line), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn marks_of_modules() {
+        let of = |text: &'static str| {
+            module(text.as_bytes()).map(|(module, len)| {
+                let words = [module.name, module.build_id].map(|word| word.to_str().expect("text"));
+                (words, len)
+            })
+        };
+        assert_eq!(of(" [xfs]"), Some((["xfs", ""], 6)));
+        assert_eq!(of(" [xfs(OE+)] x"), Some((["xfs", ""], 11)));
+        assert_eq!(of(" [xfs 0aff]"), Some((["xfs", "0aff"], 11)));
+        assert_eq!(of(" [xfs(OE) 0aff]"), Some((["xfs", "0aff"], 15)));
+        assert_eq!(of(" [<ffffffff81000000>]"), None);
+        assert_eq!(of(" [xfs"), None);
+        assert_eq!(of(" [xfs says no]"), None);
+    }
+
+    #[test]
+    fn locations_that_are_there() {
+        for text in [
+            " (fs/read_write.c:681)",
+            " (a.c:~1)",
+            " (a.c:12 (discriminator 3))",
+        ] {
+            assert!(is_located(text.as_bytes()), "{text}");
+        }
+        for text in [
+            " (P)",
+            " (target: f+0x0/0x10)",
+            " (unreliable)",
+            " (a.c:)",
+            "",
+        ] {
+            assert!(!is_located(text.as_bytes()), "{text}");
+        }
+    }
+}
