@@ -91,6 +91,8 @@
 //! look-up misses or gives a wrong line, and nothing worse. Whoever makes or transfers tables checks
 //! the rows with [`Table::check_rows`].
 //!
+//! [`your_kernel`] is how another kernel uses all this, in ten steps.
+//!
 //! # Features
 //!
 //! `alloc` brings what a kernel with an allocator wants. `write` brings the writer, and is the only
@@ -197,6 +199,8 @@ pub mod uapi;
 mod without_init;
 #[cfg(feature = "write")]
 pub mod writer;
+#[doc = include_str!("your_kernel.md")]
+pub mod your_kernel {}
 
 pub use address::{Address, Offset};
 pub use areas::ModuleAreas;

@@ -39,7 +39,8 @@ pub(super) struct Args {
     /// has, and others have not.
     #[arg(long, value_enum, value_name = "WHETHER", num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
     inlines: Option<Choice>,
-    /// Refuse an image of which a unit has a damaged line table, instead of leaving the unit out.
+    /// Refuse an image of which something would be left out: a unit with a damaged line table, text
+    /// that shares addresses with other text, names in a supplementary file that is not there.
     #[arg(long)]
     strict: bool,
     /// Leave out the symbols of the image, with which decode needs neither the image nor a list of
@@ -131,6 +132,18 @@ fn complain(elf: &Elf<'_>, extracted: &Extracted, strict: bool) -> Result<(), Er
             return Err(missing);
         }
         eprintln!("lineinfo: warning: {missing}");
+    }
+    if let [first, ..] = elf.identity.overlapping.as_slice() {
+        let overlapping = Error::OverlappingText {
+            path: elf.path().to_owned(),
+            name: first.name.clone(),
+            address: first.address,
+            count: elf.identity.overlapping.len(),
+        };
+        if strict {
+            return Err(overlapping);
+        }
+        eprintln!("lineinfo: warning: {overlapping}; --strict refuses such a file");
     }
     for (bad, lacking) in [
         (&extracted.bad_units, "rows"),
