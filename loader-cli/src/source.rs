@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use lineinfo_core::Address;
 use lineinfo_core::uapi::{AddressBase, LOOKUP_APPROXIMATE, LOOKUP_FOUND};
 
+use serde::Serialize;
+
 use crate::device::{Access, Device};
 use crate::error::Error;
 use crate::files::BlobFile;
@@ -22,7 +24,7 @@ pub struct Source {
 #[derive(Debug)]
 enum Lines {
     /// Addresses are those of the image as it was linked.
-    Table(BlobFile),
+    Table(Box<BlobFile>),
     /// Addresses are those of the running kernel.
     Device(Device),
 }
@@ -36,12 +38,64 @@ pub struct LocationBuf {
     pub line: u32,
     /// The table is not exact at this address, only near it.
     pub approximate: bool,
+    /// The functions there, innermost first, and the physical one last; empty if the table has no
+    /// inlined functions, or none there.
+    pub frames: Vec<FrameBuf>,
+}
+
+/// A function at an address, and where in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FrameBuf {
+    /// `None` is the physical function: its name is that of the symbol.
+    pub function: Option<String>,
+    /// As [`LocationBuf::file`].
+    pub file: String,
+    /// As [`LocationBuf::line`].
+    pub line: u32,
 }
 
 impl LocationBuf {
     /// What [`fmt::Display`] shows, with the bytes of a name that is not UTF-8.
     pub fn to_bytes(&self) -> Vec<u8> {
         raw::to_bytes(&self.to_string()).into_owned()
+    }
+
+    /// The location in the physical function, which is that of the address unless functions were inlined
+    /// there.
+    #[must_use]
+    pub fn physical(&self) -> Self {
+        let (file, line) = match self.frames.last() {
+            Some(frame) => (frame.file.clone(), frame.line),
+            None => (self.file.clone(), self.line),
+        };
+        Self {
+            file,
+            line,
+            approximate: self.approximate,
+            frames: Vec::new(),
+        }
+    }
+
+    /// The inlined functions, innermost first.
+    pub fn inlined(&self) -> impl Iterator<Item = &FrameBuf> {
+        self.frames.iter().filter(|frame| frame.function.is_some())
+    }
+}
+
+impl FrameBuf {
+    /// What [`fmt::Display`] shows, with the bytes of a name that is not UTF-8.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        raw::to_bytes(&self.to_string()).into_owned()
+    }
+}
+
+/// `refcount_inc (include/linux/refcount.h:364) [inline]`.
+impl fmt::Display for FrameBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.function {
+            Some(function) => write!(f, "{function} ({}:{}) [inline]", self.file, self.line),
+            None => write!(f, "{}:{}", self.file, self.line),
+        }
     }
 }
 
@@ -68,7 +122,7 @@ impl Source {
     pub fn of_blob(path: &Path, blob: BlobFile) -> Self {
         Self {
             path: path.to_owned(),
-            lines: Lines::Table(blob),
+            lines: Lines::Table(Box::new(blob)),
         }
     }
 
@@ -151,13 +205,23 @@ impl Source {
                     AddressBase::RunTime => table.layout().text_start(),
                     AddressBase::Text => 0,
                 };
-                let found = address
-                    .relative_to(text_start)
-                    .and_then(|address| table.lookup(address));
+                let address = address.relative_to(text_start);
+                let found = address.and_then(|address| table.lookup(address));
+                let frame = |frame: lineinfo_core::Frame<'_>| FrameBuf {
+                    function: frame.function.map(|function| function.to_string()),
+                    file: frame.location.file.to_string(),
+                    line: frame.location.line,
+                };
                 Ok(found.map(|location| LocationBuf {
                     file: location.file.to_string(),
                     line: location.line,
                     approximate: location.approximate,
+                    frames: address
+                        .and_then(|address| table.chain(address))
+                        .into_iter()
+                        .flatten()
+                        .map(frame)
+                        .collect(),
                 }))
             }
             Lines::Device(device) => {
@@ -166,6 +230,7 @@ impl Source {
                     file: answer.file().to_owned(),
                     line: answer.line,
                     approximate: answer.result & LOOKUP_APPROXIMATE != 0,
+                    frames: Vec::new(),
                 }))
             }
         }

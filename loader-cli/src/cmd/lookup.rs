@@ -9,9 +9,12 @@ use crate::Error;
 use crate::error::exit;
 use crate::images::Images;
 use crate::log::{Facts, Kind};
-use crate::source::{LocationBuf, Source};
+use crate::source::{FrameBuf, LocationBuf, Source};
 
 /// Look up file and line of addresses and of symbols.
+///
+/// Where functions were inlined, and the table has them, a line for each of them comes first, innermost
+/// first, as in a trace; file and line of the address are then those in the function around them all.
 ///
 /// In a table addresses are those of the image as it was linked; on a device they are those of the
 /// running kernel; with --offsets they are relative to _text in both. Without ADDR they are read from stdin, separated by white space.
@@ -63,18 +66,28 @@ struct Answer<'a> {
     file: Option<String>,
     line: Option<u32>,
     approximate: bool,
+    /// The functions there, innermost first; empty if the table has no inlined functions.
+    frames: Vec<FrameBuf>,
 }
 
 impl<'a> Answer<'a> {
     fn new(address: u64, symbol: Option<&'a str>, location: Option<LocationBuf>) -> Self {
+        let (file, line, approximate, frames) = match location {
+            Some(location) => (
+                Some(location.file),
+                Some(location.line),
+                location.approximate,
+                location.frames,
+            ),
+            None => (None, None, false, Vec::new()),
+        };
         Self {
             address: format!("{address:#x}"),
             symbol,
-            approximate: location
-                .as_ref()
-                .is_some_and(|location| location.approximate),
-            line: location.as_ref().map(|location| location.line),
-            file: location.map(|location| location.file),
+            file,
+            line,
+            approximate,
+            frames,
         }
     }
 
@@ -83,20 +96,27 @@ impl<'a> Answer<'a> {
             serde_json::to_writer(&mut *to, &self)?;
             return writeln!(to);
         }
+        let location = match (self.file, self.line) {
+            (Some(file), Some(line)) => Some(LocationBuf {
+                file,
+                line,
+                approximate: self.approximate,
+                frames: self.frames,
+            }),
+            _ => None,
+        };
+        for inlined in location.iter().flat_map(LocationBuf::inlined) {
+            to.write_all(b" ")?;
+            to.write_all(&inlined.to_bytes())?;
+            writeln!(to)?;
+        }
         if let Some(symbol) = self.symbol {
             write!(to, "{symbol} ")?;
         }
         write!(to, "{} ", self.address)?;
-        match (self.file, self.line) {
-            (Some(file), Some(line)) => {
-                let location = LocationBuf {
-                    file,
-                    line,
-                    approximate: self.approximate,
-                };
-                to.write_all(&location.to_bytes())?;
-            }
-            _ => to.write_all(b"??")?,
+        match location {
+            Some(location) => to.write_all(&location.physical().to_bytes())?,
+            None => to.write_all(b"??")?,
         }
         writeln!(to)
     }
