@@ -18,33 +18,53 @@
 //! headers of a relocatable file have the addresses that the table has
 //! ([`Elf::copy_for_symbolizer`]), and eu-addr2line is asked for offsets in each section.
 
+mod claims;
 mod program;
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use addr2line::Context;
-use gimli::{DwarfSections, EndianSlice, RunTimeEndian};
+use gimli::{DwarfSections, EndianSlice, RunTimeEndian, SectionId};
 use lineinfo_core::blob::Profile;
 use lineinfo_core::{Address, Offset, Table};
 use rayon::prelude::*;
 
+use self::claims::Claims;
 pub use self::program::Program;
 use crate::error::Error;
 use crate::extract::elf::{Elf, Identity, TextSection};
 use crate::extract::paths::{Naming, SourceRoot};
-use crate::extract::{crate_bytes, hold_points, printable, source_root};
+use crate::extract::{hold_points, measure, printable, source_root};
 use crate::hex;
 use crate::points::Instructions;
 use crate::progress::Progress;
 use crate::raw;
 
-/// Addresses that the crate is asked for at a time.
-const CHUNK: usize = 16 * 1024;
+/// The sections that tell lines and which units have code.
+const SECTIONS: [SectionId; 9] = [
+    SectionId::DebugAbbrev,
+    SectionId::DebugAddr,
+    SectionId::DebugInfo,
+    SectionId::DebugLine,
+    SectionId::DebugLineStr,
+    SectionId::DebugRanges,
+    SectionId::DebugRngLists,
+    SectionId::DebugStr,
+    SectionId::DebugStrOffsets,
+];
 
-/// Addresses that one process is asked for at most, which bounds what it remembers.
-const PROCESS_CHUNK: usize = 256 * 1024;
+/// Batches of each thread. A context and a process keep what they have read of the units of a batch; but
+/// each of them looks at all units before its first answer.
+const BATCHES: usize = 3;
+
+/// Addresses in a batch at most.
+const BATCH_MAX: usize = 1 << 20;
+
+/// Addresses between two reports of progress.
+const STEPS: u64 = 1024;
 
 /// What the two ends of a row may take, in lists that grow to twice their length.
 const OFFSET_BYTES: u64 = 2 * 2 * size_of::<Offset>() as u64;
@@ -145,12 +165,27 @@ pub fn verify(
             image: hex(&identity.build_id),
         });
     }
+    let measured = measure(elf)?;
     let (offsets, counted) = offsets(table, elf, options)?;
     progress.begin(offsets.len() as u64);
 
     let root = source_root(elf, &options.naming)?;
-    let sections = DwarfSections::load(|id| elf.debug_section(id))?;
-    let contexts_max = contexts_max(elf)?;
+    let sections = DwarfSections::load(|id| match SECTIONS.contains(&id) {
+        true => elf.debug_section(id),
+        false => Ok(Cow::Borrowed(&[][..])),
+    })?;
+    let contexts_max = contexts_max(elf, measured.crate_bytes)?;
+    let endian = elf.endian();
+    let dwarf = || sections.borrow(|section| EndianSlice::new(section, endian));
+    let judge = Judge {
+        table,
+        names: table.files().map(|name| text(&name.to_string())).collect(),
+        claims: Claims::of(&dwarf(), measured.claimed),
+        identity,
+        naming: &options.naming,
+        root: &root,
+        show: options.show,
+    };
     let (mut copy, mut by_section) = (None, false);
     match &options.oracle {
         Some(program) if program.takes_sections() => by_section = identity.relocatable,
@@ -158,69 +193,50 @@ pub fn verify(
         None => {}
     }
     let asked = copy.as_ref().map_or(elf.dwarf_path(), |copy| copy.path());
-    let batch_len = match options.oracle {
-        Some(_) => offsets
-            .len()
-            .div_ceil(rayon::current_num_threads())
-            .clamp(1, PROCESS_CHUNK),
-        None => CHUNK,
+    let threads = rayon::current_num_threads();
+    let at_a_time = match options.oracle {
+        Some(_) => threads,
+        None => contexts_max,
     };
     let sections_asked = if by_section { &identity.text[..] } else { &[] };
+    let batch_len = offsets
+        .len()
+        .div_ceil(threads * BATCHES)
+        .clamp(1, BATCH_MAX);
     let batches = batches(&offsets, sections_asked, identity.text_start, batch_len);
-    let (dwarf_path, endian) = (elf.dwarf_path(), elf.endian());
+    let dwarf_path = elf.dwarf_path();
     let failed = |source| Error::Dwarf {
         path: dwarf_path.to_owned(),
         source,
     };
-    let judge = Judge {
-        table,
-        identity,
-        naming: &options.naming,
-        root: &root,
-        show: options.show,
-    };
-    let contexts = Mutex::new(Vec::new());
-    let new_context =
-        || Context::from_dwarf(sections.borrow(|section| EndianSlice::new(section, endian)));
     // A piece of work for each context, or, where every thread has one, as many as rayon likes.
-    let min_len = if contexts_max < rayon::current_num_threads() {
-        batches.len().div_ceil(contexts_max)
-    } else {
-        1
+    let min_len = match at_a_time < threads {
+        true => batches.len().div_ceil(at_a_time),
+        false => 1,
     };
     let found = batches
         .par_iter()
         .with_min_len(min_len)
         .map(|batch| {
-            let taken = lock(&contexts).pop();
-            let context = taken.map_or_else(new_context, Ok).map_err(failed)?;
             let base = identity.text_start;
-            let addresses = batch
-                .offsets
-                .iter()
-                .map(|offset| base.wrapping_add(offset.0));
-            let answers = match (&options.oracle, batch.section) {
+            let offsets = batch.offsets.iter();
+            let addresses = offsets.map(|offset| base.wrapping_add(offset.0));
+            let mut comparison = Comparison::new(&judge, batch.offsets, progress);
+            match (&options.oracle, batch.section) {
                 (Some(program), None) => {
-                    let addresses: Vec<_> = addresses.collect();
-                    program.ask(asked, None, &addresses, progress)?
+                    program.ask(asked, None, addresses, |answer| comparison.next(answer))?;
                 }
                 (Some(program), Some(section)) => {
-                    let offsets: Vec<_> = addresses
-                        .map(|address| address.wrapping_sub(section.address))
-                        .collect();
-                    program.ask(asked, Some(&section.name), &offsets, progress)?
+                    let addresses = addresses.map(|address| address.wrapping_sub(section.address));
+                    let name = Some(section.name.as_str());
+                    program.ask(asked, name, addresses, |answer| comparison.next(answer))?;
                 }
                 (None, _) => {
-                    let answers = addresses
-                        .map(|address| ask_crate(&context, address))
-                        .collect();
-                    progress.advance(batch.offsets.len() as u64);
-                    answers
+                    let context = Context::from_dwarf(dwarf()).map_err(failed)?;
+                    addresses.for_each(|address| comparison.next(ask_crate(&context, address)));
                 }
-            };
-            let report = judge.compare(&context, batch.offsets, answers);
-            lock(&contexts).push(context);
-            Ok(report)
+            }
+            Ok(comparison.finish())
         })
         .try_reduce(Report::default, |one, other| {
             Ok(one.merge(other, options.show))
@@ -236,8 +252,8 @@ pub fn verify(
 
 /// How many contexts of the crate there may be at a time: each keeps all units, in the worst case, so
 /// there are as many as the budget of the image has memory for, and one for each thread at most.
-fn contexts_max(elf: &Elf<'_>) -> Result<usize, Error> {
-    let bytes = crate_bytes(elf)?.max(1);
+fn contexts_max(elf: &Elf<'_>, crate_bytes: u64) -> Result<usize, Error> {
+    let bytes = crate_bytes.max(1);
     let budget = elf.budget();
     let threads = rayon::current_num_threads() as u64;
     let contexts = (budget.rest() / bytes).clamp(1, threads);
@@ -245,10 +261,6 @@ fn contexts_max(elf: &Elf<'_>) -> Result<usize, Error> {
         .charge("units for the addr2line crate", contexts * bytes)
         .map_err(|source| elf.over_budget(source))?;
     Ok(contexts as usize)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Addresses that are asked for together.
@@ -368,16 +380,24 @@ fn row_ends(table: &Table<'_>) -> Vec<Offset> {
 type Dwarf<'a> = Context<EndianSlice<'a, RunTimeEndian>>;
 
 /// What the crate says of an address: nothing also where the unit is damaged.
-fn ask_crate(context: &Dwarf<'_>, address: u64) -> Option<(String, u32)> {
+fn ask_crate<'a>(context: &'a Dwarf<'_>, address: u64) -> Option<(&'a str, u32)> {
     let location = context.find_location(address).ok().flatten()?;
     // Line 0 means that there is no line.
     let line = location.line.filter(|line| *line != 0)?;
-    Some((location.file?.to_owned(), line))
+    Some((location.file?, line))
+}
+
+/// A name of a table as text; the names of the references are text, too.
+fn text(name: &str) -> String {
+    String::from_utf8_lossy(&raw::to_bytes(name)).into_owned()
 }
 
 /// What is needed to compare.
 struct Judge<'a> {
     table: &'a Table<'a>,
+    /// The names of its files.
+    names: Vec<String>,
+    claims: Claims,
     identity: &'a Identity,
     naming: &'a Naming,
     root: &'a SourceRoot,
@@ -385,43 +405,10 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn compare(
-        &self,
-        context: &Dwarf<'_>,
-        offsets: &[Offset],
-        answers: Vec<Option<(String, u32)>>,
-    ) -> Report {
-        let mut report = Report::default();
-        for (offset, answer) in offsets.iter().zip(answers) {
-            // A table of the same build-id may be of another layout all the same.
-            let address = self.identity.text_start.wrapping_add(offset.0);
-            // Exact at every address of a full table, and at the points of one for calls.
-            let ours = self.table.lookup(Address::Trap(*offset));
-            // The names of the references are text, too.
-            let text = |found: String| String::from_utf8_lossy(&raw::to_bytes(&found)).into_owned();
-            let ours = ours.map(|found| text(found.to_string()));
-            let theirs = answer.map(|(file, line)| {
-                let file = self.naming.path([file.as_str()]);
-                format!("{}:{line}", printable(self.root.relative(&file)))
-            });
-            if (theirs.is_none() || ours != theirs) && !is_claimed(context, address) {
-                report.unclaimed += 1;
-                continue;
-            }
-            report.checked += 1;
-            if ours != theirs {
-                report.differences += 1;
-                if report.first.len() < self.show {
-                    report.first.push(Difference {
-                        address,
-                        place: self.place(address),
-                        table: ours,
-                        decoder: theirs,
-                    });
-                }
-            }
-        }
-        report
+    /// The name that a table has for a file of the decoder.
+    fn named(&self, file: &str) -> String {
+        let file = self.naming.path([file]);
+        printable(self.root.relative(&file))
     }
 
     fn place(&self, address: u64) -> String {
@@ -434,10 +421,81 @@ impl Judge<'_> {
     }
 }
 
-/// Whether the ranges of any unit hold the address.
-fn is_claimed(context: &Dwarf<'_>, address: u64) -> bool {
-    context
-        .find_dwarf_and_unit(address)
-        .skip_all_loads()
-        .is_some()
+/// Compares the answers for some addresses, one after the other.
+struct Comparison<'a> {
+    judge: &'a Judge<'a>,
+    offsets: std::slice::Iter<'a, Offset>,
+    /// The files of the decoder, and the names that the table has for them.
+    names: HashMap<String, String>,
+    report: Report,
+    progress: &'a dyn Progress,
+    /// Addresses that are not reported yet.
+    steps: u64,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(judge: &'a Judge<'a>, offsets: &'a [Offset], progress: &'a dyn Progress) -> Self {
+        Self {
+            judge,
+            offsets: offsets.iter(),
+            names: HashMap::new(),
+            report: Report::default(),
+            progress,
+            steps: 0,
+        }
+    }
+
+    /// Compares the answer for the next address.
+    fn next(&mut self, answer: Option<(&str, u32)>) {
+        let Some(offset) = self.offsets.next() else {
+            return;
+        };
+        self.steps += 1;
+        if self.steps == STEPS {
+            self.progress.advance(std::mem::take(&mut self.steps));
+        }
+        let judge = self.judge;
+        // A table of the same build-id may be of another layout all the same.
+        let address = judge.identity.text_start.wrapping_add(offset.0);
+        // Exact at every address of a full table, and at the points of one for calls.
+        let ours = judge.table.lookup(Address::Trap(*offset));
+        let theirs = answer.map(|(file, line)| {
+            if !self.names.contains_key(file) {
+                self.names.insert(file.to_owned(), judge.named(file));
+            }
+            (self.names[file].as_str(), line)
+        });
+        let agree = match (&ours, theirs) {
+            (None, None) => true,
+            (Some(ours), Some((file, line))) => {
+                let name = judge.names.get(ours.file.index() as usize);
+                !ours.approximate && ours.line == line && name.is_some_and(|name| name == file)
+            }
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        // Where the table has a line there must be rows, claimed or not.
+        let may_differ =
+            !judge.claims.hold(address) && (ours.is_none() || judge.claims.have_rows(address));
+        if (theirs.is_none() || !agree) && may_differ {
+            self.report.unclaimed += 1;
+            return;
+        }
+        self.report.checked += 1;
+        if !agree {
+            self.report.differences += 1;
+            if self.report.first.len() < judge.show {
+                self.report.first.push(Difference {
+                    address,
+                    place: judge.place(address),
+                    table: ours.map(|found| text(&found.to_string())),
+                    decoder: theirs.map(|(file, line)| format!("{file}:{line}")),
+                });
+            }
+        }
+    }
+
+    fn finish(self) -> Report {
+        self.progress.advance(self.steps);
+        self.report
+    }
 }

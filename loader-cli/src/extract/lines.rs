@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -33,8 +34,10 @@ pub(super) struct Lines {
     /// Of the units that have code, for [`super::paths::SourceRoot::find`].
     pub(super) units: Vec<UnitPaths>,
     pub(super) bad: BadUnits,
-    /// What the addr2line crate may keep of them, in bytes.
-    crate_bytes: u64,
+    /// What the addr2line crate may keep of them, in bytes, where that was asked for.
+    pub(super) crate_bytes: u64,
+    /// The addresses of all sequences, inside text sections or not, where that was asked for.
+    pub(super) claimed: Vec<Range<u64>>,
 }
 
 /// One line program, with its files named and its rows reduced.
@@ -167,9 +170,9 @@ pub(super) fn unit_paths(elf: &Elf<'_>, naming: &Naming) -> Result<Vec<UnitPaths
     Ok(read(elf, naming, Work::Paths, &())?.units)
 }
 
-/// What all that the addr2line crate keeps of the units may take, in bytes.
-pub(super) fn crate_bytes(elf: &Elf<'_>) -> Result<u64, Error> {
-    Ok(read(elf, &Naming::default(), Work::Count, &())?.crate_bytes)
+/// What there is for a reference: which addresses have sequences, and what the addr2line crate may keep.
+pub(super) fn measure(elf: &Elf<'_>) -> Result<Lines, Error> {
+    read(elf, &Naming::default(), Work::Measure, &())
 }
 
 /// What is wanted of the line programs.
@@ -179,8 +182,8 @@ enum Work {
     Rows,
     /// The names in their headers.
     Paths,
-    /// The number of their rows.
-    Count,
+    /// How many rows there are, and at which addresses.
+    Measure,
 }
 
 fn read(
@@ -228,7 +231,7 @@ fn read(
             slice(&info),
             slice(&abbrev),
             slice(&supplement),
-            work == Work::Count,
+            work == Work::Measure,
             elf.budget(),
         );
         let units = units.map_err(|source| elf.over_budget(source))?;
@@ -250,7 +253,7 @@ fn read(
     // `.debug_info` is by far the largest section, and only programs before DWARF 5 need it, and
     // damaged ones.
     let frames = Frames::of(line_slice, &BTreeSet::new());
-    if work != Work::Count && frames.are_new_and_whole() {
+    if work != Work::Measure && frames.are_new_and_whole() {
         let scope = elf.budget().scope();
         let lines = read(false)?;
         if lines.bad.count == 0 {
@@ -387,8 +390,9 @@ struct Unit {
     program: Option<Program>,
     /// Length of its header in bytes.
     header_len: u64,
-    /// How many rows it has, where they are only counted.
+    /// How many rows it has, and the addresses of its sequences, where nothing else is wanted of them.
     rows: u64,
+    claimed: Vec<Range<u64>>,
     bad: Option<String>,
 }
 
@@ -433,6 +437,7 @@ impl<'a> ProgramReader<'a> {
             lines.crate_bytes = lines
                 .crate_bytes
                 .saturating_add(users.saturating_mul(bytes));
+            lines.claimed.extend(unit.claimed);
             lines.programs.extend(unit.program);
             lines.units.extend(unit.paths);
             let is_bad = unit.bad.is_some();
@@ -484,10 +489,17 @@ impl<'a> ProgramReader<'a> {
             .dwarf
             .debug_line
             .program(offset, self.address_size, comp_dir, name)?;
-        if self.work == Work::Count {
+        if self.work == Work::Measure {
             let mut rows = program.rows();
-            while let Ok(Some(_)) = rows.next_row() {
+            let mut start = None;
+            while let Ok(Some((_, row))) = rows.next_row() {
                 unit.rows += 1;
+                let first = *start.get_or_insert(row.address());
+                if row.end_sequence() {
+                    self.budget.charge("sequences of rows", SEQUENCE_BYTES)?;
+                    unit.claimed.push(first..row.address());
+                    start = None;
+                }
             }
             return Ok(());
         }

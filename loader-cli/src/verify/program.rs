@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 
 use crate::error::Error;
-use crate::progress::Progress;
 
 /// A program that reads addresses from stdin and prints one answer a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,8 @@ impl Program {
         self.dialect == Dialect::Addr2line
     }
 
-    /// Asks one process for file and line of addresses of an image; `None` where it knows neither.
+    /// Asks one process for file and line of addresses of an image, and passes its answers on as they
+    /// come, in the order of the questions; `None` where it knows neither.
     ///
     /// With a section the addresses are offsets in it.
     ///
@@ -68,19 +69,22 @@ impl Program {
         &self,
         image: &Path,
         section: Option<&str>,
-        addresses: &[u64],
-        progress: &dyn Progress,
-    ) -> Result<Vec<Option<(String, u32)>>, Error> {
+        addresses: impl ExactSizeIterator<Item = u64>,
+        mut answer: impl FnMut(Option<(&str, u32)>),
+    ) -> Result<(), Error> {
         let temporary = || tempfile::tempfile().map_err(Error::io(std::env::temp_dir()));
-        let (mut questions, mut complaints) = (temporary()?, temporary()?);
-        let text: String = addresses
-            .iter()
-            .map(|address| format!("{address:#x}\n"))
-            .collect();
-        questions
-            .write_all(text.as_bytes())
-            .and_then(|()| questions.rewind())
-            .map_err(Error::io(std::env::temp_dir()))?;
+        let (questions, mut complaints) = (temporary()?, temporary()?);
+        let asked = addresses.len();
+        let write = |mut questions: BufWriter<File>| {
+            for address in addresses {
+                writeln!(questions, "{address:#x}")?;
+            }
+            let mut questions = questions.into_inner()?;
+            questions.rewind()?;
+            io::Result::Ok(questions)
+        };
+        let questions =
+            write(BufWriter::new(questions)).map_err(Error::io(std::env::temp_dir()))?;
 
         let failed = || Error::io(&self.path);
         let mut child = Command::new(&self.path)
@@ -93,18 +97,22 @@ impl Program {
             .spawn()
             .map_err(failed())?;
         let stdout = child.stdout.take().expect("stdout is a pipe");
-        let mut answers = Vec::with_capacity(addresses.len());
-        for line in BufReader::new(stdout).split(b'\n') {
-            let line = line.map_err(failed())?;
+        let mut stdout = BufReader::new(stdout);
+        let (mut line, mut answers) = (Vec::new(), 0);
+        while stdout.read_until(b'\n', &mut line).map_err(failed())? > 0 {
             // An empty line ends an answer of llvm-symbolizer before LLVM 15.
-            if !line.is_empty() {
-                answers.push(parse(&String::from_utf8_lossy(&line)));
-                progress.advance(1);
+            if line.trim_ascii_end() != b"" {
+                answers += 1;
+                if answers <= asked {
+                    let text = String::from_utf8_lossy(&line);
+                    answer(parse(text.trim_end_matches('\n')));
+                }
             }
+            line.clear();
         }
         let status = child.wait().map_err(failed())?;
-        if status.success() && answers.len() == addresses.len() {
-            return Ok(answers);
+        if status.success() && answers == asked {
+            return Ok(());
         }
         let mut said = String::new();
         complaints
@@ -114,8 +122,8 @@ impl Program {
         Err(Error::Oracle {
             program: self.path.clone(),
             image_path: image.to_owned(),
-            questions: addresses.len(),
-            answers: answers.len(),
+            questions: asked,
+            answers,
             said: said.lines().next().unwrap_or_default().to_owned(),
         })
     }
@@ -136,7 +144,7 @@ impl Program {
 }
 
 /// `file:line`, `file:line:column` or either with ` (discriminator 2)` after it.
-fn parse(answer: &str) -> Option<(String, u32)> {
+fn parse(answer: &str) -> Option<(&str, u32)> {
     let answer = answer.split(" (discriminator ").next()?;
     let (before, last) = answer.rsplit_once(':')?;
     let (file, line) = match before.rsplit_once(':') {
@@ -145,7 +153,7 @@ fn parse(answer: &str) -> Option<(String, u32)> {
     };
     let line: u32 = line.parse().ok()?;
     // Line 0 means that there is no line.
-    (file != "??" && line != 0).then(|| (file.to_owned(), line))
+    (file != "??" && line != 0).then_some((file, line))
 }
 
 fn is_number(text: &str) -> bool {
@@ -158,7 +166,7 @@ mod tests {
 
     #[test]
     fn answers_of_all_programs() {
-        let known = Some(("b/fs/./x.c".to_owned(), 12));
+        let known = Some(("b/fs/./x.c", 12));
         for answer in [
             "b/fs/./x.c:12",
             "b/fs/./x.c:12:3",
@@ -197,7 +205,7 @@ mod tests {
             dialect: Dialect::Addr2line,
         };
         let error = program
-            .ask(Path::new("x.ko"), None, &[1, 2], &())
+            .ask(Path::new("x.ko"), None, [1, 2].into_iter(), |_| ())
             .expect_err("no answers");
         assert_eq!(
             error.to_string(),
