@@ -174,14 +174,16 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
         Encoding::Flat | Encoding::Delta => None,
         Encoding::Packed => Some(Numbering::new(image)?),
     };
-    let (model, encoded) = match &numbering {
-        None => (Vec::new(), encode_regions(image, encoding, files)?),
-        Some(numbering) => numbering.encode_regions(image, tuning)?,
-    };
     let names: Vec<&str> = match &numbering {
         None => image.files.to_vec(),
         Some(numbering) => numbering.names.clone(),
     };
+    let encode_rows = || match &numbering {
+        None => Ok((Vec::new(), encode_regions(image, encoding, files)?)),
+        Some(numbering) => numbering.encode_regions(image, tuning),
+    };
+    let (encoded, file_section) = rayon::join(encode_rows, || file_section(&names));
+    let ((model, encoded), file_section) = (encoded?, file_section?);
 
     let mut entries = Vec::new();
     let mut region_names = Vec::new();
@@ -206,7 +208,7 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
     let mut sections = alloc::vec![
         (SectionKind::Regions, entries),
         (SectionKind::RegionNames, region_names),
-        (SectionKind::Files, file_section(&names)?),
+        (SectionKind::Files, file_section),
         (SectionKind::Rows, tables),
     ];
     if encoding == Encoding::Packed {

@@ -531,6 +531,7 @@ impl<'a> ProgramReader<'a> {
             sequences_discarded: 0,
         };
         let mut file_indices = HashMap::new();
+        let mut last_file = None;
         let mut sequence: Option<Sequence> = None;
         let mut kept = 0;
         let mut rows = program.rows();
@@ -565,15 +566,21 @@ impl<'a> ProgramReader<'a> {
             let line = row
                 .line()
                 .map_or(0, |line| u32::try_from(line.get()).unwrap_or(0));
-            let file = match file_indices.get(&row.file_index()) {
-                Some(file) => *file,
-                None => {
-                    let file = read.files.len() as u32;
-                    read.files.push(self.file_name(header, row.file_index())?);
-                    file_indices.insert(row.file_index(), file);
-                    file
-                }
+            let index = row.file_index();
+            // Mostly it is that of the row before.
+            let file = match last_file {
+                Some((last, file)) if last == index => file,
+                _ => match file_indices.get(&index) {
+                    Some(file) => *file,
+                    None => {
+                        let file = read.files.len() as u32;
+                        read.files.push(self.file_name(header, index)?);
+                        file_indices.insert(index, file);
+                        file
+                    }
+                },
             };
+            last_file = Some((index, file));
             if sequence.push(row.address(), file, line) {
                 kept += 1;
                 if kept % ROWS_CHARGED == 0 {

@@ -151,23 +151,27 @@ pub(super) struct BitVec<const BACKWARD: bool> {
 
 #[cfg(feature = "write")]
 impl<const BACKWARD: bool> BitVec<BACKWARD> {
-    /// Appends the low `bits` of `value`.
+    /// Appends the low `bits` (at most 57) of `value`.
     pub(super) fn push(&mut self, value: u64, bits: u32) {
         let value = if BACKWARD {
             value.reverse_bits().wrapping_shr(64_u32.wrapping_sub(bits))
         } else {
-            value
+            value & 1_u64.wrapping_shl(bits).wrapping_sub(1)
         };
-        for bit in 0..bits {
-            let set = u8::from(value.wrapping_shr(bit) & 1 == 1);
-            if self.bits & 7 == 0 {
-                self.bytes.push(0);
-            }
-            if let Some(last) = self.bytes.last_mut() {
-                *last |= set << (self.bits & 7);
-            }
-            self.bits = self.bits.wrapping_add(1);
+        if bits == 0 {
+            return;
         }
+        let taken = self.bits & 7;
+        let shift = low(crate::wide(taken));
+        let mut bytes = value.wrapping_shl(shift).to_le_bytes().into_iter();
+        if taken > 0
+            && let Some((last, more)) = self.bytes.last_mut().zip(bytes.next())
+        {
+            *last |= more;
+        }
+        self.bits = self.bits.wrapping_add(crate::index(bits));
+        let missing = self.bits.div_ceil(8).wrapping_sub(self.bytes.len());
+        self.bytes.extend(bytes.take(missing));
     }
 
     pub(super) fn clear(&mut self) {

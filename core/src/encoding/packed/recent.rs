@@ -113,7 +113,7 @@ pub(super) struct Recent {
     class: u8,
 }
 
-const fn pack(location: FileLine) -> u64 {
+pub(super) const fn pack(location: FileLine) -> u64 {
     #[expect(clippy::as_conversions, reason = "u64::from is not const")]
     let (file, line) = (location.file as u64, location.line as u64);
     file << 32 | line
@@ -146,6 +146,13 @@ impl Recent {
             file: super::bits::low(packed >> 32),
             line: super::bits::low(packed),
         }
+    }
+
+    /// The same, packed.
+    #[cfg(feature = "write")]
+    pub(super) fn packed(&self, rank: u16) -> u64 {
+        let location = self.locations.get(usize::from(rank & 7));
+        location.copied().unwrap_or(0)
     }
 
     /// Moves ranks below `rank` back by one, over the one at `rank`, and puts `location` at rank 0.

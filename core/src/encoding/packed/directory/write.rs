@@ -8,6 +8,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use rayon::prelude::*;
 use zerocopy::IntoBytes;
 
 use super::cut::{Cut, cut};
@@ -17,6 +18,7 @@ use super::{
 use crate::encoding::packed::bits::BitVec;
 use crate::encoding::packed::recent::FileLine;
 use crate::encoding::packed::tokens::write::Entry;
+use crate::encoding::packed::write::BLOCKS;
 use crate::writer::{EncodeError, narrow};
 use crate::{index, wide};
 
@@ -66,25 +68,26 @@ impl Region {
         }
     }
 
-    /// The table of the region, which is `len` bytes long, with each block as `block` encodes it.
-    pub(in super::super) fn write(
+    /// The table of the region, which is `len` bytes long; `new_block` makes for each processor what
+    /// encodes a block.
+    pub(in super::super) fn write<B: FnMut(&[Entry], FileLine) -> Vec<u8>>(
         &self,
         len: u32,
-        mut block: impl FnMut(&[Entry], FileLine) -> Vec<u8>,
+        new_block: impl Fn() -> B + Sync + Send,
     ) -> Result<Vec<u8>, EncodeError> {
         if self.cuts.is_empty() {
             return Ok(Vec::new());
         }
         if let [only] = self.cuts.as_slice() {
             let mut table = vec![ONE_BLOCK];
-            table.append(&mut block(
-                &self.entries[only.entries.clone()],
-                FileLine::default(),
-            ));
+            let entries = &self.entries[only.entries.clone()];
+            table.append(&mut new_block()(entries, FileLine::default()));
             return Ok(table);
         }
-        let block = |cut: &Cut| block(&self.entries[cut.entries.clone()], self.guess(cut));
-        let blocks: Vec<Vec<u8>> = self.cuts.iter().map(block).collect();
+        let encode =
+            |block: &mut B, cut: &Cut| block(&self.entries[cut.entries.clone()], self.guess(cut));
+        let cuts = self.cuts.par_iter().with_min_len(BLOCKS);
+        let blocks: Vec<Vec<u8>> = cuts.map_init(new_block, encode).collect();
         let count: u32 = narrow("the number of blocks", blocks.len())?;
         if count >> 24 != 0 {
             return Err(EncodeError::TooLarge {

@@ -7,6 +7,7 @@
 
 use alloc::vec::Vec;
 
+use rayon::prelude::*;
 use zerocopy::IntoBytes;
 
 use super::Widths;
@@ -38,7 +39,7 @@ impl Dictionary {
             let entries = entries.filter(|(e, cost)| **cost >= HOT_COST && e.location.line != 0);
             costly.extend(entries.map(|(entry, _)| entry.location));
         }
-        costly.sort_unstable();
+        costly.par_sort_unstable();
         let mut counted: Vec<(usize, FileLine)> = Vec::new();
         for run in costly.chunk_by(|a, b| a == b) {
             // The record of a pair holds 57 bits.
@@ -59,12 +60,15 @@ impl Dictionary {
     pub(in super::super) fn number(&self, regions: &mut [Vec<Entry>]) {
         let mut sorted: Vec<(FileLine, u32)> = self.pairs.iter().copied().zip(0..).collect();
         sorted.sort_unstable();
-        for entry in regions.iter_mut().flatten() {
-            if let Ok(at) = sorted.binary_search_by_key(&entry.location, |(location, _)| *location)
-            {
-                entry.hot = sorted[at].1;
-            }
-        }
+        let entries = regions.iter_mut().map(|entries| entries.par_iter_mut());
+        entries.for_each(|entries| {
+            entries.for_each(|entry| {
+                let found = sorted.binary_search_by_key(&entry.location, |(location, _)| *location);
+                if let Ok(at) = found {
+                    entry.hot = sorted[at].1;
+                }
+            });
+        });
     }
 
     /// Number of classes of hot pairs, at least 1.

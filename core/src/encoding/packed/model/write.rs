@@ -8,6 +8,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use rayon::prelude::*;
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::U16;
 
@@ -94,6 +95,21 @@ impl Counts {
             followers: Vec::new(),
             numbers: vec![vec![0; NUMBER_SYMBOLS]; NUMBERS],
         }
+    }
+
+    /// Both together.
+    pub(in super::super) fn add(mut self, mut other: Self) -> Self {
+        let add = |to: &mut [u64], from: &[u64]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        };
+        for (to, from) in self.tokens.iter_mut().zip(&other.tokens) {
+            *to += from;
+        }
+        for (to, from) in self.numbers.iter_mut().zip(&other.numbers) {
+            add(to, from);
+        }
+        self.followers.append(&mut other.followers);
+        self
     }
 
     pub(in super::super) fn length(&mut self, length: u32, unit_bits: u32) {
@@ -266,20 +282,23 @@ impl Codes {
     }
 }
 
-/// The class of every hot pair, given all pairs and the symbols that came after them.
+/// The class of every hot pair, given all pairs and the symbols that came after them in one of `step`
+/// blocks.
 pub(in super::super) fn hot_classes(
     followers: &[(u32, u16)],
     pairs: usize,
+    step: u8,
 ) -> Result<Vec<u8>, EncodeError> {
     let mut followers = followers.to_vec();
-    followers.sort_unstable();
+    followers.par_sort_unstable();
     let mut histograms: Vec<Histogram> = vec![Vec::new(); pairs];
     for run in followers.chunk_by(|a, b| a == b) {
         let (pair, symbol) = run[0];
         let count = narrow("the number of tokens", run.len())?;
         histograms[index(pair)].push((symbol, count));
     }
-    cluster(&histograms, HOT_CLASSES_MAX, HOT_CLASS_PRICE).map(|(classes, _)| classes)
+    let price = HOT_CLASS_PRICE / f32::from(step);
+    cluster(&histograms, HOT_CLASSES_MAX, price).map(|(classes, _)| classes)
 }
 
 /// The clusters of all contexts when all hot pairs are treated as those of class 0.
