@@ -75,12 +75,12 @@ impl Coder<'_> {
             sink.bit(first.location.line < guess.line);
             first.location
         };
-        let mut recent = Recent::new(start, self.headers);
+        let mut recent = Recent::new(start, guess, self.headers);
         let mut hot = COLD;
         let mut named = COLD;
         for (position, entry) in rest.iter().enumerate() {
-            let context =
-                recent.context(self.headers, length_class(entry.length >> self.unit_bits));
+            let class = length_class(entry.length >> self.unit_bits);
+            let context = recent.contexts(class) + index(recent.level());
             let choice = self.choose(&recent, hot, entry, context);
             sink.token(context, choice.symbol, named);
             let before = hot;
@@ -100,6 +100,7 @@ impl Coder<'_> {
                             sink.number(FILE, location.file);
                             sink.number(LINE, location.line);
                         }
+                        recent::NEXT_FILE => sink.number(LINE, location.line),
                         recent::HOT => {
                             sink.number(HOT, entry.hot);
                             named = entry.hot;
@@ -111,7 +112,7 @@ impl Coder<'_> {
             }
             let class = self.dictionary.class(named);
             hot = if named == COLD { hot } else { named };
-            recent.note(choice.symbol, class, self.headers);
+            recent.note(choice.symbol, class);
             sink.entry(position + 1, choice.cost, before);
         }
     }
@@ -137,6 +138,9 @@ impl Coder<'_> {
                 best = Choice { symbol, cost };
             }
         };
+        if location.file == recent.next_file().file {
+            consider(recent::NEXT_FILE, self.costs.number(LINE, location.line));
+        }
         for rank in 0..LOCATIONS {
             let from = recent.get(rank);
             if from.file != location.file {
@@ -155,7 +159,7 @@ impl Coder<'_> {
             consider(recent::HOT, self.costs.number(HOT, entry.hot));
             let list = self.dictionary.successors.get(index(hot));
             let list = list.into_iter().flatten();
-            let symbol = (recent::SUCCESSOR..recent::GAP)
+            let symbol = (recent::SUCCESSOR..recent::NEXT_FILE)
                 .zip(list)
                 .find(|(_, to)| **to == entry.hot);
             if let Some((symbol, _)) = symbol {
