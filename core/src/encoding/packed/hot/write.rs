@@ -18,9 +18,9 @@ use crate::writer::{EncodeError, narrow};
 use crate::{index, wide};
 
 /// Bits of code for a location from which on it counts towards the hot pairs.
-const HOT_COST: f32 = 8.0;
+const HOT_COST: f32 = 11.0;
 /// How often a location must have cost that much to become a hot pair.
-const HOT_THRESHOLD: usize = 12;
+const HOT_THRESHOLD: usize = 8;
 
 /// The hot pairs and their lists of successors.
 #[derive(Clone, Debug, Default)]
@@ -123,7 +123,7 @@ impl Dictionary {
 }
 
 /// Bits of numbers up to `most`.
-fn width(most: u32) -> Result<u8, EncodeError> {
+pub(in super::super) fn width(most: u32) -> Result<u8, EncodeError> {
     narrow(
         "the width of a field",
         index(u32::BITS - most.leading_zeros()),

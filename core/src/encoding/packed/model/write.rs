@@ -55,7 +55,10 @@ impl Costs {
             recent::FAR..recent::NEW => 6.0 + f32::from(symbol - recent::FAR),
             recent::NEW => 6.0,
             recent::HOT => 3.0,
-            recent::SUCCESSOR..recent::GAP => 4.0 + f32::from(symbol - recent::SUCCESSOR) * 0.4,
+            recent::NEXT_FILE => 6.0,
+            recent::SUCCESSOR..recent::NEXT_FILE => {
+                4.0 + f32::from(symbol - recent::SUCCESSOR) * 0.4
+            }
             recent::GAP.. => 5.0,
         };
         let number = |(symbol, head): (u16, u16)| {
@@ -190,7 +193,7 @@ impl Codes {
             } else {
                 NUMBER_BITS - 2
             };
-            codes::lengths(&counts, limit)
+            cheapest_lengths(&counts, limit)
         };
         Ok(Self {
             hot_classes: counts.hot_classes,
@@ -280,6 +283,26 @@ impl Codes {
             numbers,
         })
     }
+}
+
+/// The lengths of the code, of at most `limit` bits, that takes the fewest bits together with its
+/// table: one bit less halves the table.
+fn cheapest_lengths(counts: &[u64], limit: u32) -> Vec<u8> {
+    let symbols = counts.iter().filter(|count| **count > 0).count();
+    let least = symbols.next_power_of_two().ilog2().clamp(1, limit);
+    let bits = |lengths: &Vec<u8>| {
+        let longest = lengths
+            .iter()
+            .max()
+            .map_or(0, |longest| u32::from(*longest));
+        let lengths = counts.iter().zip(lengths);
+        let codes: u64 = lengths
+            .map(|(count, length)| count * u64::from(*length))
+            .sum();
+        codes + (u64::from(u16::BITS) << longest)
+    };
+    let candidates = (least..=limit).map(|limit| codes::lengths(counts, limit));
+    candidates.min_by_key(bits).unwrap_or_default()
 }
 
 /// The class of every hot pair, given all pairs and the symbols that came after them in one of `step`

@@ -120,12 +120,12 @@ impl<'a> Coder<'a> {
             sink.bit(first.location.line < guess.line);
             first.location
         };
-        let mut recent = Recent::new(start, self.headers);
+        let mut recent = Recent::new(start, guess, self.headers);
         let mut hot = COLD;
         let mut named = COLD;
         for (position, entry) in rest.iter().enumerate() {
-            let context =
-                recent.context(self.headers, length_class(entry.length >> self.unit_bits));
+            let class = length_class(entry.length >> self.unit_bits);
+            let context = recent.contexts(class) + index(recent.level());
             let choice = self.choose(&recent, hot, entry, context);
             sink.token(context, choice.symbol, named);
             let before = hot;
@@ -145,6 +145,7 @@ impl<'a> Coder<'a> {
                             sink.number(FILE, location.file);
                             sink.number(LINE, location.line);
                         }
+                        recent::NEXT_FILE => sink.number(LINE, location.line),
                         recent::HOT => {
                             sink.number(HOT, entry.hot);
                             named = entry.hot;
@@ -156,7 +157,7 @@ impl<'a> Coder<'a> {
             }
             let class = self.dictionary.class(named);
             hot = if named == COLD { hot } else { named };
-            recent.note(choice.symbol, class, self.headers);
+            recent.note(choice.symbol, class);
             sink.entry(position + 1, choice.cost, before);
         }
     }
@@ -190,7 +191,7 @@ impl<'a> Coder<'a> {
             best.consider(costs, recent::HOT, || self.costs.number(HOT, entry.hot));
             let list = self.dictionary.successors.get(index(hot));
             let list = list.into_iter().flatten();
-            let symbol = (recent::SUCCESSOR..recent::GAP)
+            let symbol = (recent::SUCCESSOR..recent::NEXT_FILE)
                 .zip(list)
                 .find(|(_, to)| **to == entry.hot);
             if let Some((symbol, _)) = symbol {
@@ -206,6 +207,12 @@ impl<'a> Coder<'a> {
                     best.consider(costs, recent::FAR | rank, rest);
                 }
             }
+        }
+        let may_be_next = costs[usize::from(recent::NEXT_FILE)] < best.cost;
+        if may_be_next && location.file == recent.next_file().file {
+            best.consider(costs, recent::NEXT_FILE, || {
+                self.costs.number(LINE, location.line)
+            });
         }
         best.consider(costs, recent::NEW, || {
             self.costs.number(FILE, location.file) + self.costs.number(LINE, location.line)
