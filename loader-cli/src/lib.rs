@@ -17,6 +17,7 @@
 
 pub mod boot_image;
 pub mod cmd;
+pub mod compressed;
 pub mod device;
 pub mod error;
 pub mod extract;

@@ -1,7 +1,10 @@
 //! Where the locations of addresses come from: a table, or a running kernel.
 
+mod rows;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lineinfo_core::Address;
 use lineinfo_core::uapi::{AddressBase, LOOKUP_APPROXIMATE, LOOKUP_FOUND};
@@ -11,6 +14,8 @@ use crate::error::Error;
 use crate::files::BlobFile;
 use crate::raw;
 use crate::symbols::Symbols;
+
+use self::rows::RowsFile;
 
 /// Something that knows the locations of addresses.
 #[derive(Debug)]
@@ -22,7 +27,7 @@ pub struct Source {
 #[derive(Debug)]
 enum Lines {
     /// Addresses are those of the image as it was linked.
-    Table(BlobFile),
+    Table(Box<RowsFile>),
     /// Addresses are those of the running kernel.
     Device(Device),
 }
@@ -31,7 +36,7 @@ enum Lines {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocationBuf {
     /// The file, relative to the root of the sources.
-    pub file: String,
+    pub file: Arc<str>,
     /// The line in it, from 1.
     pub line: u32,
     /// The table is not exact at this address, only near it.
@@ -68,7 +73,7 @@ impl Source {
     pub fn of_blob(path: &Path, blob: BlobFile) -> Self {
         Self {
             path: path.to_owned(),
-            lines: Lines::Table(blob),
+            lines: Lines::Table(Box::new(RowsFile::new(blob))),
         }
     }
 
@@ -96,7 +101,7 @@ impl Source {
     /// Those of [`Device::status`].
     pub fn build_id(&mut self) -> Result<Vec<u8>, Error> {
         match &mut self.lines {
-            Lines::Table(blob) => Ok(blob.table().layout().build_id().to_owned()),
+            Lines::Table(rows) => Ok(rows.table().layout().build_id().to_owned()),
             Lines::Device(device) => Ok(device.status()?.build_id().to_owned()),
         }
     }
@@ -108,15 +113,23 @@ impl Source {
     /// Those of [`Symbols::of_table`].
     pub fn symbols(&self) -> Result<Option<Symbols>, Error> {
         match &self.lines {
-            Lines::Table(blob) => Symbols::of_table(&self.path, &blob.table()),
+            Lines::Table(rows) => Symbols::of_table(&self.path, &rows.table()),
             Lines::Device(_) => Ok(None),
+        }
+    }
+
+    /// ELF machine number of the image; `None` for a device.
+    pub fn machine(&self) -> Option<u16> {
+        match &self.lines {
+            Lines::Table(rows) => Some(rows.table().layout().machine()),
+            Lines::Device(_) => None,
         }
     }
 
     /// Link-time address of `_text`; `None` for a device, whose addresses are those of the run.
     pub fn linked_text_start(&self) -> Option<u64> {
         match &self.lines {
-            Lines::Table(blob) => Some(blob.table().layout().text_start()),
+            Lines::Table(rows) => Some(rows.table().layout().text_start()),
             Lines::Device(_) => None,
         }
     }
@@ -145,25 +158,18 @@ impl Source {
         base: AddressBase,
     ) -> Result<Option<LocationBuf>, Error> {
         match &mut self.lines {
-            Lines::Table(blob) => {
-                let table = blob.table();
+            Lines::Table(rows) => {
                 let text_start = match base {
-                    AddressBase::RunTime => table.layout().text_start(),
+                    AddressBase::RunTime => rows.table().layout().text_start(),
                     AddressBase::Text => 0,
                 };
-                let found = address
-                    .relative_to(text_start)
-                    .and_then(|address| table.lookup(address));
-                Ok(found.map(|location| LocationBuf {
-                    file: location.file.to_string(),
-                    line: location.line,
-                    approximate: location.approximate,
-                }))
+                let address = address.relative_to(text_start);
+                Ok(address.and_then(|address| rows.lookup(address)))
             }
             Lines::Device(device) => {
                 let answer = device.lookup(address, base)?;
                 Ok((answer.result & LOOKUP_FOUND != 0).then(|| LocationBuf {
-                    file: answer.file().to_owned(),
+                    file: answer.file().into(),
                     line: answer.line,
                     approximate: answer.result & LOOKUP_APPROXIMATE != 0,
                 }))

@@ -8,7 +8,9 @@ use crate::error::exit;
 use crate::images::search::Search;
 use crate::images::{Images, Options};
 use crate::log::input::Input;
-use crate::log::{Annotator, Facts, Style, Summary};
+use crate::log::{
+    Annotator, Answers, Facts, Machine, Style, Summary, slide_of_line, slide_of_text,
+};
 
 /// Annotate the frames of a kernel log with file and line.
 ///
@@ -39,6 +41,14 @@ pub(super) struct Args {
     /// Go on where builds or releases differ; lines may be wrong then.
     #[arg(long)]
     force: bool,
+    /// How far the kernel was moved from where it was linked (KASLR) [default: the `Kernel Offset:` of
+    /// the log]. With it, addresses that have no symbol get function and line, too: `[<ffffffff81234567>]`
+    /// of a kernel without kallsyms, and what perf script and bt of crash print.
+    #[arg(long, value_name = "OFFSET", value_parser = parse_slide)]
+    slide: Option<u64>,
+    /// Disassemble the `Code:` lines of x86.
+    #[arg(long)]
+    code: bool,
     /// Print a JSON object for each frame, and one for the summary, instead of the log.
     #[arg(long)]
     json: bool,
@@ -125,13 +135,19 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     };
     let images = Images::open(options, &facts)?;
     let mut decoder = Decoder {
-        annotator: Annotator::new(images, args.style()),
+        annotator: Annotator::new(args.style()),
+        machine: Machine::default(),
+        answers: Answers::new(images),
         facts,
+        slide: None,
+        is_slide_given: args.slide.is_some(),
+        code: args.code,
         held: !args.force,
     };
+    decoder.set_slide(args.slide.or_else(|| slide_of_text(input.peek())));
     loop {
-        while let Some(line) = input.line() {
-            decoder.line(line)?;
+        while let Some((line, rest)) = input.line() {
+            decoder.line(line, rest)?;
         }
         decoder.print_if_many()?;
         if ended {
@@ -149,10 +165,19 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         ended = !input.read()?;
     }
     input.end();
-    while let Some(line) = input.line() {
-        decoder.line(line)?;
+    while let Some((line, rest)) = input.line() {
+        decoder.line(line, rest)?;
     }
     decoder.end(args.json)
+}
+
+/// A distance in hexadecimal.
+fn parse_slide(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let slide = u64::from_str_radix(digits, 16);
+    slide.map_err(|_| {
+        "give it in hexadecimal, like 0x1a000000; 0 if the kernel was not moved".to_owned()
+    })
 }
 
 impl Args {
@@ -189,31 +214,59 @@ fn read_head(input: &mut Input) -> Result<bool, Error> {
 /// A log on its way through.
 #[derive(Debug)]
 struct Decoder {
-    annotator: Annotator<Images>,
+    annotator: Annotator,
+    machine: Machine,
+    answers: Answers<Images>,
     facts: Facts,
+    /// How far the kernel was moved, which the log may say.
+    slide: Option<u64>,
+    is_slide_given: bool,
+    /// `Code:` lines are disassembled.
+    code: bool,
     /// Nothing is printed, as no frame agreed with the symbols yet.
     held: bool,
 }
 
 impl Decoder {
-    fn line(&mut self, line: &[u8]) -> Result<(), Error> {
+    fn set_slide(&mut self, slide: Option<u64>) {
+        self.annotator.take_addresses(slide.is_some());
+        self.answers.resolver().set_slide(slide);
+        self.answers.clear();
+        self.slide = slide;
+    }
+
+    /// Takes a line; `rest` is what was read after it.
+    fn line(&mut self, line: &[u8], rest: &[u8]) -> Result<(), Error> {
+        if let Some(slide) = slide_of_line(line).filter(|_| !self.is_slide_given) {
+            // A panic says it after its trace.
+            let slide = slide.or_else(|| slide_of_text(rest));
+            if slide != self.slide {
+                self.set_slide(slide);
+            }
+        }
         let facts = Facts::of_line(line);
         if facts != Facts::default() && facts != self.facts {
-            self.annotator.resolver().check(&facts)?;
+            self.answers.resolver().check(&facts)?;
             self.facts = facts;
         }
-        self.annotator.line(line)?;
+        self.annotator
+            .line(line, &mut self.machine, &mut self.answers)?;
+        if self.code
+            && let Some(bits) = self.answers.resolver().x86_bits()
+        {
+            self.annotator.code(line, bits);
+        }
         if self.held {
-            self.held = self.annotator.sizes().1 == 0;
+            self.held = self.answers.sizes().1 == 0;
         }
         Ok(())
     }
 
     /// Fails if the symbols are of another kernel than the log.
     fn check_sizes(&mut self) -> Result<(), Error> {
-        match self.annotator.sizes() {
+        match self.answers.sizes() {
             (other, 0) if self.held && other >= OTHER_SIZES => {
-                Err(self.annotator.resolver().other_sizes(other))
+                Err(self.answers.resolver().other_sizes(other))
             }
             _ => Ok(()),
         }
@@ -228,7 +281,7 @@ impl Decoder {
     }
 
     fn print(&mut self) -> Result<(), Error> {
-        for note in self.annotator.resolver().take_notes() {
+        for note in self.answers.resolver().take_notes() {
             eprintln!("lineinfo: {note}");
         }
         let mut out = io::stdout().lock();
@@ -255,7 +308,7 @@ impl Decoder {
             eprintln!("lineinfo: {}", words(self.annotator.summary()));
         }
         let left = self.annotator.summary().left();
-        let disagreeing = self.annotator.resolver().disagreeing();
+        let disagreeing = self.answers.resolver().disagreeing();
         if !disagreeing.is_empty() {
             eprintln!(
                 "lineinfo: the log was written with other builds of the modules that were named: {}; their lines may be wrong",

@@ -74,7 +74,7 @@ impl<'a> Answer<'a> {
                 .as_ref()
                 .is_some_and(|location| location.approximate),
             line: location.as_ref().map(|location| location.line),
-            file: location.map(|location| location.file),
+            file: location.map(|location| location.file.to_string()),
         }
     }
 
@@ -90,7 +90,7 @@ impl<'a> Answer<'a> {
         match (self.file, self.line) {
             (Some(file), Some(line)) => {
                 let location = LocationBuf {
-                    file,
+                    file: file.into(),
                     line,
                     approximate: self.approximate,
                 };

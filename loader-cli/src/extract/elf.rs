@@ -17,6 +17,7 @@ use super::budget::Budget;
 use super::relocate::Relocator;
 use super::separate::{self, DebugLink, SupplementLink};
 use super::symbols::{self, Symbol};
+use crate::compressed::Compression;
 use crate::error::{BudgetError, ElfError, Error};
 use crate::files;
 
@@ -121,6 +122,10 @@ impl ElfFile {
         let file = files::open_image(path)?;
         let len = file.metadata().map_err(Error::io(path))?.len();
         budget.add_file(len);
+        let (file, len) = match Compression::of(&file).map_err(Error::io(path))? {
+            None => (file, len),
+            Some(compression) => decompress(path, &file, compression, &budget)?,
+        };
         Ok(Self {
             path: path.to_owned(),
             cache: ReadCache::new(file),
@@ -175,6 +180,18 @@ impl ElfFile {
         self.debug.as_deref().map(|debug| debug.path.as_path())
     }
 
+    /// The file as its own format has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Elf`] if it is not an ELF file.
+    pub(crate) fn object(&self) -> Result<Parsed<'_>, Error> {
+        object::File::parse(&self.cache).map_err(|source| Error::Elf {
+            path: self.path.clone(),
+            source: ElfError::from(source),
+        })
+    }
+
     /// Reads the headers.
     ///
     /// # Errors
@@ -185,8 +202,7 @@ impl ElfFile {
             path: self.path.clone(),
             source,
         };
-        let file =
-            object::File::parse(&self.cache).map_err(|source| failed(ElfError::from(source)))?;
+        let file = self.object()?;
         check_overlap(&file, self.len).map_err(failed)?;
         let mut identity = identify(&file).map_err(failed)?;
         let debug = match &self.debug {
@@ -218,6 +234,39 @@ impl ElfFile {
     }
 }
 
+/// What a compressed file has, and its length; it counts as memory, all of which may be read.
+fn decompress(
+    path: &Path,
+    file: &File,
+    compression: Compression,
+    budget: &Budget,
+) -> Result<(File, u64), Error> {
+    /// Why it stopped.
+    enum Stop {
+        Budget(BudgetError),
+        Io(std::io::Error),
+    }
+    impl From<std::io::Error> for Stop {
+        fn from(error: std::io::Error) -> Self {
+            Self::Io(error)
+        }
+    }
+    let mut len = 0;
+    let charge = |bytes| {
+        len += bytes;
+        let charged = budget.charge("the decompressed file", bytes);
+        charged.map_err(Stop::Budget)
+    };
+    match compression.decompress(file, charge) {
+        Ok(file) => Ok((file, len)),
+        Err(Stop::Io(source)) => Err(Error::io(path)(source)),
+        Err(Stop::Budget(source)) => Err(Error::Budget {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
 /// A parsed ELF file.
 #[derive(Debug)]
 pub struct Elf<'a> {
@@ -233,7 +282,7 @@ pub struct Elf<'a> {
     missing_supplement: Option<&'a Path>,
 }
 
-pub(super) type Parsed<'a> = object::File<'a, &'a ReadCache<File>>;
+pub(crate) type Parsed<'a> = object::File<'a, &'a ReadCache<File>>;
 
 /// Refuses a file whose sections share bytes: reading them all would take more memory than its size.
 fn check_overlap(file: &Parsed<'_>, len: u64) -> Result<(), ElfError> {

@@ -4,7 +4,7 @@
 //!   bytes ─ Annotator ── a line ──> Reader::line ──> Frame: symbol, offset, size, module, Kind
 //!              │                       │  └ Formats: the one table of what kernels write
 //!              │                       └ contexts: what a CPU or thread wrote before
-//!              ├── Frame ──> Resolve ──> Outcome: a location, or why there is none
+//!              ├── Frame ──> Answers ──> Resolve ──> Outcome: a location, or why there is none
 //!              └── the line, to the byte, with the locations put in
 //! ```
 //!
@@ -14,7 +14,9 @@
 //! A `WARN` prints its frame before the registers that say whether a trap raised it. Such a frame is
 //! [`Kind::Warning`], and a later frame of the log decides it ([`Frame::decides`]).
 
+mod address;
 mod annotate;
+mod code;
 mod facts;
 mod formats;
 mod frame;
@@ -26,10 +28,12 @@ use std::hash::{BuildHasher, RandomState};
 use bstr::ByteSlice;
 use memchr::memmem;
 
-pub use self::annotate::{Annotator, Outcome, Resolve, Style, Summary};
-pub use self::facts::Facts;
+pub use self::annotate::{Annotator, Answers, Outcome, Resolve, Style, Summary};
+pub use self::code::Code;
+pub use self::facts::{Facts, slide_of_line, slide_of_text};
 pub use self::frame::Module;
 
+use self::address::{Bare, BareMeans};
 use self::formats::{BEFORE_MAX, Formats, Means};
 use self::frame::{Words, escape_end};
 
@@ -67,6 +71,11 @@ pub struct Frame<'a> {
     pub text: &'a [u8],
     /// The location that a `WARN` prints before its frame.
     pub printed: &'a [u8],
+    /// The address, where the log has it and not symbol, offset and size. Then the symbol is empty, or
+    /// what a tool says that it is, and the offset is 0, or what that tool says.
+    pub address: Option<u64>,
+    /// A hash of symbol, offset and size, which differs between readers.
+    id: FrameId,
 }
 
 /// What a frame's address is.
@@ -106,6 +115,8 @@ struct Context {
     warning: Option<(FrameId, Ticket)>,
     /// Its last line is one of a list of functions.
     list: bool,
+    /// Its last line is a frame of a sample.
+    sample: bool,
     /// How its last line ended: a header there may belong to a frame on the next line.
     tail: Vec<u8>,
 }
@@ -113,58 +124,18 @@ struct Context {
 /// A hash of symbol, offset and size.
 type FrameId = u64;
 
-/// Finds the frames of a log, line by line.
-#[derive(Debug)]
-pub struct Reader {
-    formats: Formats,
-    plus: memmem::Finder<'static>,
-    hasher: RandomState,
-    tickets: u64,
+/// What one machine wrote before.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
     /// Who wrote last: a CPU or thread, or 0 where the log does not say.
     writer: u64,
     /// What that one wrote.
     context: Context,
     /// What the others wrote.
     others: HashMap<u64, Context>,
-    /// A text without its colours.
-    plain: Vec<u8>,
 }
 
-impl Default for Reader {
-    fn default() -> Self {
-        Self {
-            formats: Formats::new(),
-            plus: memmem::Finder::new("+0x"),
-            hasher: RandomState::new(),
-            tickets: 0,
-            writer: 0,
-            context: Context::default(),
-            others: HashMap::new(),
-            plain: Vec::with_capacity(BEFORE_MAX),
-        }
-    }
-}
-
-impl Reader {
-    /// A reader at the start of a log.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The frames of the next line, which may have its newline.
-    ///
-    /// To be read to the end: what the line says of the next one is kept there.
-    pub fn line<'r, 'l>(&'r mut self, line: &'l [u8]) -> Frames<'r, 'l> {
-        let end = line.trim_end_with(|c| matches!(c, '\n' | '\r')).len();
-        Frames {
-            reader: self,
-            line: &line[..end],
-            at: 0,
-            text: 0,
-            first: true,
-        }
-    }
-
+impl Machine {
     fn switch(&mut self, writer: u64) {
         if writer == self.writer {
             return;
@@ -178,29 +149,87 @@ impl Reader {
         self.writer = writer;
     }
 
-    /// What the text before a frame says.
-    fn means(&mut self, text: &[u8], is_first: bool) -> Means {
+    /// About how much memory it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.others.len() * (size_of::<Context>() + TAIL_MAX)
+    }
+}
+
+/// Finds the frames of a log, line by line.
+#[derive(Debug)]
+pub struct Reader {
+    formats: Formats,
+    plus: memmem::Finder<'static>,
+    hasher: RandomState,
+    tickets: u64,
+    /// Addresses alone are frames, too.
+    addresses: bool,
+    /// A text without its colours.
+    plain: Vec<u8>,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self {
+            formats: Formats::new(),
+            plus: memmem::Finder::new("+0x"),
+            hasher: RandomState::new(),
+            tickets: 0,
+            addresses: false,
+            plain: Vec::with_capacity(BEFORE_MAX),
+        }
+    }
+}
+
+impl Reader {
+    /// A reader of any logs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says whether addresses without a symbol are frames, too.
+    pub const fn take_addresses(&mut self, addresses: bool) {
+        self.addresses = addresses;
+    }
+
+    /// The frames of the next line of a machine, which may have its newline.
+    ///
+    /// To be read to the end: what the line says of the next one is kept there.
+    pub fn line<'r, 'l>(&'r mut self, line: &'l [u8], machine: &'r mut Machine) -> Frames<'r, 'l> {
+        let end = line.trim_end_with(|c| matches!(c, '\n' | '\r')).len();
+        Frames {
+            addresses: self.addresses,
+            bare: 0,
+            reader: self,
+            machine,
+            line: &line[..end],
+            at: 0,
+            text: 0,
+            first: true,
+        }
+    }
+
+    /// What the text before a frame says; `tail` is the end of the line before, for the first.
+    fn means(&mut self, text: &[u8], tail: Option<&[u8]>) -> Means {
         let text = plain(text, &mut self.plain);
         let means = self.formats.before([b"", text]);
-        match means {
-            Means::Trace if is_first && continues(&self.context.tail, text) => {
-                self.formats.before([&self.context.tail, text])
+        match (means, tail) {
+            (Means::Trace, Some(tail)) if continues(tail, text) => {
+                self.formats.before([tail, text])
             }
-            means => means,
+            (means, _) => means,
         }
     }
 
     /// What a frame stands for; `behind` is what its marks say.
     fn kind(
         &mut self,
+        context: &mut Context,
         words: &Words<'_>,
+        id: FrameId,
         before: Means,
         behind: Option<Means>,
     ) -> (Kind, Option<(Ticket, Kind)>) {
-        let id = self
-            .hasher
-            .hash_one((words.symbol, words.offset, words.size));
-        let context = &mut self.context;
         let start_or = |kind| if words.offset == 0 { Kind::Start } else { kind };
         let mut is_trace = false;
         let kind = match (before, behind) {
@@ -275,6 +304,7 @@ impl Reader {
 #[derive(Debug)]
 pub struct Frames<'r, 'l> {
     reader: &'r mut Reader,
+    machine: &'r mut Machine,
     line: &'l [u8],
     /// Where the next frame is looked for.
     at: usize,
@@ -282,6 +312,10 @@ pub struct Frames<'r, 'l> {
     text: usize,
     /// No frame was found yet.
     first: bool,
+    /// Addresses alone are looked for, as no frame with a symbol was found.
+    addresses: bool,
+    /// Where the last of them ended.
+    bare: usize,
 }
 
 impl<'l> Iterator for Frames<'_, 'l> {
@@ -292,8 +326,18 @@ impl<'l> Iterator for Frames<'_, 'l> {
             let plus = self.at + plus;
             self.at = plus + 3;
             if let Some(words) = Words::around(self.line, self.text, plus) {
+                self.addresses = false;
                 return Some(self.frame(&words));
             }
+        }
+        if self.addresses {
+            self.skip_stamps(self.line.len());
+            let from = self.text.max(self.bare);
+            if let Some(bare) = address::find(self.line, from) {
+                return Some(self.bare(&bare));
+            }
+            self.addresses = false;
+            self.machine.context.sample &= self.bare > 0;
         }
         self.end();
         None
@@ -305,7 +349,8 @@ impl<'l> Frames<'_, 'l> {
         let line = self.line;
         self.skip_stamps(words.start);
         let text = &line[self.text..words.start];
-        let before = self.reader.means(text, self.first);
+        let tail = self.first.then_some(&self.machine.context.tail[..]);
+        let before = self.reader.means(text, tail);
 
         let mut end = words.end;
         let mut behind = None;
@@ -331,7 +376,10 @@ impl<'l> Frames<'_, 'l> {
             }
         }
 
-        let (kind, decides) = self.reader.kind(words, before, behind);
+        let id = (words.symbol, words.offset, words.size);
+        let id = self.reader.hasher.hash_one(id);
+        let context = &mut self.machine.context;
+        let (kind, decides) = self.reader.kind(context, words, id, before, behind);
         let printed = match before {
             Means::Warning => words_of(text)
                 .filter(|word| word.contains(&b':') && *word != b"WARNING:")
@@ -354,6 +402,37 @@ impl<'l> Frames<'_, 'l> {
             decides,
             text: &line[words.start..end],
             printed,
+            address: None,
+            id,
+        }
+    }
+
+    /// A frame that is an address alone. No trace of a kernel has both kinds, so nothing else of the
+    /// log speaks of it.
+    fn bare(&mut self, bare: &Bare<'l>) -> Frame<'l> {
+        let context = &mut self.machine.context;
+        let kind = match bare.means {
+            BareMeans::Return => Kind::Return,
+            BareMeans::Unreliable => Kind::Unreliable,
+            BareMeans::Sample if context.sample => Kind::Return,
+            BareMeans::Exact | BareMeans::Sample => Kind::Exact,
+        };
+        context.sample = bare.means == BareMeans::Sample;
+        self.bare = bare.end;
+        Frame {
+            symbol: bare.name,
+            offset: bare.offset.unwrap_or_default(),
+            size: 0,
+            module: None,
+            kind,
+            start: bare.start,
+            end: bare.end,
+            located: frame::is_located(&self.line[bare.end..]),
+            decides: None,
+            text: &self.line[bare.start..bare.end],
+            printed: b"",
+            address: Some(bare.address),
+            id: self.reader.hasher.hash_one((bare.address, bare.name)),
         }
     }
 
@@ -362,8 +441,8 @@ impl<'l> Frames<'_, 'l> {
         self.skip_stamps(self.line.len());
         let rest = plain(&self.line[self.text..], &mut self.reader.plain);
         let rest = &rest[rest.len().saturating_sub(TAIL_MAX)..];
-        self.reader.context.list &= !self.first;
-        let tail = &mut self.reader.context.tail;
+        self.machine.context.list &= !self.first;
+        let tail = &mut self.machine.context.tail;
         tail.clear();
         if !rest.is_empty() {
             tail.extend_from_slice(rest);
@@ -378,7 +457,7 @@ impl<'l> Frames<'_, 'l> {
     fn skip_stamps(&mut self, end: usize) {
         while let Some(stamp) = Stamp::find(&self.line[self.text..end]) {
             self.text += stamp.end;
-            self.reader.switch(stamp.writer);
+            self.machine.switch(stamp.writer);
         }
     }
 }
@@ -496,13 +575,14 @@ mod tests {
         let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/log/corpus");
         for entry in std::fs::read_dir(corpus).expect("the corpus") {
             let log = std::fs::read(entry.expect("an entry").path()).expect("a log");
+            let mut machine = Machine::default();
             for line in log.lines_with_terminator() {
                 let mut plain = Vec::new();
                 for (at, piece) in line.split_str("@@").enumerate() {
                     // The letter of a mark.
                     plain.extend_from_slice(&piece[usize::from(at > 0)..]);
                 }
-                reader.line(&plain).for_each(drop);
+                reader.line(&plain, &mut machine).for_each(drop);
             }
         }
         let unused = reader.formats.unused();
