@@ -182,6 +182,12 @@ numbered! {
         Rows = 4, "rows";
         /// What the tables of all regions share: [`crate::encoding::packed`].
         Model = 5, "model";
+        /// The functions that are inlined somewhere: [`crate::chain`].
+        Functions = 6, "functions";
+        /// Their names.
+        FunctionNames = 7, "function-names";
+        /// The chains of inlined functions, by region.
+        Chains = 8, "chains";
         /// A [`BlobSignature`]; the last section.
         Signature = 16, "signature";
         /// The symbols of the image, for readers of logs: a kernel has its own. Its layout is that of

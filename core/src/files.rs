@@ -445,21 +445,34 @@ impl Iterator for NameBytes<'_> {
 
 /// The bytes of one character.
 #[derive(Clone, Copy, Debug, Default)]
-struct Character {
+pub(crate) struct Character {
     bytes: [u8; 4],
     len: usize,
 }
 
 impl Character {
-    fn as_str(&self) -> &str {
+    /// The character, or a question mark for one that must not be in a log.
+    pub(crate) fn printable(self) -> Self {
+        let mut characters = self.as_str().chars();
+        match characters.next() {
+            Some(character) if name::is_printable(character) => self,
+            Some(_) | None => Self {
+                bytes: [b'?', 0, 0, 0],
+                len: 1,
+            },
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
         let bytes = self.bytes.get(..self.len).unwrap_or(&[]);
         core::str::from_utf8(bytes).unwrap_or("")
     }
 }
 
-struct Characters<'a>(NameBytes<'a>);
+/// The characters of checked bytes.
+pub(crate) struct Characters<B>(pub(crate) B);
 
-impl Iterator for Characters<'_> {
+impl<B: Iterator<Item = u8>> Iterator for Characters<B> {
     type Item = Character;
 
     /// Gathers bytes into a character: the first says how many follow.

@@ -40,6 +40,9 @@
 //! | 3 files | the names of the files, as below |
 //! | 4 rows | the tables of the regions in their order, in the header's encoding |
 //! | 5 model | what these tables share; in the packed encoding only |
+//! | 6 functions | the functions that are inlined somewhere; this and the following ones are optional: [`chain`] |
+//! | 7 function names | their names |
+//! | 8 chains | the chains of inlined functions of the regions in their order |
 //! | 16 signature | [`blob::BlobSignature`], the last section; in a signed blob only |
 //! | 32 symbols | the symbols of the image, for readers of logs; a kernel skips them |
 //!
@@ -87,6 +90,8 @@
 //! `parse` does not decode rows. If the rows of a blob are nonsense although its checksum is right, a
 //! look-up misses or gives a wrong line, and nothing worse. Whoever makes or transfers tables checks
 //! the rows with [`Table::check_rows`].
+//!
+//! [`your_kernel`] is how another kernel uses all this, in ten steps.
 //!
 //! # Features
 //!
@@ -175,6 +180,7 @@ pub mod blob;
 pub mod buffer;
 #[cfg(feature = "write")]
 pub mod calls;
+pub mod chain;
 pub mod device;
 pub mod encoding;
 mod error;
@@ -193,9 +199,12 @@ pub mod uapi;
 mod without_init;
 #[cfg(feature = "write")]
 pub mod writer;
+#[doc = include_str!("your_kernel.md")]
+pub mod your_kernel {}
 
 pub use address::{Address, Offset};
 pub use areas::ModuleAreas;
+pub use chain::{Chain, Frame, FunctionName};
 pub use encoding::Row;
 pub use error::Error;
 pub use files::FileName;

@@ -7,6 +7,7 @@ use crate::blob::{
     BUILD_ID_MAX, BlobSignature, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile,
     REGION_INIT, RegionEntry, SectionEntry, SectionKind,
 };
+use crate::chain::{self, Chain};
 use crate::encoding::packed::Model;
 use crate::encoding::{self, Fault, RegionTable, Row, Rows};
 use crate::error::Error;
@@ -40,7 +41,9 @@ pub struct Layout {
     files: Span,
     rows: Span,
     model: Span,
-    signature: Span,
+    functions: Span,
+    function_names: Span,
+    pub(crate) chains: Span,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,6 +108,11 @@ impl Layout {
     /// Number of files whose rows are exact ([`Header::exact_files`]).
     pub const fn exact_files(&self) -> u32 {
         self.header.exact_files.get()
+    }
+
+    /// Whether the table has chains of inlined functions.
+    pub const fn has_chains(&self) -> bool {
+        self.functions.start != self.functions.end
     }
 
     /// Size of the blob in bytes.
@@ -190,6 +198,11 @@ impl<'a> Table<'a> {
     pub const LOOKUP_STEPS: usize =
         encoding::SEARCH_STEPS_MAX + encoding::STEPS_MAX + files::NAME_STEPS_MAX;
 
+    /// Most steps that [`Table::chain`] takes. It is a bound for hostile blobs; the chains of a kernel take
+    /// a few thousand.
+    pub const CHAIN_STEPS: usize =
+        encoding::SEARCH_STEPS_MAX + encoding::STEPS_MAX + chain::STEPS_MAX;
+
     /// Validates a blob: the checksum first, then everything except the rows.
     ///
     /// Takes at most [`Table::PARSE_STEPS_PER_BYTE`] steps for each byte of the blob. Afterwards a
@@ -216,7 +229,8 @@ impl<'a> Table<'a> {
     pub(crate) fn check_parts(&self) -> Result<(), Error> {
         self.check_files()?;
         self.check_model()?;
-        self.check_regions()
+        self.check_regions()?;
+        self.check_chains()
     }
 
     /// Decodes every row and checks that each can be looked up and printed.
@@ -234,13 +248,22 @@ impl<'a> Table<'a> {
                 return Err(self.model_fault("successors that are hot pairs"));
             }
         }
-        for entry in self.region_entries() {
+        let chains = self.chains();
+        let in_functions = fault_in("functions", self.layout.functions.start.into());
+        if let Some(chains) = &chains {
+            chains.check_functions().map_err(in_functions)?;
+        }
+        for (region, entry) in self.region_entries().iter().enumerate() {
             let start = u64::from(self.layout.rows.start);
             let start = start.saturating_add(entry.table_offset.get().into());
             if let Some(table) = self.region_table(entry) {
                 table
                     .check_rows(self.layout.encoding)
                     .map_err(fault_in("rows", start))?;
+                if let Some(chains) = &chains {
+                    let checked = chains.check_chains(region, &table);
+                    checked.map_err(fault_in("chains", start))?;
+                }
             }
         }
         Ok(())
@@ -292,6 +315,74 @@ impl<'a> Table<'a> {
             line: row.line,
             approximate: !exact,
         })
+    }
+
+    /// The functions at an address: the chain of inlined ones, innermost first, and the physical one.
+    ///
+    /// `None` where there is no line, where the line is approximate, and if the table has no chains.
+    /// [`Table::lookup`] gives the location of the innermost function.
+    ///
+    /// Not inlined: what it needs on the stack is not there when the chain is printed.
+    #[inline(never)]
+    pub fn chain(&self, address: Address) -> Option<Chain<'a>> {
+        if self.layout.profile == Profile::Calls && matches!(address, Address::Exact(_)) {
+            return None;
+        }
+        let chains = self.chains()?;
+        let (region, entry, target) = self.region_at(address.byte()?)?;
+        let exact_files = self.layout.exact_files();
+        chains.find(region, &self.region_table(entry)?, target, exact_files)
+    }
+
+    /// Number of functions that are inlined somewhere; `None` if the table has no chains.
+    pub fn inlined_functions(&self) -> Option<u32> {
+        self.chains()?.functions()
+    }
+
+    /// The table of the chains of a region, without a byte if there is none.
+    pub(crate) fn chain_table(&self, region: usize) -> &'a [u8] {
+        let chains = self.chains();
+        let table = chains.and_then(|chains| chains.region(region));
+        table.unwrap_or(&[])
+    }
+
+    /// The sections of chains, if there are any.
+    fn chains(&self) -> Option<chain::Sections<'a>> {
+        self.layout.has_chains().then(|| chain::Sections {
+            functions: self.layout.functions.of(self.bytes),
+            function_names: self.layout.function_names.of(self.bytes),
+            chains: self.layout.chains.of(self.bytes),
+            file_names: self.layout.files.of(self.bytes),
+            files: self.layout.files(),
+            regions: self.layout.header.regions.get(),
+        })
+    }
+
+    fn check_chains(&self) -> Result<(), Error> {
+        let layout = &self.layout;
+        let Some(chains) = self.chains() else {
+            let found = layout.function_names.of(self.bytes).len();
+            let found = found.saturating_add(layout.chains.of(self.bytes).len());
+            return match found {
+                0 => Ok(()),
+                found => Err(Error::Malformed {
+                    part: "chains",
+                    offset: layout.chains.start.into(),
+                    expected: "functions where there are chains",
+                    found: wide(found),
+                }),
+            };
+        };
+        let start = layout.functions.start;
+        if layout.encoding != Encoding::Packed {
+            return Err(Error::Malformed {
+                part: "functions",
+                offset: start.into(),
+                expected: "chains in the packed encoding only",
+                found: layout.encoding.number().into(),
+            });
+        }
+        chains.check().map_err(fault_in("functions", start.into()))
     }
 
     /// The names of all files, in the order of their indices.
@@ -367,24 +458,33 @@ impl<'a> Table<'a> {
     ///
     /// A table that init text was taken out of ([`Table::remove_init`]) is no longer what was signed.
     pub fn signed(&self) -> Option<Signed<'a>> {
-        let is_signed = !self.layout.signature.of(self.bytes).is_empty();
-        is_signed.then(|| Signed::of(self.bytes))?
+        let number = SectionKind::Signature.number();
+        let last = self.directory().last()?;
+        (last.kind.get() == number).then(|| Signed::of(self.bytes))?
     }
 
     /// The row that covers `offset`.
     #[inline(always)] // As above.
     fn row_at(&self, offset: Offset) -> Option<Row> {
+        let (_, entry, target) = self.region_at(offset)?;
+        let row = self
+            .region_table(entry)?
+            .find(self.layout.encoding, target)?;
+        (!row.is_gap()).then_some(row)
+    }
+
+    /// The region that holds `offset`, its index, and the bytes from its start.
+    #[inline(always)] // As above.
+    fn region_at(&self, offset: Offset) -> Option<(usize, &'a RegionEntry, u32)> {
         let regions = self.region_entries();
         let after = regions.partition_point(|region| {
             step();
             region.start.get() <= offset.0
         });
-        let entry = regions.get(after.checked_sub(1)?)?;
+        let region = after.checked_sub(1)?;
+        let entry = regions.get(region)?;
         let target = u32::try_from(offset.0.checked_sub(entry.start.get())?).ok()?;
-        if target >= entry.len.get() {
-            return None;
-        }
-        self.region_table(entry)?.find(self.layout.encoding, target)
+        (target < entry.len.get()).then_some((region, entry, target))
     }
 
     #[inline(always)] // As `file`.
@@ -639,10 +739,11 @@ impl Layout {
             files: Span::default(),
             rows: Span::default(),
             model: Span::default(),
-            signature: Span::default(),
+            functions: Span::default(),
+            function_names: Span::default(),
+            chains: Span::default(),
         };
         layout.read_directory(bytes)?;
-        layout.check_signature(bytes.len())?;
         let entries = layout.regions.of(bytes).len();
         if entries != index(header.regions.get()).saturating_mul(size_of::<RegionEntry>()) {
             return Err(malformed(
@@ -654,21 +755,6 @@ impl Layout {
         Ok(layout)
     }
 
-    /// A signature is the last section, so that all else comes before it.
-    fn check_signature(&self, end: usize) -> Result<(), Error> {
-        let Span { start, end: found } = self.signature;
-        let size = index(found).saturating_sub(index(start));
-        if found == 0 || (size == size_of::<BlobSignature>() && index(found) == end) {
-            return Ok(());
-        }
-        Err(Error::Malformed {
-            part: "signature",
-            offset: start.into(),
-            expected: "96 bytes at the end of the blob",
-            found: wide(size),
-        })
-    }
-
     /// Where a section is; `None` for one that a look-up does not read.
     pub(crate) const fn section(&mut self, kind: SectionKind) -> Option<&mut Span> {
         match kind {
@@ -677,8 +763,10 @@ impl Layout {
             SectionKind::Files => Some(&mut self.files),
             SectionKind::Rows => Some(&mut self.rows),
             SectionKind::Model => Some(&mut self.model),
-            SectionKind::Signature => Some(&mut self.signature),
-            SectionKind::Symbols => None,
+            SectionKind::Functions => Some(&mut self.functions),
+            SectionKind::FunctionNames => Some(&mut self.function_names),
+            SectionKind::Chains => Some(&mut self.chains),
+            SectionKind::Signature | SectionKind::Symbols => None,
         }
     }
 
@@ -735,6 +823,18 @@ impl Layout {
                     "one section of a kind",
                     entry.kind.get().into(),
                 ));
+            }
+            // A signature is the last section, so that all else comes before it.
+            let size = index(entry.size.get());
+            if kind == SectionKind::Signature
+                && (size != size_of::<BlobSignature>() || end != bytes.len())
+            {
+                return Err(Error::Malformed {
+                    part: "signature",
+                    offset: entry.offset.get().into(),
+                    expected: "96 bytes at the end of the blob",
+                    found: wide(size),
+                });
             }
             if let Some(place) = self.section(kind) {
                 *place = Span {

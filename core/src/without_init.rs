@@ -6,19 +6,21 @@
 
 use core::ops::Range;
 
+use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::blob::{HEADER_SIZE, Header, REGION_INIT, RegionEntry, SectionEntry, SectionKind};
-use crate::index;
 use crate::table::{Layout, Span, Table};
+use crate::{index, wide};
 
 impl Table<'_> {
     /// Size in bytes of the blob without its tables of init text; that of the blob if it has none.
     pub fn size_without_init(&self) -> usize {
-        let init = |region: &crate::RegionView<'_>| region.init;
-        let tables = self.regions().filter(init).map(|region| region.table);
-        let bytes = tables.fold(0, |sum: u64, table| {
-            sum.saturating_add(table.end.saturating_sub(table.start))
+        let init = self.regions().enumerate().filter(|(_, region)| region.init);
+        let bytes = init.fold(0, |sum: u64, (number, region)| {
+            let table = region.table.end.saturating_sub(region.table.start);
+            let chains = wide(self.chain_table(number).len());
+            sum.saturating_add(table).saturating_add(chains)
         });
         let size = u64::from(self.layout().size()).saturating_sub(bytes);
         usize::try_from(size).unwrap_or(usize::MAX)
@@ -92,6 +94,10 @@ impl Shrink<'_> {
                         }
                     }
                 }
+                // A table without chains may have such a section without a byte.
+                Some(SectionKind::Chains) if !old.is_empty() => {
+                    end = self.chains(old, end, regions_at, regions)?;
+                }
                 Some(SectionKind::Regions) => {
                     end = self.put(old, end)?;
                     if self.from.is_none() {
@@ -102,6 +108,9 @@ impl Shrink<'_> {
                     SectionKind::RegionNames
                     | SectionKind::Files
                     | SectionKind::Model
+                    | SectionKind::Functions
+                    | SectionKind::FunctionNames
+                    | SectionKind::Chains
                     | SectionKind::Signature
                     | SectionKind::Symbols,
                 )
@@ -127,6 +136,37 @@ impl Shrink<'_> {
         layout.header.crc32 = Header::checksum(self.to.get(..end)?).into();
         self.write(0, layout.header.as_bytes())?;
         Some(layout)
+    }
+
+    /// The chains without those of init text; gives where they end now.
+    fn chains(
+        &mut self,
+        old: Range<usize>,
+        start: usize,
+        regions_at: usize,
+        regions: usize,
+    ) -> Option<usize> {
+        // Where each table ends, which says where it was until it is replaced.
+        let tables = old
+            .start
+            .checked_add(regions.checked_mul(size_of::<U32>())?)?;
+        let mut end = self.put(old.start..tables, start)?;
+        let (mut old_begin, mut new_end) = (0, 0_u32);
+        for number in 0..regions {
+            let at = start.checked_add(number.checked_mul(size_of::<U32>())?)?;
+            let (old_end, _) = U32::read_from_prefix(self.to.get(at..)?).ok()?;
+            let region = number.checked_mul(size_of::<RegionEntry>())?;
+            let region: RegionEntry = self.read(regions_at.checked_add(region)?)?;
+            if region.flags.get() & REGION_INIT == 0 {
+                let size = old_end.get().checked_sub(old_begin)?;
+                let table = tables.checked_add(index(old_begin))?;
+                end = self.put(table..table.checked_add(index(size))?, end)?;
+                new_end = new_end.checked_add(size)?;
+            }
+            old_begin = old_end.get();
+            self.write(at, U32::new(new_end).as_bytes())?;
+        }
+        Some(end)
     }
 
     /// Makes the regions say where the tables are now; gives the number of all rows.

@@ -8,8 +8,10 @@ use crate::blob::{
     BUILD_ID_MAX, BlobSignature, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile,
     REGION_INIT, RegionEntry, SectionEntry, SectionKind,
 };
+use crate::chain::write as chain;
+pub use crate::chain::write::{InlineChain, InlineLevel, InlinedFunction, Inlines};
 use crate::encoding::packed::write as packed;
-use crate::encoding::{Row, RowOrder, delta, flat};
+use crate::encoding::{RegionTable, Row, RowOrder, delta, flat};
 use crate::files;
 use crate::name;
 use crate::signature::Signed;
@@ -117,6 +119,11 @@ pub enum EncodeError {
         /// What there was.
         &'static str,
     ),
+    /// Chains of inlined functions are wanted in an encoding that has none.
+    Chains {
+        /// The encoding.
+        encoding: Encoding,
+    },
     /// The result does not pass [`crate::Table::parse`]: the input breaks a rule of the format.
     Invalid(crate::Error),
 }
@@ -144,6 +151,10 @@ impl core::fmt::Display for EncodeError {
                     "the writer made {what}: a defect of lineinfo, please report it"
                 )
             }
+            Self::Chains { encoding } => write!(
+                f,
+                "a {encoding} table has no room for inlined functions; encode it as packed, or leave them out"
+            ),
             Self::Invalid(error) => write!(f, "the rows do not make a table: {error}"),
         }
     }
@@ -160,7 +171,46 @@ impl core::fmt::Display for EncodeError {
 /// With [`Encoding::Packed`] files get other indices, and rows that add nothing are left out: a gap
 /// before the first row, and a row with the file and line of the one before.
 pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>, EncodeError> {
-    let Options { encoding, tuning } = options.into();
+    encode_all(image, None, options.into())
+}
+
+/// As [`encode`], with the chains of inlined functions: `chains` has for each region the chain of each of
+/// its rows, an index in [`Inlines::chains`].
+///
+/// # Errors
+///
+/// Those of [`encode`], and [`EncodeError::Chains`] for an encoding without chains.
+pub fn encode_with_inlines(
+    image: &Image<'_>,
+    inlines: &Inlines,
+    chains: &[&[Option<u32>]],
+    options: impl Into<Options>,
+) -> Result<Vec<u8>, EncodeError> {
+    let options = options.into();
+    if options.encoding != Encoding::Packed {
+        return Err(EncodeError::Chains {
+            encoding: options.encoding,
+        });
+    }
+    let lens = image.regions.iter().map(|region| region.rows.len());
+    if !lens.eq(chains.iter().map(|chains| chains.len())) {
+        return Err(EncodeError::TooLarge {
+            what: "the number of rows without a word on their chain",
+            size: wide(chains.len()),
+        });
+    }
+    encode_all(image, Some((inlines, chains)), options)
+}
+
+/// Inlined functions, and the chain of each row of each region.
+type WithChains<'a> = (&'a Inlines, &'a [&'a [Option<u32>]]);
+
+fn encode_all(
+    image: &Image<'_>,
+    with_chains: Option<WithChains<'_>>,
+    options: Options,
+) -> Result<Vec<u8>, EncodeError> {
+    let Options { encoding, tuning } = options;
     let mut build_id = [0; BUILD_ID_MAX];
     let build_id_len = image.build_id.len();
     build_id
@@ -172,7 +222,10 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
 
     let numbering = match encoding {
         Encoding::Flat | Encoding::Delta => None,
-        Encoding::Packed => Some(Numbering::new(image)?),
+        Encoding::Packed => {
+            let chains = with_chains.map_or(&[][..], |(_, chains)| chains);
+            Some(Numbering::new(image, chains)?)
+        }
     };
     let (model, encoded) = match &numbering {
         None => (Vec::new(), encode_regions(image, encoding, files)?),
@@ -181,6 +234,13 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
     let names: Vec<&str> = match &numbering {
         None => image.files.to_vec(),
         Some(numbering) => numbering.names.clone(),
+    };
+
+    let chains = match (&numbering, with_chains) {
+        (Some(numbering), Some((inlines, _))) => {
+            Some(numbering.encode_chains(image, inlines, &encoded, &model)?)
+        }
+        _ => None,
     };
 
     let mut entries = Vec::new();
@@ -211,6 +271,11 @@ pub fn encode(image: &Image<'_>, options: impl Into<Options>) -> Result<Vec<u8>,
     ];
     if encoding == Encoding::Packed {
         sections.push((SectionKind::Model, model));
+    }
+    if let Some(chains) = chains {
+        sections.push((SectionKind::Functions, chains.functions));
+        sections.push((SectionKind::FunctionNames, chains.names));
+        sections.push((SectionKind::Chains, chains.chains));
     }
 
     let text_len = image
@@ -342,7 +407,7 @@ pub fn sign(
 ///
 /// As [`encode`].
 pub fn built_in_codes(image: &Image<'_>) -> Result<Vec<u8>, EncodeError> {
-    let numbering = Numbering::new(image)?;
+    let numbering = Numbering::new(image, &[])?;
     let sources = numbering.sources(image);
     packed::built_in_codes(&sources, numbering.headers, Tuning::BALANCED.block)
 }
@@ -389,10 +454,14 @@ struct Numbering<'a> {
     headers: u32,
     /// The rows of every region, renumbered.
     rows: Vec<Vec<Row>>,
+    /// The chains of the rows of every region; empty without chains.
+    chains: &'a [&'a [Option<u32>]],
+    /// The new number of every file.
+    new_of_old: Vec<u32>,
 }
 
 impl<'a> Numbering<'a> {
-    fn new(image: &Image<'a>) -> Result<Self, EncodeError> {
+    fn new(image: &Image<'a>, chains: &'a [&'a [Option<u32>]]) -> Result<Self, EncodeError> {
         let files: u32 = narrow("the number of files", image.files.len())?;
         let mut first = alloc::vec![u64::MAX; image.files.len()];
         for region in image.regions {
@@ -453,16 +522,56 @@ impl<'a> Numbering<'a> {
             rows: regions
                 .map(|region| region.rows.iter().map(renumber).collect())
                 .collect(),
+            chains,
+            new_of_old,
         })
     }
 
     fn sources(&self, image: &Image<'_>) -> Vec<packed::Source<'_>> {
         let mut sources = Vec::new();
-        for (region, rows) in image.regions.iter().zip(&self.rows) {
-            let len = region.len;
-            sources.push(packed::Source { rows, len });
+        for (number, (region, rows)) in image.regions.iter().zip(&self.rows).enumerate() {
+            sources.push(packed::Source {
+                rows,
+                chains: self.chains.get(number).copied().unwrap_or(&[]),
+                len: region.len,
+            });
         }
         sources
+    }
+
+    fn encode_chains(
+        &self,
+        image: &Image<'_>,
+        inlines: &Inlines,
+        tables: &Tables,
+        model: &[u8],
+    ) -> Result<chain::Written, EncodeError> {
+        for (position, function) in inlines.functions.iter().enumerate() {
+            if let Some(expected) = name::fault(function.name.as_bytes()) {
+                return Err(EncodeError::Name {
+                    what: "inlined function",
+                    position,
+                    expected,
+                });
+            }
+        }
+        let files = narrow("the number of files", self.names.len())?;
+        let mut sources = Vec::new();
+        let regions = self.sources(image).into_iter().zip(tables);
+        for (source, (table, rows)) in regions {
+            sources.push(chain::Source {
+                table: RegionTable {
+                    bytes: table,
+                    rows: narrow("the number of rows", *rows)?,
+                    files,
+                    len: source.len,
+                    model,
+                },
+                rows: source.rows,
+                chains: source.chains,
+            });
+        }
+        chain::encode(inlines, &sources, &self.new_of_old, self.headers)
     }
 
     fn encode_regions(

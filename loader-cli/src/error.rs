@@ -41,6 +41,21 @@ pub enum Error {
         /// What is wrong.
         source: ElfError,
     },
+    /// Executable sections of a file share addresses.
+    #[error(
+        "{}: {count} executable sections share addresses with another, first {name} at {address:#x}: a table has no rows of them",
+        path.display()
+    )]
+    OverlappingText {
+        /// The file.
+        path: PathBuf,
+        /// Name of the first.
+        name: String,
+        /// Its address.
+        address: u64,
+        /// How many there are.
+        count: usize,
+    },
     /// The DWARF of a file is damaged or of an unknown kind.
     #[error("{}: debug information: {source}", path.display())]
     Dwarf {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use lineinfo_core::Address;
 use lineinfo_core::uapi::{AddressBase, LOOKUP_APPROXIMATE, LOOKUP_FOUND};
 
+use serde::Serialize;
+
 use crate::device::{Access, Device};
 use crate::error::Error;
 use crate::files::BlobFile;
@@ -41,12 +43,64 @@ pub struct LocationBuf {
     pub line: u32,
     /// The table is not exact at this address, only near it.
     pub approximate: bool,
+    /// The functions there, innermost first, and the physical one last; empty if the table has no
+    /// inlined functions, or none there.
+    pub frames: Vec<FrameBuf>,
+}
+
+/// A function at an address, and where in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FrameBuf {
+    /// `None` is the physical function: its name is that of the symbol.
+    pub function: Option<Arc<str>>,
+    /// As [`LocationBuf::file`].
+    pub file: Arc<str>,
+    /// As [`LocationBuf::line`].
+    pub line: u32,
 }
 
 impl LocationBuf {
     /// What [`fmt::Display`] shows, with the bytes of a name that is not UTF-8.
     pub fn to_bytes(&self) -> Vec<u8> {
         raw::to_bytes(&self.to_string()).into_owned()
+    }
+
+    /// The location in the physical function, which is that of the address unless functions were inlined
+    /// there.
+    #[must_use]
+    pub fn physical(&self) -> Self {
+        let (file, line) = match self.frames.last() {
+            Some(frame) => (Arc::clone(&frame.file), frame.line),
+            None => (Arc::clone(&self.file), self.line),
+        };
+        Self {
+            file,
+            line,
+            approximate: self.approximate,
+            frames: Vec::new(),
+        }
+    }
+
+    /// The inlined functions, innermost first.
+    pub fn inlined(&self) -> impl Iterator<Item = &FrameBuf> {
+        self.frames.iter().filter(|frame| frame.function.is_some())
+    }
+}
+
+impl FrameBuf {
+    /// What [`fmt::Display`] shows, with the bytes of a name that is not UTF-8.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        raw::to_bytes(&self.to_string()).into_owned()
+    }
+}
+
+/// `refcount_inc (include/linux/refcount.h:364) [inline]`.
+impl fmt::Display for FrameBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.function {
+            Some(function) => write!(f, "{function} ({}:{}) [inline]", self.file, self.line),
+            None => write!(f, "{}:{}", self.file, self.line),
+        }
     }
 }
 
@@ -172,6 +226,7 @@ impl Source {
                     file: answer.file().into(),
                     line: answer.line,
                     approximate: answer.result & LOOKUP_APPROXIMATE != 0,
+                    frames: Vec::new(),
                 }))
             }
         }

@@ -64,6 +64,20 @@ pub struct Options {
     pub show: usize,
 }
 
+/// What a decoder says of an address, innermost function first; nothing if it knows nothing.
+pub type Answer = Vec<AnswerFrame>;
+
+/// One function at an address, as a decoder says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerFrame {
+    /// Its name; empty if it was not asked for.
+    pub function: String,
+    /// The file, as the decoder writes it.
+    pub file: String,
+    /// The line.
+    pub line: u32,
+}
+
 /// What a comparison found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -73,6 +87,8 @@ pub struct Report {
     pub call_sites: Option<u64>,
     /// Random bytes of text.
     pub random: u64,
+    /// Addresses at which there are inlined functions, if the table has them.
+    pub inlined: Option<u64>,
     /// Addresses at which table and decoder were compared, each once.
     pub checked: u64,
     /// Addresses that no unit claims and for which the decoder has nothing, or something else: there
@@ -91,7 +107,7 @@ pub struct Difference {
     pub address: u64,
     /// Text section and bytes from its start: `.text+0x10`.
     pub place: String,
-    /// What the table says: `file:line`.
+    /// What the table says: `file:line`, and before that inlined functions, innermost first.
     pub table: Option<String>,
     /// What the decoder says.
     pub decoder: Option<String>,
@@ -114,6 +130,10 @@ impl fmt::Display for Difference {
 impl Report {
     fn merge(mut self, other: Self, show: usize) -> Self {
         self.checked += other.checked;
+        self.inlined = self
+            .inlined
+            .max(other.inlined)
+            .map(|_| self.inlined.unwrap_or(0) + other.inlined.unwrap_or(0));
         self.unclaimed += other.unclaimed;
         self.differences += other.differences;
         self.first.extend(other.first);
@@ -172,6 +192,7 @@ pub fn verify(
         path: dwarf_path.to_owned(),
         source,
     };
+    let frames = table.layout().has_chains();
     let judge = Judge {
         table,
         identity,
@@ -202,17 +223,17 @@ pub fn verify(
             let answers = match (&options.oracle, batch.section) {
                 (Some(program), None) => {
                     let addresses: Vec<_> = addresses.collect();
-                    program.ask(asked, None, &addresses, progress)?
+                    program.ask(asked, None, frames, &addresses, progress)?
                 }
                 (Some(program), Some(section)) => {
                     let offsets: Vec<_> = addresses
                         .map(|address| address.wrapping_sub(section.address))
                         .collect();
-                    program.ask(asked, Some(&section.name), &offsets, progress)?
+                    program.ask(asked, Some(&section.name), frames, &offsets, progress)?
                 }
                 (None, _) => {
                     let answers = addresses
-                        .map(|address| ask_crate(&context, address))
+                        .map(|address| ask_crate(&context, address, frames))
                         .collect();
                     progress.advance(batch.offsets.len() as u64);
                     answers
@@ -226,6 +247,7 @@ pub fn verify(
             Ok(one.merge(other, options.show))
         })?;
     Ok(Report {
+        inlined: frames.then(|| found.inlined.unwrap_or(0)),
         checked: found.checked,
         unclaimed: found.unclaimed,
         differences: found.differences,
@@ -368,11 +390,39 @@ fn row_ends(table: &Table<'_>) -> Vec<Offset> {
 type Dwarf<'a> = Context<EndianSlice<'a, RunTimeEndian>>;
 
 /// What the crate says of an address: nothing also where the unit is damaged.
-fn ask_crate(context: &Dwarf<'_>, address: u64) -> Option<(String, u32)> {
-    let location = context.find_location(address).ok().flatten()?;
+fn ask_crate(context: &Dwarf<'_>, address: u64, frames: bool) -> Answer {
     // Line 0 means that there is no line.
-    let line = location.line.filter(|line| *line != 0)?;
-    Some((location.file?.to_owned(), line))
+    let known = |location: Option<addr2line::Location<'_>>| {
+        let location = location?;
+        let line = location.line.filter(|line| *line != 0)?;
+        Some((location.file?.to_owned(), line))
+    };
+    let frame = |function, (file, line)| AnswerFrame {
+        function,
+        file,
+        line,
+    };
+    if !frames {
+        let location = context.find_location(address).ok().and_then(known);
+        let location = location.map(|place| frame(String::new(), place));
+        return location.into_iter().collect();
+    }
+    let mut answer = Answer::new();
+    let Ok(mut found) = context.find_frames(address).skip_all_loads() else {
+        return answer;
+    };
+    while let Ok(Some(one)) = found.next() {
+        let name = one
+            .function
+            .as_ref()
+            .and_then(|function| function.raw_name().ok());
+        match known(one.location) {
+            Some(place) => answer.push(frame(name.unwrap_or_default().into_owned(), place)),
+            None if answer.is_empty() => return answer,
+            None => {}
+        }
+    }
+    answer
 }
 
 /// What is needed to compare.
@@ -385,25 +435,20 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn compare(
-        &self,
-        context: &Dwarf<'_>,
-        offsets: &[Offset],
-        answers: Vec<Option<(String, u32)>>,
-    ) -> Report {
+    fn compare(&self, context: &Dwarf<'_>, offsets: &[Offset], answers: Vec<Answer>) -> Report {
         let mut report = Report::default();
         for (offset, answer) in offsets.iter().zip(answers) {
             // A table of the same build-id may be of another layout all the same.
             let address = self.identity.text_start.wrapping_add(offset.0);
             // Exact at every address of a full table, and at the points of one for calls.
-            let ours = self.table.lookup(Address::Trap(*offset));
+            let ours = self.table_says(Address::Trap(*offset));
             // The names of the references are text, too.
             let text = |found: String| String::from_utf8_lossy(&raw::to_bytes(&found)).into_owned();
-            let ours = ours.map(|found| text(found.to_string()));
-            let theirs = answer.map(|(file, line)| {
-                let file = self.naming.path([file.as_str()]);
-                format!("{}:{line}", printable(self.root.relative(&file)))
-            });
+            let ours = ours.map(text);
+            let theirs = self.decoder_says(answer);
+            if let Some(inlined) = self.inlined(Address::Trap(*offset)) {
+                report.inlined = Some(report.inlined.unwrap_or(0) + u64::from(inlined));
+            }
             if (theirs.is_none() || ours != theirs) && !is_claimed(context, address) {
                 report.unclaimed += 1;
                 continue;
@@ -422,6 +467,40 @@ impl Judge<'_> {
             }
         }
         report
+    }
+
+    /// Whether there is an inlined function, if the table knows.
+    fn inlined(&self, address: Address) -> Option<bool> {
+        let chain = self.table.chain(address)?;
+        Some(chain.inlined() > 0)
+    }
+
+    /// `list_add (include/linux/list.h:12) < kernel/fork.c:7`, or the place alone.
+    fn table_says(&self, address: Address) -> Option<String> {
+        let Some(chain) = self.table.chain(address) else {
+            return self.table.lookup(address).map(|found| found.to_string());
+        };
+        let frames = chain.map(|frame| match frame.function {
+            Some(function) => format!("{function} ({})", frame.location),
+            None => frame.location.to_string(),
+        });
+        Some(frames.collect::<Vec<_>>().join(" < "))
+    }
+
+    /// The same of a decoder. The name of the outermost function is not compared: in a kernel it is that of the
+    /// symbol.
+    fn decoder_says(&self, mut answer: Answer) -> Option<String> {
+        let outermost = answer.pop()?;
+        let place = |frame: &AnswerFrame| {
+            let file = self.naming.path([frame.file.as_str()]);
+            format!("{}:{}", printable(self.root.relative(&file)), frame.line)
+        };
+        let inlined = answer.iter();
+        let mut said: Vec<String> = inlined
+            .map(|frame| format!("{} ({})", frame.function, place(frame)))
+            .collect();
+        said.push(place(&outermost));
+        Some(said.join(" < "))
     }
 
     fn place(&self, address: u64) -> String {

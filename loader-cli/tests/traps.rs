@@ -1,6 +1,7 @@
 //! What went wrong elsewhere: line semantics, relocations and paths, on object files made to order.
 
 mod budgets;
+mod inlines;
 mod inputs;
 mod support;
 

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 fn check(path: &Path, oracle: Option<&str>) -> Result<(), Failed> {
     let file = ElfFile::open(path)?;
     let elf = file.parse()?;
-    let extracted = extract(&elf, &Naming::default(), &())?;
+    let mut extracted = extract(&elf, &Naming::default(), &())?;
     has_what_it_is_for(&extracted)?;
 
     let blob = extracted.encode(Encoding::Packed)?;
@@ -59,6 +59,23 @@ fn check(path: &Path, oracle: Option<&str>) -> Result<(), Failed> {
     }
     if !elf.identity.relocatable {
         keeps_what_stays_on_the_stack(path, &elf, &table)?;
+    }
+    extracted.add_inlines(&elf, &Naming::default(), &())?;
+    let with_chains = extracted.encode(Encoding::Packed)?;
+    // Asked for functions of these machines, eu-addr2line answers and then fails.
+    let fails = matches!(
+        object::elf::Machine(elf.identity.machine),
+        object::elf::EM_ARM | object::elf::EM_S390
+    );
+    let options = Options {
+        oracle: options
+            .oracle
+            .filter(|_| !(fails && oracle == Some("eu-addr2line"))),
+        ..options
+    };
+    let with_chains = verify(path, &Table::parse(&with_chains)?, &elf, &options, &())?;
+    if with_chains.differences > 0 || with_chains.inlined.is_none_or(|inlined| inlined < 10) {
+        return Err(format!("with inlined functions: {with_chains:#?}").into());
     }
     let decoder = Instructions::of(elf.identity.machine, elf.address_size());
     if decoder.is_some() && report.call_sites.is_none_or(|calls| calls < 10) {

@@ -13,7 +13,7 @@ use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_cli::points::Instructions;
-use lineinfo_cli::verify::{Options, Program, verify};
+use lineinfo_cli::verify::{Options, Program, Report, verify};
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::{Address, Offset, Table};
 use lineinfo_tests::{Binaries, Kernel, stdout_of};
@@ -36,6 +36,12 @@ fn main() -> ExitCode {
                 compare(path, encoding, profile, None)
             }));
         }
+    }
+    for &profile in Profile::ALL {
+        let name = format!("the inlined functions of profile {profile} equal the addr2line crate");
+        trials.push(trial(name, vmlinux.clone(), move |path| {
+            compare_inlines(path, profile, None)
+        }));
     }
     trials.push(trial(
         format!("a kernel in its place answers as the table does, at {LOOKUPS} addresses"),
@@ -68,9 +74,17 @@ fn main() -> ExitCode {
             Ok((path, *program))
         });
         let name = format!("packed table equals {} at all calls and traps", names[0]);
-        trials.push(trial(name, needs, |(path, program)| {
+        trials.push(trial(name, needs.clone(), |(path, program)| {
             let program: Program = program.parse()?;
             compare(path, Encoding::Packed, Profile::Calls, Some(program))
+        }));
+        let name = format!(
+            "inlined functions equal {} at all calls and traps",
+            names[0]
+        );
+        trials.push(trial(name, needs, |(path, program)| {
+            let program: Program = program.parse()?;
+            compare_inlines(path, Profile::Calls, Some(program))
         }));
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -90,15 +104,60 @@ fn trial<N: Send + 'static>(
     }
 }
 
+/// Most bytes of a table of calls with the inlined functions.
+const CALLS_BYTES_MAX: usize = 900_000;
+
+/// Differences of eu-addr2line that are its own: at these addresses it leaves out a function, or has one
+/// too many, where all others agree.
+const EU_ADDR2LINE_WRONG_MAX: u64 = 64;
+
 fn compare(
     vmlinux: &Path,
     encoding: Encoding,
     profile: Profile,
     oracle: Option<Program>,
 ) -> Result<(), Failed> {
+    let (blob, report) = report(vmlinux, encoding, profile, false, oracle)?;
+    if report.differences > 0 || report.checked < CHECKED_MIN || blob.is_empty() {
+        return Err(format!("{report:#?}").into());
+    }
+    Ok(())
+}
+
+fn compare_inlines(
+    vmlinux: &Path,
+    profile: Profile,
+    oracle: Option<Program>,
+) -> Result<(), Failed> {
+    let wrong = match &oracle {
+        Some(program) if program.to_string().contains("eu-addr2line") => EU_ADDR2LINE_WRONG_MAX,
+        _ => 0,
+    };
+    let (blob, report) = report(vmlinux, Encoding::Packed, profile, true, oracle)?;
+    let inlined = report.inlined.unwrap_or(0);
+    if report.differences > wrong || inlined < CHECKED_MIN / 4 {
+        return Err(format!("{report:#?}").into());
+    }
+    if profile == Profile::Calls && blob.len() > CALLS_BYTES_MAX {
+        return Err(format!("{} bytes are too many", blob.len()).into());
+    }
+    Ok(())
+}
+
+/// Builds a table, and compares it.
+fn report(
+    vmlinux: &Path,
+    encoding: Encoding,
+    profile: Profile,
+    with_inlines: bool,
+    oracle: Option<Program>,
+) -> Result<(Vec<u8>, Report), Failed> {
     let file = ElfFile::open(vmlinux)?;
     let elf = file.parse()?;
     let mut extracted = extract(&elf, &Naming::default(), &())?;
+    if with_inlines {
+        extracted.add_inlines(&elf, &Naming::default(), &())?;
+    }
     if profile == Profile::Calls {
         extracted.reduce_to_calls(&elf)?;
     }
@@ -120,10 +179,7 @@ fn compare(
         &options,
         &(),
     )?;
-    if report.differences > 0 || report.checked < CHECKED_MIN {
-        return Err(format!("{report:#?}").into());
-    }
-    Ok(())
+    Ok((blob, report))
 }
 
 /// Return addresses at the starts of rows in assembly, most of which no call precedes: a table of

@@ -35,7 +35,12 @@ pub(super) struct Args {
     /// Entries in a block of a packed table, instead of --tune: 1 to 96.
     #[arg(long, value_name = "N", conflicts_with = "tune", value_parser = clap::value_parser!(u32).range(1..=96))]
     block: Option<u32>,
-    /// Refuse an image of which a unit has a damaged line table, instead of leaving the unit out.
+    /// Whether the table has the inlined functions at each address: by default a packed one for calls
+    /// has, and others have not.
+    #[arg(long, value_enum, value_name = "WHETHER", num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    inlines: Option<Choice>,
+    /// Refuse an image of which something would be left out: a unit with a damaged line table, text
+    /// that shares addresses with other text, names in a supplementary file that is not there.
     #[arg(long)]
     strict: bool,
     /// Leave out the symbols of the image, with which decode needs neither the image nor a list of
@@ -44,6 +49,15 @@ pub(super) struct Args {
     no_symbols: bool,
     #[command(flatten)]
     reading: ImageArgs,
+}
+
+/// Whether something is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Choice {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
 }
 
 /// The names of [`lineinfo_core::blob::Profile`]s.
@@ -67,6 +81,19 @@ enum Tune {
 }
 
 impl Args {
+    /// Whether inlined functions are wanted, which only packed tables can have.
+    fn inlines(&self) -> Result<bool, Error> {
+        let packed = self.encoding == Encoding::Packed;
+        match self.inlines {
+            Some(Choice::Yes) if !packed => Err(Error::Usage(format!(
+                "a {} table has no room for inlined functions; add --encoding packed, or leave out --inlines",
+                self.encoding
+            ))),
+            Some(choice) => Ok(choice == Choice::Yes),
+            None => Ok(packed && self.profile == ProfileName::Calls),
+        }
+    }
+
     fn options(&self) -> Options {
         let tuning = match (self.block, self.tune) {
             (Some(block), _) => Tuning { block },
@@ -106,25 +133,41 @@ fn complain(elf: &Elf<'_>, extracted: &Extracted, strict: bool) -> Result<(), Er
         }
         eprintln!("lineinfo: warning: {missing}");
     }
-    let bad = &extracted.bad_units;
-    if bad.count == 0 {
-        return Ok(());
+    if let [first, ..] = elf.identity.overlapping.as_slice() {
+        let overlapping = Error::OverlappingText {
+            path: elf.path().to_owned(),
+            name: first.name.clone(),
+            address: first.address,
+            count: elf.identity.overlapping.len(),
+        };
+        if strict {
+            return Err(overlapping);
+        }
+        eprintln!("lineinfo: warning: {overlapping}; --strict refuses such a file");
     }
-    if strict {
-        return Err(Error::BadUnits {
-            path: path.to_owned(),
-            bad: bad.clone(),
-        });
+    for (bad, lacking) in [
+        (&extracted.bad_units, "rows"),
+        (&extracted.bad_inlines, "inlined functions"),
+    ] {
+        if bad.count == 0 {
+            continue;
+        }
+        if strict {
+            return Err(Error::BadUnits {
+                path: path.to_owned(),
+                bad: bad.clone(),
+            });
+        }
+        for unit in &bad.first {
+            eprintln!("lineinfo: warning: {}: {unit}", path.display());
+        }
+        eprintln!(
+            "lineinfo: warning: {}: {} of {} units are damaged, and the table has no {lacking} of them; --strict refuses such a file",
+            path.display(),
+            bad.count,
+            bad.of
+        );
     }
-    for unit in &bad.first {
-        eprintln!("lineinfo: warning: {}: {unit}", path.display());
-    }
-    eprintln!(
-        "lineinfo: warning: {}: {} of {} units are damaged, and the table has no rows of them; --strict refuses such a file",
-        path.display(),
-        bad.count,
-        bad.of
-    );
     Ok(())
 }
 
@@ -148,6 +191,7 @@ fn section_of_symbols(image: &Path, elf: &Elf<'_>) -> Result<Vec<u8>, Error> {
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let start = Instant::now();
+    let with_inlines = args.inlines()?;
     let bar = progress_bar("rows", Counts::Bytes);
     let output = Output::at(&args.output, HardLinks::Refuse)?;
     output.differs_from(&args.image)?;
@@ -158,6 +202,11 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let elf = file.parse()?;
     let mut extracted = extract(&elf, &args.reading.naming(), &bar)?;
     bar.finish_and_clear();
+    if with_inlines {
+        let bar = progress_bar("inlined functions", Counts::Bytes);
+        extracted.add_inlines(&elf, &args.reading.naming(), &bar)?;
+        bar.finish_and_clear();
+    }
     complain(&elf, &extracted, args.strict)?;
     if args.profile == ProfileName::Calls {
         extracted.reduce_to_calls(&elf)?;
@@ -194,6 +243,10 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         writeln!(out, "rows read        {:>12}", extracted.counts.rows_read)?;
         writeln!(out, "entries          {entries:>12}")?;
         writeln!(out, "files            {:>12}", extracted.files.len())?;
+        if let Some(inlines) = &extracted.inlines {
+            writeln!(out, "inlined functions{:>12}", inlines.functions.len())?;
+            writeln!(out, "chains           {:>12}", inlines.chains.len())?;
+        }
         writeln!(out, "bytes            {:>12}", blob.len())?;
         writeln!(out, "bytes of symbols {:>12}", whole.len() - blob.len())?;
         writeln!(

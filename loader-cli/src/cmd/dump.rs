@@ -39,6 +39,8 @@ struct Summary {
     profile: &'static str,
     entries: u32,
     files: u32,
+    /// Functions that are inlined somewhere; `null` if the table does not have them.
+    inlined_functions: Option<u32>,
     bytes: u32,
     signed_by: Option<String>,
     sections: Vec<Section>,
@@ -75,6 +77,7 @@ impl Summary {
             profile: layout.profile().name(),
             entries: layout.rows(),
             files: layout.files(),
+            inlined_functions: table.inlined_functions(),
             bytes: layout.size(),
             signed_by: table.signed().map(|signed| hex(&signed.signature.key)),
             sections: table
@@ -112,6 +115,9 @@ impl Summary {
         writeln!(to, "profile          {}", self.profile)?;
         writeln!(to, "entries          {}", self.entries)?;
         writeln!(to, "files            {}", self.files)?;
+        if let Some(functions) = self.inlined_functions {
+            writeln!(to, "inlined functions {functions}")?;
+        }
         writeln!(to, "bytes            {}", self.bytes)?;
         if let Some(key) = &self.signed_by {
             writeln!(to, "signed by key    {key}")?;

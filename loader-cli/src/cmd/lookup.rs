@@ -1,5 +1,6 @@
 use std::io::{self, BufRead, BufWriter, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use lineinfo_core::Address;
 use serde::Serialize;
@@ -9,9 +10,12 @@ use crate::Error;
 use crate::error::exit;
 use crate::images::Images;
 use crate::log::{Facts, Kind};
-use crate::source::{LocationBuf, Source};
+use crate::source::{FrameBuf, LocationBuf, Source};
 
 /// Look up file and line of addresses and of symbols.
+///
+/// Where functions were inlined, and the table has them, a line for each of them comes first, innermost
+/// first, as in a trace; file and line of the address are then those in the function around them all.
 ///
 /// In a table addresses are those of the image as it was linked; on a device they are those of the
 /// running kernel; with --offsets they are relative to _text in both. Without ADDR they are read from stdin, separated by white space.
@@ -60,21 +64,31 @@ struct Answer<'a> {
     address: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     symbol: Option<&'a str>,
-    file: Option<String>,
+    file: Option<Arc<str>>,
     line: Option<u32>,
     approximate: bool,
+    /// The functions there, innermost first; empty if the table has no inlined functions.
+    frames: Vec<FrameBuf>,
 }
 
 impl<'a> Answer<'a> {
     fn new(address: u64, symbol: Option<&'a str>, location: Option<LocationBuf>) -> Self {
+        let (file, line, approximate, frames) = match location {
+            Some(location) => (
+                Some(location.file),
+                Some(location.line),
+                location.approximate,
+                location.frames,
+            ),
+            None => (None, None, false, Vec::new()),
+        };
         Self {
             address: format!("{address:#x}"),
             symbol,
-            approximate: location
-                .as_ref()
-                .is_some_and(|location| location.approximate),
-            line: location.as_ref().map(|location| location.line),
-            file: location.map(|location| location.file.to_string()),
+            file,
+            line,
+            approximate,
+            frames,
         }
     }
 
@@ -83,20 +97,27 @@ impl<'a> Answer<'a> {
             serde_json::to_writer(&mut *to, &self)?;
             return writeln!(to);
         }
+        let location = match (self.file, self.line) {
+            (Some(file), Some(line)) => Some(LocationBuf {
+                file,
+                line,
+                approximate: self.approximate,
+                frames: self.frames,
+            }),
+            _ => None,
+        };
+        for inlined in location.iter().flat_map(LocationBuf::inlined) {
+            to.write_all(b" ")?;
+            to.write_all(&inlined.to_bytes())?;
+            writeln!(to)?;
+        }
         if let Some(symbol) = self.symbol {
             write!(to, "{symbol} ")?;
         }
         write!(to, "{} ", self.address)?;
-        match (self.file, self.line) {
-            (Some(file), Some(line)) => {
-                let location = LocationBuf {
-                    file: file.into(),
-                    line,
-                    approximate: self.approximate,
-                };
-                to.write_all(&location.to_bytes())?;
-            }
-            _ => to.write_all(b"??")?,
+        match location {
+            Some(location) => to.write_all(&location.physical().to_bytes())?,
+            None => to.write_all(b"??")?,
         }
         writeln!(to)
     }

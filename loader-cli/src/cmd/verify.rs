@@ -65,6 +65,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         row_ends,
         call_sites,
         random,
+        inlined,
         checked,
         unclaimed,
         differences,
@@ -85,6 +86,12 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             out,
             "{row_ends} ends of rows, {call_sites}, {random} random bytes of text"
         )?;
+        if let Some(inlined) = inlined {
+            writeln!(
+                out,
+                "{inlined} of them in inlined functions, whose chains were compared"
+            )?;
+        }
         writeln!(
             out,
             "{checked} addresses checked, {differences} differences, {unclaimed} claimed by no unit"

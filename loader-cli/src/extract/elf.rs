@@ -34,8 +34,11 @@ pub struct Identity {
     pub text_start: u64,
     /// Bytes that the image takes in memory: what is loaded from the file, without `.bss`.
     pub size_bytes: u64,
-    /// All executable sections, by ascending address.
+    /// The executable sections, by ascending address; no two of them share addresses.
     pub text: Vec<TextSection>,
+    /// Those that share addresses with another, of which the running code says nothing: such as the
+    /// kinds of vectors of a 32-bit ARM kernel, which chooses one when it boots.
+    pub overlapping: Vec<TextSection>,
 }
 
 /// One executable section.
@@ -351,7 +354,7 @@ fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
     } else {
         symbols::text_start(file)?
     };
-    text.sort_by_key(|section| section.address);
+    let (text, overlapping) = split_overlapping(text);
     Ok(Identity {
         machine: machine.0,
         relocatable,
@@ -361,7 +364,25 @@ fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
             .unwrap_or(0),
         size_bytes,
         text,
+        overlapping,
     })
+}
+
+/// The sections that share no address with another, and the others; each by ascending address.
+fn split_overlapping(mut sections: Vec<TextSection>) -> (Vec<TextSection>, Vec<TextSection>) {
+    sections.sort_by_key(|section| section.address);
+    let mut end = 0;
+    let begins = sections.iter().map(|section| {
+        let begins = section.address >= end;
+        end = end.max(section.end());
+        begins
+    });
+    // Whether a section begins after all before it have ended; after the last nothing follows.
+    let begins: Vec<bool> = begins.chain([true]).collect();
+    let mut alone = begins.windows(2).map(|pair| pair[0] && pair[1]);
+    sections
+        .into_iter()
+        .partition(|_| alone.next().unwrap_or(false))
 }
 
 /// The sizes of the two areas of a module's text, as Linux lays them out
@@ -621,5 +642,37 @@ impl<'a> Elf<'a> {
             }
         }
         Ok(data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_shares_addresses_is_set_apart() {
+        let sections = [
+            (30, 10),
+            (0, 10),
+            (10, 5),
+            (12, 2),
+            (14, 6),
+            (20, 10),
+            (35, 1),
+        ];
+        let sections = sections.map(|(address, len)| TextSection {
+            name: String::new(),
+            address,
+            len,
+            init: false,
+            index: SectionIndex(0),
+        });
+        let (alone, overlapping) = split_overlapping(sections.to_vec());
+        let addresses = |sections: Vec<TextSection>| {
+            let addresses = sections.into_iter().map(|section| section.address);
+            addresses.collect::<Vec<u64>>()
+        };
+        assert_eq!(addresses(alone), [0, 20]);
+        assert_eq!(addresses(overlapping), [10, 12, 14, 30, 35]);
     }
 }

@@ -94,7 +94,9 @@ pub struct BadUnits {
 /// A damaged unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadUnit {
-    /// Where its line program begins in `.debug_line`.
+    /// What is damaged.
+    pub part: BadPart,
+    /// Where that begins in its section.
     pub offset: u64,
     /// Its source file, if that much can be read.
     pub name: Option<String>,
@@ -102,12 +104,25 @@ pub struct BadUnit {
     pub reason: String,
 }
 
+/// A part of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadPart {
+    /// Its line program in `.debug_line`.
+    Lines,
+    /// Its entries in `.debug_info`, from which the inlined functions are read.
+    Inlines,
+}
+
 /// Bad units that are named.
 const BAD_UNITS_NAMED: usize = 10;
 
 impl fmt::Display for BadUnit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line table at {:#x} of .debug_line", self.offset)?;
+        let (part, section) = match self.part {
+            BadPart::Lines => ("line table", ".debug_line"),
+            BadPart::Inlines => ("unit", ".debug_info"),
+        };
+        write!(f, "{part} at {:#x} of {section}", self.offset)?;
         if let Some(name) = &self.name {
             write!(f, ", {}", super::printable(name))?;
         }
@@ -116,7 +131,7 @@ impl fmt::Display for BadUnit {
 }
 
 impl BadUnits {
-    fn add(&mut self, bad: BadUnit) {
+    pub(super) fn add(&mut self, bad: BadUnit) {
         self.count += 1;
         if self.first.len() < BAD_UNITS_NAMED {
             self.first.push(bad);
@@ -303,6 +318,7 @@ impl Frames {
                 }
             };
             found.bad.extend(bad.map(|reason| BadUnit {
+                part: BadPart::Lines,
                 offset: offset as u64,
                 name: None,
                 reason,
@@ -360,8 +376,8 @@ struct ProgramReader<'a> {
     large: Mutex<()>,
 }
 
-/// Why a program cannot be read.
-enum Failure {
+/// Why a program or a unit cannot be read.
+pub(super) enum Failure {
     Bad(String),
     Budget(BudgetError),
 }
@@ -402,6 +418,15 @@ impl From<BadUnit> for Unit {
 }
 
 impl<'a> ProgramReader<'a> {
+    const fn names(&self) -> FileNames<'_, 'a> {
+        FileNames {
+            dwarf: &self.dwarf,
+            supplement: self.units.supplement,
+            naming: self.naming,
+            budget: self.budget,
+        }
+    }
+
     fn read_all(&self, progress: &dyn Progress) -> Result<Lines, BudgetError> {
         let frames = self.frames.frames.par_iter();
         let read: Vec<(u64, Unit)> = frames
@@ -442,6 +467,7 @@ impl<'a> ProgramReader<'a> {
                 lines.bad.of += 1;
                 if let Some(reason) = unit.bad {
                     lines.bad.add(BadUnit {
+                        part: BadPart::Lines,
                         offset,
                         name: unit.name,
                         reason,
@@ -493,7 +519,7 @@ impl<'a> ProgramReader<'a> {
         }
         let header = program.header();
         let has_code = !header.raw_program_buf().is_empty();
-        let paths = self.unit_paths(header)?;
+        let paths = self.names().unit_paths(header)?;
         unit.name = paths.as_ref().map(|paths| paths.primary.clone());
         unit.paths = paths.filter(|_| has_code);
         if self.work == Work::Rows {
@@ -557,7 +583,8 @@ impl<'a> ProgramReader<'a> {
                 Some(file) => *file,
                 None => {
                     let file = read.files.len() as u32;
-                    read.files.push(self.file_name(header, row.file_index())?);
+                    let name = self.names().file_name(header, row.file_index())?;
+                    read.files.push(name);
                     file_indices.insert(row.file_index(), file);
                     file
                 }
@@ -580,7 +607,19 @@ impl<'a> ProgramReader<'a> {
         text.filter(|(_, text)| address < text.end() && text.address >= self.text_start)
             .map_or(NOWHERE, |(last, _)| last)
     }
+}
 
+/// Makes names of the files in a line program's header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FileNames<'n, 'a> {
+    pub(super) dwarf: &'n Dwarf<'a>,
+    /// The strings of the supplementary file.
+    pub(super) supplement: Slice<'a>,
+    pub(super) naming: &'n Naming,
+    pub(super) budget: &'n Budget,
+}
+
+impl<'a> FileNames<'_, 'a> {
     /// Compilation directory, primary file and directories, as the header has them.
     fn unit_paths(
         &self,
@@ -610,7 +649,7 @@ impl<'a> ProgramReader<'a> {
     }
 
     /// A file of the program's table: compilation directory, directory and name joined.
-    fn file_name(
+    pub(super) fn file_name(
         &self,
         header: &LineProgramHeader<Slice<'a>>,
         file: u64,
@@ -642,7 +681,7 @@ impl<'a> ProgramReader<'a> {
         let Some(value) = value else {
             return Ok(Cow::Borrowed(""));
         };
-        let string = resolve(&self.dwarf, self.units.supplement, value)?.slice();
+        let string = resolve(self.dwarf, self.supplement, value)?.slice();
         if string.len() > NAME_MAX {
             return Err(too_long(string.len()));
         }

@@ -14,6 +14,7 @@
 
 pub(crate) mod budget;
 pub mod elf;
+mod inlines;
 mod kept;
 mod lines;
 pub mod paths;
@@ -28,12 +29,12 @@ use std::ops::Range;
 
 use lineinfo_core::blob::Profile;
 use lineinfo_core::calls;
-use lineinfo_core::writer::{self, EncodeError, Options};
+use lineinfo_core::writer::{self, EncodeError, Inlines, Options};
 use lineinfo_core::{Address, NAME_MAX, Row, is_printable};
 
 use self::budget::Held;
 use self::elf::{Elf, Identity, TextSection};
-pub use self::lines::{BadUnit, BadUnits};
+pub use self::lines::{BadPart, BadUnit, BadUnits};
 use self::lines::{Lines, Program};
 use self::paths::{Naming, SourceRoot, UnitPaths};
 use crate::error::Error;
@@ -59,8 +60,12 @@ pub struct Extracted {
     pub counts: Counts,
     /// Units that were left out.
     pub bad_units: BadUnits,
+    /// Units whose inlined functions were left out.
+    pub bad_inlines: BadUnits,
     /// What the rows are exact for.
     pub profile: Profile,
+    /// The chains of inlined functions ([`Extracted::add_inlines`]).
+    pub inlines: Option<Inlines>,
 }
 
 /// The rows of one text section.
@@ -70,6 +75,8 @@ pub struct Region {
     pub section: TextSection,
     /// Its rows, by strictly ascending start.
     pub rows: Vec<Row>,
+    /// The chain of each row, an index in [`Inlines::chains`]; empty unless chains were asked for.
+    pub chains: Vec<Option<u32>>,
     /// Where it was made from assembly, in bytes from its start, ascending.
     pub assembly: Vec<Range<u32>>,
     /// Parts of a section of init text whose rows the kernel keeps after boot, in bytes from its start,
@@ -145,6 +152,7 @@ pub fn extract(
             regions.push(Region {
                 section: section.clone(),
                 rows,
+                chains: Vec::new(),
                 assembly: assembly_of(section, &sequences),
                 kept: within(section, &kept),
             });
@@ -158,7 +166,9 @@ pub fn extract(
         regions,
         counts,
         bad_units: bad,
+        bad_inlines: BadUnits::default(),
         profile: Profile::Full,
+        inlines: None,
     })
 }
 
@@ -208,11 +218,16 @@ struct FileTable<'a> {
 
 impl<'a> FileTable<'a> {
     fn new(root: &'a SourceRoot, programs: usize) -> Self {
+        Self::of(root, programs, Vec::new())
+    }
+
+    /// A table that has names already.
+    fn of(root: &'a SourceRoot, programs: usize, names: Vec<String>) -> Self {
         Self {
             root,
             by_program: vec![Vec::new(); programs],
-            names: Vec::new(),
-            indices: HashMap::new(),
+            indices: names.iter().cloned().zip(0..).collect(),
+            names,
         }
     }
 
@@ -220,12 +235,20 @@ impl<'a> FileTable<'a> {
     fn index_of(&mut self, of: &SequenceOf<'_>, file: u32) -> u32 {
         let known = &mut self.by_program[of.position];
         known.resize(of.program.files.len(), None);
-        *known[file as usize].get_or_insert_with(|| {
-            let name = printable(self.root.relative(&of.program.files[file as usize]));
-            *self.indices.entry(name).or_insert_with_key(|name| {
-                self.names.push(name.clone());
-                self.names.len() as u32 - 1
-            })
+        if let Some(index) = known[file as usize] {
+            return index;
+        }
+        let index = self.index_of_path(&of.program.files[file as usize]);
+        self.by_program[of.position][file as usize] = Some(index);
+        index
+    }
+
+    /// The index of a path.
+    fn index_of_path(&mut self, path: &str) -> u32 {
+        let name = printable(self.root.relative(path));
+        *self.indices.entry(name).or_insert_with_key(|name| {
+            self.names.push(name.clone());
+            self.names.len() as u32 - 1
         })
     }
 }
@@ -359,6 +382,9 @@ impl Extracted {
             Instructions::of(machine, elf.address_size()).ok_or(Error::NoDecoder { machine })?;
         let files = self.files.len() as u32;
         for region in &mut self.regions {
+            // To the reduction a file and a chain are one thing.
+            let mut pairs = Pairs::default();
+            let rows = pairs.number(&region.rows, &region.chains);
             let code = elf.code(&region.section)?;
             let _held = hold_points(elf, code)?;
             let points = instructions.points(code);
@@ -369,7 +395,8 @@ impl Extracted {
                 points: &points,
                 assembly: &region.assembly,
             };
-            region.rows = calls::reduce(&region.rows, &code, files);
+            let rows = calls::reduce(&rows, &code, pairs.pairs.len() as u32);
+            (region.rows, region.chains) = pairs.resolve(rows, files, !region.chains.is_empty());
         }
         self.files.extend_from_within(..);
         self.keep_named_files();
@@ -379,10 +406,18 @@ impl Extracted {
 
     /// Drops files that no row names any more.
     fn keep_named_files(&mut self) {
-        let rows = || self.regions.iter().flat_map(|region| &region.rows);
         let mut named = vec![false; self.files.len()];
-        for row in rows().filter(|row| !row.is_gap()) {
+        let rows = self.regions.iter().flat_map(|region| &region.rows);
+        for row in rows.filter(|row| !row.is_gap()) {
             named[row.file as usize] = true;
+        }
+        self.keep_used_inlines();
+        if let Some(inlines) = &self.inlines {
+            let chains = inlines.chains.iter().map(|chain| chain.file);
+            let functions = inlines.functions.iter().map(|function| function.file);
+            chains
+                .chain(functions)
+                .for_each(|file| named[file as usize] = true);
         }
         let exact = self.exact_files as usize;
         self.exact_files = named.iter().take(exact).filter(|named| **named).count() as u32;
@@ -399,8 +434,51 @@ impl Extracted {
         for row in rows.filter(|row| !row.is_gap()) {
             row.file = new_indices[row.file as usize];
         }
+        if let Some(inlines) = &mut self.inlines {
+            let chains = inlines.chains.iter_mut().map(|chain| &mut chain.file);
+            let functions = inlines
+                .functions
+                .iter_mut()
+                .map(|function| &mut function.file);
+            chains
+                .chain(functions)
+                .for_each(|file| *file = new_indices[*file as usize]);
+        }
         let mut named = named.into_iter();
         self.files.retain(|_| named.next().unwrap_or(false));
+    }
+
+    /// Drops chains that no row has any more, and functions that are in none of them.
+    fn keep_used_inlines(&mut self) {
+        let Some(inlines) = &mut self.inlines else {
+            return;
+        };
+        let chains = || {
+            self.regions
+                .iter()
+                .flat_map(|region| &region.chains)
+                .flatten()
+        };
+        let mut kept = vec![false; inlines.chains.len()];
+        chains().for_each(|chain| kept[*chain as usize] = true);
+        let new_indices = retain(&mut inlines.chains, &kept);
+        let chains = self
+            .regions
+            .iter_mut()
+            .flat_map(|region| &mut region.chains);
+        chains
+            .flatten()
+            .for_each(|chain| *chain = new_indices[*chain as usize]);
+
+        let levels = inlines.chains.iter().flat_map(|chain| &chain.levels);
+        let mut kept = vec![false; inlines.functions.len()];
+        levels.for_each(|level| kept[level.function as usize] = true);
+        let new_indices = retain(&mut inlines.functions, &kept);
+        let levels = inlines
+            .chains
+            .iter_mut()
+            .flat_map(|chain| &mut chain.levels);
+        levels.for_each(|level| level.function = new_indices[level.function as usize]);
     }
 
     /// Writes the blob.
@@ -422,22 +500,85 @@ impl Extracted {
                 rows: &part.rows,
             })
             .collect();
-        writer::encode(
-            &writer::Image {
-                machine: self.identity.machine,
-                build_id: &self.identity.build_id,
-                text_start: if self.identity.relocatable {
-                    0
-                } else {
-                    self.identity.text_start
-                },
-                profile: self.profile,
-                files: &names,
-                exact_files: self.exact_files as usize,
-                regions: &regions,
+        let image = writer::Image {
+            machine: self.identity.machine,
+            build_id: &self.identity.build_id,
+            text_start: if self.identity.relocatable {
+                0
+            } else {
+                self.identity.text_start
             },
-            options,
-        )
+            profile: self.profile,
+            files: &names,
+            exact_files: self.exact_files as usize,
+            regions: &regions,
+        };
+        let Some(inlines) = &self.inlines else {
+            return writer::encode(&image, options);
+        };
+        let chains: Vec<&[Option<u32>]> = parts.iter().map(|part| &*part.chains).collect();
+        writer::encode_with_inlines(&image, inlines, &chains, options)
+    }
+}
+
+/// Keeps some items; gives the new index of each.
+fn retain<T>(items: &mut Vec<T>, kept: &[bool]) -> Vec<u32> {
+    let mut next = 0;
+    let new_indices = kept.iter().map(|kept| {
+        let index = next;
+        next += u32::from(*kept);
+        index
+    });
+    let new_indices = new_indices.collect();
+    let mut kept = kept.iter();
+    items.retain(|_| kept.next() == Some(&true));
+    new_indices
+}
+
+/// Numbers for the pairs of a file and a chain.
+#[derive(Default)]
+struct Pairs {
+    pairs: Vec<(u32, Option<u32>)>,
+    numbers: HashMap<(u32, Option<u32>), u32>,
+}
+
+impl Pairs {
+    /// The rows with a number in place of each file; without chains a row has none.
+    fn number(&mut self, rows: &[Row], chains: &[Option<u32>]) -> Vec<Row> {
+        let chains = chains.iter().copied().chain(std::iter::repeat(None));
+        let number = |(row, chain): (&Row, Option<u32>)| {
+            let pair = (row.file, chain);
+            let file = *self.numbers.entry(pair).or_insert_with(|| {
+                self.pairs.push(pair);
+                self.pairs.len() as u32 - 1
+            });
+            Row { file, ..*row }
+        };
+        rows.iter().zip(chains).map(number).collect()
+    }
+
+    /// The rows with files and chains again. What is exact nowhere has no chain.
+    fn resolve(
+        &self,
+        mut rows: Vec<Row>,
+        files: u32,
+        has_chains: bool,
+    ) -> (Vec<Row>, Vec<Option<u32>>) {
+        let mut chains = Vec::new();
+        let count = self.pairs.len() as u32;
+        for row in &mut rows {
+            if row.is_gap() {
+                chains.extend(has_chains.then_some(None));
+                continue;
+            }
+            let approximate = row.file >= count;
+            let (file, chain) = self.pairs[(row.file % count) as usize];
+            row.file = if approximate { file + files } else { file };
+            if has_chains {
+                chains.push(chain.filter(|_| !approximate));
+            }
+        }
+        (rows, chains)
     }
 }
 
@@ -458,6 +599,8 @@ struct Part<'a> {
     /// It is freed after boot.
     init: bool,
     rows: Cow<'a, [Row]>,
+    /// As those of the section.
+    chains: Cow<'a, [Option<u32>]>,
 }
 
 impl Region {
@@ -471,14 +614,17 @@ impl Region {
                 range: 0..section.len,
                 init: section.init,
                 rows: Cow::Borrowed(&self.rows),
+                chains: Cow::Borrowed(&self.chains),
             }];
         }
         let mut parts = Vec::new();
         let mut push = |range: Range<u32>, init| {
             if !range.is_empty() {
+                let (rows, chains) = self.within(&range);
                 parts.push(Part {
                     section,
-                    rows: Cow::Owned(self.rows_within(&range)),
+                    rows: Cow::Owned(rows),
+                    chains: Cow::Borrowed(chains),
                     range,
                     init,
                 });
@@ -494,17 +640,19 @@ impl Region {
         parts
     }
 
-    /// The rows of a part, from its start.
-    fn rows_within(&self, range: &Range<u32>) -> Vec<Row> {
+    /// The rows of a part, from its start, and their chains.
+    fn within(&self, range: &Range<u32>) -> (Vec<Row>, &[Option<u32>]) {
         let after = |end: u32| self.rows.partition_point(|row| row.start < end);
         // The row that the part begins in.
         let first = self.rows.partition_point(|row| row.start <= range.start);
-        let rows = &self.rows[first.saturating_sub(1)..after(range.end)];
+        let inside = first.saturating_sub(1)..after(range.end);
+        let chains = self.chains.get(inside.clone()).unwrap_or(&[]);
+        let rows = &self.rows[inside];
         let moved = rows.iter().map(|row| Row {
             start: row.start.saturating_sub(range.start),
             ..*row
         });
-        moved.collect()
+        (moved.collect(), chains)
     }
 }
 

@@ -8,9 +8,9 @@
 
 use std::sync::Arc;
 
-use lineinfo_core::{Address, Location, Offset, Row, Table};
+use lineinfo_core::{Address, FileName, Location, Offset, Row, Table};
 
-use super::LocationBuf;
+use super::{FrameBuf, LocationBuf};
 use crate::files::BlobFile;
 
 /// Look-ups that take as long as to decode all rows.
@@ -91,13 +91,27 @@ impl RowsFile {
                 table.location(row, address)?
             }
         };
-        let name = self.names.get_mut(file.position() as usize)?;
-        let name = name.get_or_insert_with(|| file.to_string().into());
+        let names = &mut self.names;
+        let chain = table.chain(address).into_iter().flatten();
+        let frames = chain.map(|frame| FrameBuf {
+            function: frame.function.map(|function| function.to_string().into()),
+            file: name_of(names, frame.location.file),
+            line: frame.location.line,
+        });
         Some(LocationBuf {
-            file: Arc::clone(name),
+            frames: frames.collect(),
+            file: name_of(names, file),
             line,
             approximate,
         })
+    }
+}
+
+/// The name of a file, which is kept.
+fn name_of(names: &mut [Option<Arc<str>>], file: FileName<'_>) -> Arc<str> {
+    match names.get_mut(file.position() as usize) {
+        Some(name) => Arc::clone(name.get_or_insert_with(|| file.to_string().into())),
+        None => file.to_string().into(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 
+use super::{Answer, AnswerFrame};
 use crate::error::Error;
 use crate::progress::Progress;
 
@@ -54,7 +55,8 @@ impl Program {
         self.dialect == Dialect::Addr2line
     }
 
-    /// Asks one process for file and line of addresses of an image; `None` where it knows neither.
+    /// Asks one process for file and line of addresses of an image, and if `frames` for those of all
+    /// functions there; nothing where it knows neither.
     ///
     /// With a section the addresses are offsets in it.
     ///
@@ -68,9 +70,10 @@ impl Program {
         &self,
         image: &Path,
         section: Option<&str>,
+        frames: bool,
         addresses: &[u64],
         progress: &dyn Progress,
-    ) -> Result<Vec<Option<(String, u32)>>, Error> {
+    ) -> Result<Vec<Answer>, Error> {
         let temporary = || tempfile::tempfile().map_err(Error::io(std::env::temp_dir()));
         let (mut questions, mut complaints) = (temporary()?, temporary()?);
         let text: String = addresses
@@ -84,7 +87,7 @@ impl Program {
 
         let failed = || Error::io(&self.path);
         let mut child = Command::new(&self.path)
-            .args(self.arguments(image, section))
+            .args(self.arguments(image, section, frames))
             // Nothing is fetched from the network.
             .env_remove("DEBUGINFOD_URLS")
             .stdin(questions)
@@ -94,14 +97,30 @@ impl Program {
             .map_err(failed())?;
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let mut answers = Vec::with_capacity(addresses.len());
+        let mut reader = Frames::default();
         for line in BufReader::new(stdout).split(b'\n') {
             let line = line.map_err(failed())?;
-            // An empty line ends an answer of llvm-symbolizer before LLVM 15.
-            if !line.is_empty() {
-                answers.push(parse(&String::from_utf8_lossy(&line)));
+            let line = String::from_utf8_lossy(&line);
+            let answer = match (frames, self.dialect) {
+                (true, dialect) => reader.line(&line, dialect),
+                // An empty line ends an answer of llvm-symbolizer before LLVM 15.
+                (false, _) if line.is_empty() => None,
+                (false, _) => {
+                    let place = parse(&line).into_iter();
+                    let frame = |(file, line)| AnswerFrame {
+                        function: String::new(),
+                        file,
+                        line,
+                    };
+                    Some(place.map(frame).collect())
+                }
+            };
+            if let Some(answer) = answer {
+                answers.push(answer);
                 progress.advance(1);
             }
         }
+        answers.extend(reader.last());
         let status = child.wait().map_err(failed())?;
         if status.success() && answers.len() == addresses.len() {
             return Ok(answers);
@@ -120,18 +139,79 @@ impl Program {
         })
     }
 
-    fn arguments(&self, image: &Path, section: Option<&str>) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = match self.dialect {
-            Dialect::Symbolizer => ["--functions=none", "--no-inlines", "--output-style=GNU"]
-                .map(OsString::from)
-                .to_vec(),
-            Dialect::Addr2line => Vec::new(),
+    fn arguments(&self, image: &Path, section: Option<&str>, frames: bool) -> Vec<OsString> {
+        let arguments: &[&str] = match (self.dialect, frames) {
+            (Dialect::Symbolizer, false) => {
+                &["--functions=none", "--no-inlines", "--output-style=GNU"]
+            }
+            (Dialect::Symbolizer, true) => {
+                &["--functions=linkage", "--inlines", "--output-style=LLVM"]
+            }
+            (Dialect::Addr2line, false) => &[],
+            (Dialect::Addr2line, true) => &["-f", "-i", "-a"],
         };
+        let mut arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
         arguments.extend(["-e".into(), image.into()]);
         if let Some(section) = section {
             arguments.extend(["-j".into(), section.into()]);
         }
         arguments
+    }
+}
+
+/// Reads answers with all functions, which take several lines.
+#[derive(Default)]
+struct Frames {
+    /// There was an address.
+    begun: bool,
+    /// The place of the innermost function is not known, and so nothing is.
+    unknown: bool,
+    /// The function whose file and line come next.
+    function: Option<String>,
+    answer: Answer,
+}
+
+impl Frames {
+    /// Takes a line; gives an answer that it ends.
+    ///
+    /// After the address, which ends no answer but the one before, come a function and its place by
+    /// turns. llvm-symbolizer has an empty line after each answer.
+    fn line(&mut self, line: &str, dialect: Dialect) -> Option<Answer> {
+        match dialect {
+            Dialect::Symbolizer if line.is_empty() => {
+                self.function = None;
+                self.unknown = false;
+                return Some(std::mem::take(&mut self.answer));
+            }
+            Dialect::Addr2line if self.function.is_none() && line.starts_with("0x") => {
+                self.unknown = false;
+                let last = std::mem::take(&mut self.answer);
+                return std::mem::replace(&mut self.begun, true).then_some(last);
+            }
+            Dialect::Symbolizer | Dialect::Addr2line => {}
+        }
+        match self.function.take() {
+            // eu-addr2line says here as well where an inlined function is called.
+            None => {
+                let name = line.split(" inlined at ").next().unwrap_or(line);
+                self.function = Some(name.to_owned());
+            }
+            Some(function) => match parse(line) {
+                Some((file, line)) if !self.unknown => self.answer.push(AnswerFrame {
+                    function,
+                    file,
+                    line,
+                }),
+                Some(_) => {}
+                None => self.unknown |= self.answer.is_empty(),
+            },
+        }
+        None
+    }
+
+    /// The answer that the end of everything ends.
+    fn last(self) -> Option<Answer> {
+        self.begun.then_some(self.answer)
     }
 }
 
@@ -180,6 +260,32 @@ mod tests {
     }
 
     #[test]
+    fn answers_with_all_functions() {
+        let read = |text: &str, dialect| {
+            let mut frames = Frames::default();
+            let mut answers: Vec<Answer> = text
+                .lines()
+                .filter_map(|line| frames.line(line, dialect))
+                .collect();
+            answers.extend(frames.last());
+            answers
+        };
+        let frame = |function: &str, file: &str, line| AnswerFrame {
+            function: function.to_owned(),
+            file: file.to_owned(),
+            line,
+        };
+        let known = vec![frame("inner", "b.h", 5), frame("outer", "a.c", 7)];
+        let expected = [known, vec![], vec![]];
+        let symbolizer = "inner\nb.h:5:1\nouter\na.c:7:3\n\n??\n??:0:0\n\n\
+            inner\nb.h:0:0\nouter\na.c:7:3\n\n";
+        assert_eq!(read(symbolizer, Dialect::Symbolizer), expected);
+        let addr2line = "0x10\ninner inlined at a.c:7 in outer\nb.h:5:1\nouter\na.c:7:3\n\
+            0x20\n??\n??:0\n0x30\ninner\nb.h:?\nouter\na.c:7\n";
+        assert_eq!(read(addr2line, Dialect::Addr2line), expected);
+    }
+
+    #[test]
     fn a_program_is_known_by_its_name() {
         assert!(
             "/opt/llvm/bin/llvm-symbolizer-22"
@@ -197,7 +303,7 @@ mod tests {
             dialect: Dialect::Addr2line,
         };
         let error = program
-            .ask(Path::new("x.ko"), None, &[1, 2], &())
+            .ask(Path::new("x.ko"), None, false, &[1, 2], &())
             .expect_err("no answers");
         assert_eq!(
             error.to_string(),

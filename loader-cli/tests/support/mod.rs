@@ -116,10 +116,22 @@ pub(crate) fn object_with(
     units: &[UnitSpec<'_>],
     extras: Extras<'_>,
 ) -> Vec<u8> {
+    object_with_dies(machine, text, units, extras, |_| {})
+}
+
+/// As [`object_with`], with whatever is added to the units.
+pub(crate) fn object_with_dies(
+    machine: Machine,
+    text: &[(&str, u64)],
+    units: &[UnitSpec<'_>],
+    extras: Extras<'_>,
+    add: impl FnOnce(&mut Dwarf),
+) -> Vec<u8> {
     let mut dwarf = Dwarf::new();
     for unit in units {
         add_unit(&mut dwarf, machine, unit, text.len());
     }
+    add(&mut dwarf);
     let mut sections = Sections::new(SectionWriter {
         data: EndianVec::new(machine.endian),
         relocations: Vec::new(),

@@ -23,6 +23,7 @@ impl Resolve for All {
             file: "\u{1}.c".into(),
             line: 1,
             approximate: false,
+            frames: Vec::new(),
         }))
     }
 }

@@ -10,10 +10,10 @@
 //! is *taken* is counted, and [`Bits::taken`] is what the check of a table relies on.
 
 /// Bits that can be taken after a [`Bits::fill`].
-pub(super) const FILLED: u32 = 56;
+pub(crate) const FILLED: u32 = 56;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bits<'a, const BACKWARD: bool> {
+pub(crate) struct Bits<'a, const BACKWARD: bool> {
     bytes: &'a [u8],
     /// The first byte, in stream order, that is not wholly in `buffer`.
     at: usize,
@@ -24,7 +24,7 @@ pub(super) struct Bits<'a, const BACKWARD: bool> {
 
 impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
     /// A stream that begins with byte `begin`, or, backward, with the byte before it.
-    pub(super) const fn new(bytes: &'a [u8], begin: usize) -> Self {
+    pub(crate) const fn new(bytes: &'a [u8], begin: usize) -> Self {
         Self {
             bytes,
             at: begin,
@@ -35,7 +35,7 @@ impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
 
     /// Makes [`FILLED`] bits ready.
     #[inline(always)]
-    pub(super) fn fill(&mut self) {
+    pub(crate) fn fill(&mut self) {
         let bytes = crate::index(63_u32.wrapping_sub(self.count) >> 3);
         // A position before the first byte wraps to one after the last, where there are none.
         if BACKWARD {
@@ -50,7 +50,7 @@ impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
 
     /// The next `bits` (at most 31) without taking them; not more than are ready.
     #[inline(always)]
-    pub(super) fn peek(&self, bits: u32) -> u32 {
+    pub(crate) fn peek(&self, bits: u32) -> u32 {
         if BACKWARD {
             // Two shifts, because one by 64 would be none.
             low((self.buffer >> 1).wrapping_shr(63_u32.wrapping_sub(bits)))
@@ -61,7 +61,7 @@ impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
 
     /// Takes bits; not more than are ready.
     #[inline(always)]
-    pub(super) fn take(&mut self, bits: u32) {
+    pub(crate) fn take(&mut self, bits: u32) {
         self.buffer = if BACKWARD {
             self.buffer.wrapping_shl(bits)
         } else {
@@ -72,14 +72,14 @@ impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
 
     /// Takes bits and gives them as a number; at most 31, not more than are ready.
     #[inline(always)]
-    pub(super) fn number(&mut self, bits: u32) -> u32 {
+    pub(crate) fn number(&mut self, bits: u32) -> u32 {
         let value = self.peek(bits);
         self.take(bits);
         value
     }
 
     /// Bits taken since `begin`, whether or not the bytes were there.
-    pub(super) fn taken(&self, begin: usize) -> usize {
+    pub(crate) fn taken(&self, begin: usize) -> usize {
         let bytes = if BACKWARD {
             begin.wrapping_sub(self.at)
         } else {
@@ -124,13 +124,13 @@ impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
 /// The low half of a word.
 #[inline(always)]
 #[expect(clippy::as_conversions, reason = "the high half is to be dropped")]
-pub(super) const fn low(word: u64) -> u32 {
+pub(crate) const fn low(word: u64) -> u32 {
     (word & 0xffff_ffff) as u32
 }
 
 /// `width` bits (at most 57) at bit position `at` of a forward stream, for records of fixed width.
 #[inline(always)]
-pub(super) fn field(bytes: &[u8], at: u64, width: u32) -> Option<u64> {
+pub(crate) fn field(bytes: &[u8], at: u64, width: u32) -> Option<u64> {
     let byte = usize::try_from(at >> 3).ok()?;
     let word = match bytes.get(byte..).and_then(<[u8]>::first_chunk) {
         Some(word) => u64::from_le_bytes(*word),
@@ -143,7 +143,7 @@ pub(super) fn field(bytes: &[u8], at: u64, width: u32) -> Option<u64> {
 /// Collects the bits of a stream.
 #[cfg(feature = "write")]
 #[derive(Clone, Debug, Default)]
-pub(super) struct BitVec<const BACKWARD: bool> {
+pub(crate) struct BitVec<const BACKWARD: bool> {
     /// In stream order, the bits as in a forward stream.
     bytes: alloc::vec::Vec<u8>,
     bits: usize,
@@ -152,7 +152,7 @@ pub(super) struct BitVec<const BACKWARD: bool> {
 #[cfg(feature = "write")]
 impl<const BACKWARD: bool> BitVec<BACKWARD> {
     /// Appends the low `bits` of `value`.
-    pub(super) fn push(&mut self, value: u64, bits: u32) {
+    pub(crate) fn push(&mut self, value: u64, bits: u32) {
         let value = if BACKWARD {
             value.reverse_bits().wrapping_shr(64_u32.wrapping_sub(bits))
         } else {
@@ -170,7 +170,7 @@ impl<const BACKWARD: bool> BitVec<BACKWARD> {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.bits = 0;
     }
@@ -178,13 +178,13 @@ impl<const BACKWARD: bool> BitVec<BACKWARD> {
 
 #[cfg(feature = "write")]
 impl BitVec<false> {
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// The bytes of a block: this stream from its first byte on, `backward` from its last, and
     /// zeros where they meet.
-    pub(super) fn join(&self, backward: &BitVec<true>) -> alloc::vec::Vec<u8> {
+    pub(crate) fn join(&self, backward: &BitVec<true>) -> alloc::vec::Vec<u8> {
         let size = self.bits.wrapping_add(backward.bits).div_ceil(8);
         let mut block = alloc::vec![0_u8; size];
         for (byte, own) in block.iter_mut().zip(&self.bytes) {

@@ -2,7 +2,7 @@
 //! ([specified](super#codes) in the head of the encoding).
 
 #[cfg(feature = "write")]
-pub(super) mod write;
+pub(crate) mod write;
 
 use zerocopy::byteorder::little_endian::U16;
 

@@ -83,6 +83,8 @@ pub(super) struct DirectoryHeader {
 /// Where a block is, and what to expect there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
+    /// Its index.
+    pub(super) number: u32,
     /// Its first address, in bytes from the start of the region.
     pub(super) start: u32,
     /// Its bytes in the table.
@@ -103,6 +105,15 @@ pub(super) struct Directory<'a> {
     page_bits: u32,
     size_bits: u32,
     size_min: u32,
+}
+
+/// The number of blocks of a table that has one or more.
+pub(super) fn count(table: &RegionTable<'_>) -> Option<u32> {
+    if *table.bytes.first()? == ONE_BLOCK {
+        return Some(1);
+    }
+    let (header, _) = DirectoryHeader::ref_from_prefix(table.bytes).ok()?;
+    Some(header.blocks.get())
 }
 
 /// The block that covers `target`.
@@ -215,6 +226,7 @@ impl<'a> Directory<'a> {
             }
         };
         Some(Block {
+            number: block.wrapping_sub(1),
             start,
             begin: self.stream.wrapping_add(index(begin)),
             end: self.stream.wrapping_add(index(end)),
@@ -225,6 +237,7 @@ impl<'a> Directory<'a> {
     /// The block of a table that has one.
     fn only_block(&self, table: &RegionTable<'_>) -> Block {
         Block {
+            number: 0,
             start: 0,
             begin: self.stream,
             end: table.bytes.len(),
@@ -360,6 +373,7 @@ impl<'a> Blocks<'a> {
             return Err(self.fault(self.start, "blocks that ascend inside the region"));
         }
         let block = Block {
+            number: self.next.wrapping_sub(1),
             start,
             begin: directory.stream.wrapping_add(index(begin)),
             end: directory.stream.wrapping_add(index(self.begin)),

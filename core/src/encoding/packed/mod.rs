@@ -212,14 +212,14 @@
 //! | `rows` | blocks: the full check, and their writer |
 //! | `write` | the choices that the writer makes for all regions together |
 
-mod bits;
-mod codes;
+pub(crate) mod bits;
+pub(crate) mod codes;
 mod directory;
 mod hot;
 mod model;
 mod recent;
 mod rows;
-mod tokens;
+pub(crate) mod tokens;
 #[cfg(feature = "write")]
 pub(crate) mod write;
 
@@ -279,6 +279,79 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
         start = end;
     }
     None
+}
+
+/// What is known of an entry of a block besides its address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// Bytes from the start of the region.
+    #[cfg(feature = "write")]
+    pub(crate) start: u32,
+    pub(crate) file: u32,
+    /// 0 in a gap.
+    pub(crate) line: u32,
+    /// The kind of its token, 0 to 11 (see [`crate::chain`]).
+    pub(crate) kind: usize,
+    pub(crate) in_header: bool,
+}
+
+/// Goes through the entries of blocks with their reader. `None` ends that.
+pub(crate) trait Visitor {
+    /// A block begins, one of so many, with a file and a line to expect.
+    fn begin(&mut self, block: u32, blocks: u32, file: u32, line: u32) -> Option<()>;
+
+    /// The next entry of the block.
+    fn entry(&mut self, entry: &Entry) -> Option<()>;
+}
+
+/// As [`find`], with a visitor that sees every entry of the block up to that of `target`.
+#[inline(always)]
+pub(crate) fn find_with(
+    table: &RegionTable<'_>,
+    target: u32,
+    visitor: &mut impl Visitor,
+) -> Option<Row> {
+    let model = &Model::new(table.model)?;
+    let block = directory::find(table, model.page_bits, target)?;
+    visitor.begin(
+        block.number,
+        directory::count(table)?,
+        block.guess.file,
+        block.guess.line,
+    )?;
+    let mut bits = Bits::<false>::new(table.bytes, block.begin);
+    let (mut tokens, mut location) = Tokens::begin(model, table.bytes, &block)?;
+    let length_code = model.codes.number(LENGTH);
+    let mut start = block.start;
+    for entry in 0..ENTRIES_MAX {
+        step();
+        bits.fill();
+        let (number, shift) = length_code.read_length(&mut bits, model.unit_bits)?;
+        let length = number.wrapping_shl(shift);
+        if entry > 0 {
+            let class = length_class(length.wrapping_shr(model.unit_bits));
+            location = tokens.next(model, class)?;
+        }
+        visitor.entry(&Entry {
+            #[cfg(feature = "write")]
+            start,
+            file: location.file,
+            line: location.line,
+            kind: tokens.kind(),
+            in_header: location.file < model.headers,
+        })?;
+        let end = start.wrapping_add(length);
+        if target < end {
+            return Some(row(start, location));
+        }
+        start = end;
+    }
+    None
+}
+
+/// Shows a visitor all entries of all blocks, and checks them on the way.
+pub(crate) fn visit(table: &RegionTable<'_>, visitor: &mut impl Visitor) -> Result<(), Fault> {
+    Rows::new(table)?.visit(visitor)
 }
 
 /// The light check of a table: its directory, and no row.

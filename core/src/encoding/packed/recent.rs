@@ -134,6 +134,25 @@ impl Recent {
         self.class == CLASS_GAP
     }
 
+    /// The class of the last token, as coarse as the ops of chains need it (see [`crate::chain`]).
+    #[inline]
+    pub(super) const fn kind(&self) -> usize {
+        match self.class {
+            CLASS_FIRST => 0,
+            5 => 1,
+            1..=4 => 2,
+            6 | 7 => 3,
+            8..=10 => 4,
+            12 => 5,
+            11 | 13 => 6,
+            14 => 7,
+            15 => 8,
+            16 | CLASS_GAP => 9,
+            17 => 10,
+            CLASS_HOT.. => 11,
+        }
+    }
+
     /// The location at `rank`, of which the low three bits count.
     #[inline(always)]
     pub(super) fn get(&self, rank: u16) -> FileLine {

@@ -1,7 +1,7 @@
 //! The backward stream of a block: tokens, and the locations they lead to.
 
 #[cfg(feature = "write")]
-pub(super) mod write;
+pub(crate) mod write;
 
 use super::bits::Bits;
 use super::directory::Block;
@@ -78,6 +78,12 @@ impl<'a> Tokens<'a> {
         };
         self.recent.note(symbol, class, model.headers);
         Some(location)
+    }
+
+    /// The kind of the last token (see [`crate::chain`]).
+    #[inline]
+    pub(super) const fn kind(&self) -> usize {
+        self.recent.kind()
     }
 
     /// Whether the last token was a gap.

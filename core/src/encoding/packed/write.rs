@@ -8,7 +8,7 @@
     reason = "runs on the host, over its own counts and lists; the reader is what a kernel links"
 )]
 
-pub(super) mod cluster;
+pub(crate) mod cluster;
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -47,6 +47,8 @@ const SMALL: usize = 4_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Source<'a> {
     pub(crate) rows: &'a [Row],
+    /// The chain of each row; empty if there are none.
+    pub(crate) chains: &'a [Option<u32>],
     /// Length of the region, in bytes of text.
     pub(crate) len: u32,
 }
@@ -71,16 +73,20 @@ impl Packed {
     }
 }
 
-/// The rows without those that add nothing: a gap before the first, and rows like the one before.
-pub(crate) fn canonical(rows: &[Row]) -> Vec<Row> {
+/// The rows without those that add nothing: a gap before the first, and rows like the one before, with
+/// the same chain.
+pub(crate) fn canonical(rows: &[Row], chains: &[Option<u32>]) -> Vec<Row> {
     let mut out: Vec<Row> = Vec::with_capacity(rows.len());
-    for row in rows {
+    let mut last_chain = None;
+    for (position, row) in rows.iter().enumerate() {
+        let chain = chains.get(position).copied().flatten();
         let goes_on = match out.last() {
             Some(last) if row.is_gap() => last.is_gap(),
-            Some(last) => (last.file, last.line) == (row.file, row.line),
+            Some(last) => (last.file, last.line, last_chain) == (row.file, row.line, chain),
             None => row.is_gap(),
         };
         if !goes_on {
+            last_chain = chain;
             let file = if row.is_gap() { 0 } else { row.file };
             out.push(Row { file, ..*row });
         }
@@ -146,7 +152,10 @@ struct Cuts {
 
 impl Job {
     fn new(sources: &[Source<'_>], headers: u32, block: u32) -> Result<Self, EncodeError> {
-        let rows: Vec<Vec<Row>> = sources.iter().map(|s| canonical(s.rows)).collect();
+        let rows: Vec<Vec<Row>> = sources
+            .iter()
+            .map(|s| canonical(s.rows, s.chains))
+            .collect();
         let unit_bits = unit_bits(rows.iter().flatten().map(|row| row.start));
         let mut regions = Vec::new();
         for (source, rows) in sources.iter().zip(&rows) {
@@ -185,9 +194,10 @@ impl Job {
         let page = text / crate::wide(entries) * u64::from(block) * 32;
         Ok(Self {
             lens: sources.iter().map(|source| source.len).collect(),
-            rows: rows
+            // A reader takes rows that differ in their chains for one.
+            rows: sources
                 .iter()
-                .map(|rows| narrow("the number of rows", rows.len()))
+                .map(|source| narrow("the number of rows", canonical(source.rows, &[]).len()))
                 .collect::<Result<_, _>>()?,
             regions,
             headers,

@@ -57,7 +57,7 @@ const fn number_head(symbol: u16) -> u16 {
 /// The lengths of an optimal code of at most `limit` bits, 0 for symbols that do not occur.
 ///
 /// Package-merge (Larmore and Hirschberg 1990). A code of one symbol has one bit.
-pub(in super::super) fn lengths(counts: &[u64], limit: u32) -> Vec<u8> {
+pub(crate) fn lengths(counts: &[u64], limit: u32) -> Vec<u8> {
     let mut symbols: Vec<usize> = (0..counts.len()).filter(|&s| counts[s] > 0).collect();
     symbols.sort_by_key(|&s| counts[s]);
     let mut lengths = vec![0_u8; counts.len()];
@@ -102,7 +102,7 @@ pub(in super::super) fn lengths(counts: &[u64], limit: u32) -> Vec<u8> {
 }
 
 /// The canonical codes of these lengths, their first bit highest.
-pub(in super::super) fn codes(lengths: &[u8]) -> Result<Vec<u16>, EncodeError> {
+pub(crate) fn codes(lengths: &[u8]) -> Result<Vec<u16>, EncodeError> {
     let mut symbols: Vec<usize> = (0..lengths.len()).filter(|&s| lengths[s] > 0).collect();
     symbols.sort_by_key(|&s| (lengths[s], s));
     let mut codes = vec![0; lengths.len()];

@@ -23,7 +23,7 @@ pub(in super::super) struct Entry {
 }
 
 /// 0, -1, 1, -2, 2, ... as 0, 1, 2, 3, 4, ...
-pub(in super::super) const fn fold(difference: i32) -> u32 {
+pub(crate) const fn fold(difference: i32) -> u32 {
     let magnitude = (if difference < 0 {
         !difference
     } else {

@@ -10,7 +10,7 @@ use crate::writer::{EncodeError, narrow};
 const ROUNDS: usize = 6;
 
 /// The counts of the symbols that occur in a context: symbol and count.
-pub(in super::super) type Histogram = Vec<(u16, u32)>;
+pub(crate) type Histogram = Vec<(u16, u32)>;
 
 struct Cluster {
     counts: Vec<u32>,
@@ -59,7 +59,7 @@ impl Cluster {
 
 /// The cluster of every histogram, and their number, at most `most`: k-means on the histograms, and then clusters
 /// are merged for as long as the `price` of one, in bits, is more than it saves.
-pub(in super::super) fn cluster(
+pub(crate) fn cluster(
     histograms: &[Histogram],
     most: usize,
     price: f32,

@@ -1,0 +1,578 @@
+//! The functions that are inlined somewhere, and from where they are called
+//! ([specified](super#functions) in the head of the module).
+
+use zerocopy::byteorder::little_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::codes::{self, Form, Kind, SPECIAL_125, SPECIAL_126, SPECIAL_127};
+use crate::encoding::Fault;
+use crate::encoding::packed::bits::Bits;
+use crate::steps::step;
+use crate::{index, wide};
+
+/// Functions in a group.
+pub(super) const GROUP: u32 = 16;
+/// Most entries of a list of callers.
+pub(super) const ENTRIES_MAX: u32 = 1023;
+
+/// The head of the section.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct Header {
+    /// Offset 0: number of functions.
+    pub(super) functions: U16,
+    /// Offset 2: how many of them are in headers; they come first.
+    pub(super) in_headers: U16,
+    /// Offset 4: a [`Form`].
+    pub(super) form: u8,
+    /// Offset 5: number of codes, at least 1.
+    pub(super) codes: u8,
+}
+
+/// The head of a group of functions, 11 bytes.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct Group {
+    /// Offset 0: the file of the first function.
+    pub(super) file: U16,
+    /// Offset 2: its line.
+    pub(super) line: [u8; 3],
+    /// Offset 5: where the data of the group end, in bytes from the start of all.
+    pub(super) end: [u8; 3],
+    /// Offset 8: bytes of its declarations.
+    pub(super) declarations: u8,
+    /// Offset 9: which of its functions have a list of callers.
+    pub(super) lists: U16,
+}
+
+impl Group {
+    fn line(&self) -> u32 {
+        let [a, b, c] = self.line;
+        u32::from_le_bytes([a, b, c, 0])
+    }
+
+    fn end(&self) -> usize {
+        let [a, b, c] = self.end;
+        index(u32::from_le_bytes([a, b, c, 0]))
+    }
+}
+
+/// A view of the section. It is on the stack of every look-up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Functions<'a> {
+    pub(super) form: Form,
+    pub(super) count: u32,
+    pub(super) in_headers: u32,
+    /// The code of every context, and then the default of every op context.
+    map: &'a [u8],
+    /// Where each code begins, and where the last ends, in bytes from the start of `codes`.
+    begins: &'a [U16],
+    codes: &'a [u8],
+    groups: &'a [Group],
+    data: &'a [u8],
+}
+
+/// Where a function is declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) file: u32,
+    pub(super) line: u32,
+}
+
+impl Place {
+    /// After all others.
+    const MAX: Self = Self {
+        file: u32::MAX,
+        line: u32::MAX,
+    };
+}
+
+/// Which function is before places of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Near {
+    pub(super) function: Option<u32>,
+    from: Place,
+    to: Place,
+}
+
+impl Near {
+    /// Of no place.
+    pub(super) const NOWHERE: Self = Self {
+        function: None,
+        from: Place::MAX,
+        to: Place::MAX,
+    };
+
+    /// Whether it is that of a place as well.
+    #[inline]
+    pub(super) fn holds(&self, place: Place) -> bool {
+        self.from.file == place.file && self.from <= place && place < self.to
+    }
+}
+
+impl<'a> Functions<'a> {
+    pub(super) fn new(section: &'a [u8]) -> Option<Self> {
+        let (header, rest) = Header::ref_from_prefix(section).ok()?;
+        let form = Form::from_number(header.form)?;
+        let map = form.contexts().wrapping_add(form.defaults());
+        let (map, rest) = rest.split_at_checked(map)?;
+        let begins = usize::from(header.codes).wrapping_add(1);
+        let (begins, rest) = <[U16]>::ref_from_prefix_with_elems(rest, begins).ok()?;
+        let codes = begins.last()?.get().into();
+        let (codes, rest) = rest.split_at_checked(codes)?;
+        let count = u32::from(header.functions.get());
+        let groups = index(count.div_ceil(GROUP));
+        let (groups, data) = <[Group]>::ref_from_prefix_with_elems(rest, groups).ok()?;
+        Some(Self {
+            form,
+            count,
+            in_headers: header.in_headers.get().into(),
+            map,
+            begins,
+            codes,
+            groups,
+            data,
+        })
+    }
+
+    /// The light check: codes, and the heads of groups.
+    pub(super) fn check(&self, files: u32) -> Result<(), Fault> {
+        let fault = |expected, found: usize| Fault {
+            at: 0,
+            expected,
+            found: wide(found),
+        };
+        if self.in_headers > self.count {
+            return Err(fault(
+                "at most all functions in headers",
+                index(self.in_headers),
+            ));
+        }
+        let codes = self.begins.len().saturating_sub(1);
+        let (map, defaults) = self
+            .map
+            .split_at_checked(self.form.contexts())
+            .unwrap_or_default();
+        for code in map {
+            step();
+            if usize::from(*code) >= codes {
+                return Err(fault("a code for every context", (*code).into()));
+            }
+        }
+        for default in defaults {
+            step();
+            if *default != NO_DEFAULT && u32::from(*default) >= codes::DIRECT {
+                return Err(fault("an op below 48, or 255", (*default).into()));
+            }
+        }
+        if self.begins.first().is_none_or(|first| first.get() != 0) {
+            return Err(fault("a first code at the start", codes));
+        }
+        for number in 0..codes {
+            step();
+            let code = self.code_bytes(number).unwrap_or(&[]);
+            if let Some(expected) = codes::fault(code) {
+                return Err(fault(expected, number));
+            }
+        }
+        let mut end = 0;
+        let mut last = Place { file: 0, line: 0 };
+        for (number, group) in self.groups.iter().enumerate() {
+            step();
+            let place = group_place(group);
+            if place < last || place.file >= files {
+                return Err(fault("groups that ascend by file and line", number));
+            }
+            let begin = end;
+            end = group.end();
+            let size = end.checked_sub(begin);
+            if size.is_none_or(|size| size < group.declarations.into()) {
+                return Err(fault("groups whose data ascend", number));
+            }
+            last = place;
+        }
+        if end != self.data.len() {
+            return Err(fault("data that end with the last group", end));
+        }
+        Ok(())
+    }
+
+    /// The full check: declarations and lists of every function.
+    pub(super) fn check_all(&self, files: u32) -> Result<(), Fault> {
+        let mut last = Place { file: 0, line: 0 };
+        let mut group_begin = 0;
+        for function in 0..self.count {
+            let fault = |expected| Fault {
+                at: 0,
+                expected,
+                found: function.into(),
+            };
+            let place = self
+                .place(function)
+                .filter(|place| *place >= last && place.file < files)
+                .ok_or_else(|| fault("functions that ascend by file and line"))?;
+            last = place;
+            let mut list = self
+                .list(function)
+                .ok_or_else(|| fault("a list of callers"))?;
+            for _ in 0..list.edges {
+                list.next_edge(self)
+                    .ok_or_else(|| fault("a caller in a list"))?;
+            }
+            let number = index(function.wrapping_div(GROUP));
+            let end = self.groups.get(number).map_or(0, Group::end);
+            if list.begin(self) < group_begin {
+                return Err(fault("a list inside its group"));
+            }
+            let is_last = function.wrapping_add(1) == self.count
+                || function.wrapping_add(1).is_multiple_of(GROUP);
+            if is_last {
+                group_begin = end;
+            }
+        }
+        Ok(())
+    }
+
+    fn code_bytes(&self, number: usize) -> Option<&'a [u8]> {
+        let begin = usize::from(self.begins.get(number)?.get());
+        let end = usize::from(self.begins.get(number.wrapping_add(1))?.get());
+        self.codes.get(begin..end)
+    }
+
+    /// Reads a number in a context.
+    #[inline]
+    pub(super) fn number(
+        &self,
+        kind: Kind,
+        context: usize,
+        bits: &mut Bits<'_, true>,
+    ) -> Option<u32> {
+        let code = *self.map.get(kind.context(self.form, context))?;
+        codes::read(self.code_bytes(code.into())?, bits)
+    }
+
+    /// The op that is taken in a context while a run lasts.
+    pub(super) fn default_op(&self, context: usize) -> Option<u32> {
+        let defaults = self.map.get(self.form.contexts()..)?;
+        let default = *defaults.get(context)?;
+        (default != NO_DEFAULT).then_some(default.into())
+    }
+
+    /// Where a function is declared.
+    pub(super) fn place(&self, function: u32) -> Option<Place> {
+        let mut declarations = self.declarations(function.wrapping_div(GROUP))?;
+        for _ in 0..function.wrapping_rem(GROUP) {
+            declarations.next()?;
+        }
+        Some(declarations.place)
+    }
+
+    /// The last function of a file that is declared at a line or before.
+    pub(super) fn before(&self, place: Place) -> Option<u32> {
+        self.near(place)?.function
+    }
+
+    /// The same, with the lines for which it holds.
+    #[inline(never)]
+    pub(super) fn near(&self, place: Place) -> Option<Near> {
+        let after = self.groups.partition_point(|group| {
+            step();
+            group_place(group) <= place
+        });
+        let mut next = self.groups.get(after).map_or(Place::MAX, group_place);
+        let mut found = None;
+        if let Some(number) = after.checked_sub(1) {
+            let number = u32::try_from(number).ok()?;
+            let mut declarations = self.declarations(number)?;
+            let mut function = number.wrapping_mul(GROUP);
+            let last = function.wrapping_add(GROUP).min(self.count).wrapping_sub(1);
+            let mut at = declarations.place;
+            while function < last {
+                declarations.next()?;
+                if declarations.place > place {
+                    next = declarations.place;
+                    break;
+                }
+                at = declarations.place;
+                function = function.wrapping_add(1);
+            }
+            found = (at.file == place.file).then_some((function, at));
+        }
+        let file_start = Place {
+            file: place.file,
+            line: 0,
+        };
+        Some(Near {
+            function: found.map(|(function, _)| function),
+            from: found.map_or(file_start, |(_, at)| at),
+            to: next,
+        })
+    }
+
+    fn declarations(&self, group: u32) -> Option<Declarations<'a>> {
+        let group = self.groups.get(index(group))?;
+        let begin = group.end().checked_sub(group.declarations.into())?;
+        Some(Declarations {
+            bytes: self.data.get(begin..group.end())?,
+            place: group_place(group),
+        })
+    }
+
+    /// The list of the callers of a function.
+    pub(super) fn list(&self, function: u32) -> Option<List<'a>> {
+        let group = self.groups.get(index(function.wrapping_div(GROUP)))?;
+        let position = function.wrapping_rem(GROUP);
+        let lists = u32::from(group.lists.get());
+        let sizes_end = group.end().checked_sub(group.declarations.into())?;
+        let count = index(lists.count_ones());
+        let at = sizes_end.checked_sub(count)?;
+        if lists.wrapping_shr(position) & 1 == 0 {
+            return Some(List {
+                stop: Some(0),
+                entries: 1,
+                ..List::empty(self, function, at)
+            });
+        }
+        let below = 1_u32.wrapping_shl(position).wrapping_sub(1);
+        let before = index((lists & below).count_ones());
+        let mut end = at;
+        for size in self.data.get(at..at.checked_add(before)?)? {
+            step();
+            end = end.checked_sub(self.list_size(*size, end)?)?;
+        }
+        let size = *self.data.get(at.checked_add(before)?)?;
+        if size == LONG {
+            end = end.checked_sub(size_of::<u16>())?;
+        }
+        List::read(self, function, end)
+    }
+
+    /// Bytes of a list that ends at `end`, with its own size if that is long.
+    fn list_size(&self, size: u8, end: usize) -> Option<usize> {
+        if size != LONG {
+            return Some(size.into());
+        }
+        let long = self.data.get(end.checked_sub(size_of::<u16>())?..end)?;
+        let long = u16::from_le_bytes(*long.first_chunk()?);
+        Some(long.into())
+    }
+}
+
+/// The size of a list that has its size in two bytes of its own.
+pub(super) const LONG: u8 = 255;
+
+/// No default, among the defaults of op contexts.
+pub(super) const NO_DEFAULT: u8 = 255;
+
+fn group_place(group: &Group) -> Place {
+    Place {
+        file: group.file.get().into(),
+        line: group.line(),
+    }
+}
+
+/// The declarations of a group, one after the other.
+struct Declarations<'a> {
+    bytes: &'a [u8],
+    /// That of the function at hand.
+    place: Place,
+}
+
+/// First bytes of a distance of two, three and four bytes.
+const TWO: u8 = 0xc0;
+const THREE: u8 = 0xf0;
+const FOUR: u8 = 0xfe;
+/// A further file.
+const FILE: u8 = 0xff;
+
+impl Declarations<'_> {
+    #[inline]
+    fn next(&mut self) -> Option<()> {
+        step();
+        let first = self.byte()?;
+        let lines = if first < TWO {
+            first.into()
+        } else {
+            self.more(first)?
+        };
+        self.place.line = self.place.line.wrapping_add(lines);
+        Some(())
+    }
+
+    /// Lines that take more than a byte.
+    fn more(&mut self, first: u8) -> Option<u32> {
+        if first == FILE {
+            let first = self.byte()?;
+            let files = self.distance(first)?;
+            self.place = Place {
+                file: self.place.file.wrapping_add(files).wrapping_add(1),
+                line: 0,
+            };
+            let first = self.byte()?;
+            return self.distance(first);
+        }
+        self.distance(first)
+    }
+
+    fn distance(&mut self, first: u8) -> Option<u32> {
+        let (high, more) = match first {
+            0..TWO => (first, 0),
+            TWO..THREE => (first.wrapping_sub(TWO), 1),
+            THREE..FOUR => (first.wrapping_sub(THREE), 2),
+            FOUR => (0, 3),
+            FILE => return None,
+        };
+        let mut distance = u32::from(high);
+        for _ in 0..more {
+            distance = distance << 8 | u32::from(self.byte()?);
+        }
+        Some(distance)
+    }
+
+    #[inline]
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
+        Some(*first)
+    }
+}
+
+/// Writes a distance, which is below 2^24, as [`Declarations`] read it.
+#[cfg(feature = "write")]
+pub(super) fn write_distance(distance: u32, out: &mut alloc::vec::Vec<u8>) {
+    let [a, b, c, _] = distance.to_le_bytes();
+    let high = |first: u8, value: u8| first.wrapping_add(value);
+    match distance {
+        0..0xc0 => out.push(a),
+        0xc0..0x3000 => out.extend([high(TWO, b), a]),
+        0x3000..0x0e_0000 => out.extend([high(THREE, c), b, a]),
+        _ => out.extend([FOUR, c, b, a]),
+    }
+}
+
+/// Writes the step from one declaration to the next.
+#[cfg(feature = "write")]
+pub(super) fn write_declaration(last: Place, next: Place, out: &mut alloc::vec::Vec<u8>) {
+    match next.file.wrapping_sub(last.file).checked_sub(1) {
+        None => write_distance(next.line.wrapping_sub(last.line), out),
+        Some(files) => {
+            out.push(FILE);
+            write_distance(files, out);
+            write_distance(next.line, out);
+        }
+    }
+}
+
+/// From where a function is called, where it is inlined.
+#[derive(Clone, Debug)]
+pub(super) struct List<'a> {
+    bits: Bits<'a, true>,
+    /// Where the list ends in the data: it is read from there down.
+    end: usize,
+    function: u32,
+    /// Number of entries.
+    pub(super) entries: u32,
+    /// The position of the entry that ends a chain, if there is one.
+    pub(super) stop: Option<u32>,
+    /// The position of the entry for what is not in the list, if there is one.
+    pub(super) escape: Option<u32>,
+    /// Number of the other entries.
+    pub(super) edges: u32,
+    /// The caller of the edge read last; the function itself before the first.
+    pub(super) caller: u32,
+    /// The line of the call, from the declaration of the caller on.
+    pub(super) lines: u32,
+    first: bool,
+}
+
+impl<'a> List<'a> {
+    fn empty(functions: &Functions<'a>, function: u32, end: usize) -> Self {
+        Self {
+            bits: Bits::new(functions.data, end),
+            end,
+            function,
+            entries: 0,
+            stop: None,
+            escape: None,
+            edges: 0,
+            caller: function,
+            lines: 0,
+            first: true,
+        }
+    }
+
+    fn read(functions: &Functions<'a>, function: u32, end: usize) -> Option<Self> {
+        let mut list = Self::empty(functions, function, end);
+        match functions.number(Kind::Options, 0, &mut list.bits)? {
+            1 => {
+                list.escape = Some(0);
+                list.entries = 1;
+            }
+            2 => {
+                list.edges = 1;
+                list.entries = 1;
+            }
+            number => {
+                list.entries = number.checked_sub(1)?;
+                if list.entries > ENTRIES_MAX || list.entries < 2 {
+                    return None;
+                }
+                let context = index(list.entries.min(7));
+                list.stop = list.position(functions, context)?;
+                list.escape = list.position(functions, context.wrapping_add(8))?;
+                let others =
+                    u32::from(list.stop.is_some()).wrapping_add(list.escape.is_some().into());
+                list.edges = list.entries.checked_sub(others)?;
+            }
+        }
+        Some(list)
+    }
+
+    /// A position among the entries; inside of `None` if there is none.
+    #[expect(
+        clippy::option_option,
+        reason = "failure, or a position that is not there"
+    )]
+    fn position(&mut self, functions: &Functions<'_>, context: usize) -> Option<Option<u32>> {
+        let position = functions.number(Kind::Position, context, &mut self.bits)?;
+        (position <= self.entries).then_some(position.checked_sub(1))
+    }
+
+    /// Where the list begins in the data, if its edges were read.
+    fn begin(&self, functions: &Functions<'_>) -> usize {
+        let bytes = self.bits.taken(self.end).div_ceil(8);
+        self.end.checked_sub(bytes).unwrap_or(functions.data.len())
+    }
+
+    /// Goes to the next edge.
+    pub(super) fn next_edge(&mut self, functions: &Functions<'_>) -> Option<()> {
+        step();
+        let in_header = self.function < functions.in_headers;
+        let context = usize::from(!self.first).wrapping_add(if in_header { 2 } else { 0 });
+        self.first = false;
+        let caller = match functions.number(Kind::Caller, context, &mut self.bits)? {
+            SPECIAL_126 => {
+                let lines = functions.number(Kind::CallLine, 1, &mut self.bits)?;
+                self.lines = self.lines.wrapping_add_signed(unfold(lines));
+                return Some(());
+            }
+            SPECIAL_127 => self.bits.number(width(functions.in_headers)),
+            SPECIAL_125 => self.bits.number(width(functions.count)),
+            distance => self.function.wrapping_add_signed(unfold(distance)),
+        };
+        self.caller = (caller < functions.count).then_some(caller)?;
+        self.lines = functions.number(Kind::CallLine, 0, &mut self.bits)?;
+        Some(())
+    }
+}
+
+/// Bits of an index among so many.
+pub(super) const fn width(count: u32) -> u32 {
+    u32::BITS.wrapping_sub(count.saturating_sub(1).leading_zeros())
+}
+
+/// 0, -1, 1, -2, 2, ... as 0, 1, 2, 3, 4, ...
+pub(super) const fn unfold(code: u32) -> i32 {
+    let half = (code >> 1).cast_signed();
+    if code & 1 == 0 { half } else { !half }
+}

@@ -1,0 +1,864 @@
+//! The chain of inlined functions at an address: optional sections beside the rows.
+//!
+//! A trace shows the functions that were called, and the line of each is often in a function that the
+//! compiler inlined into it. A *chain* names these: innermost first, each with its name, the file and
+//! the line where it was, and at the end the physical function with its own file and line. The functions
+//! are found by the lines: where a row says `include/linux/refcount.h:272`, the innermost function is
+//! nearly always the last one of that file that begins at line 272 or before, and where it is called from
+//! is one of few places. So a row takes a few bits.
+//!
+//! Only tables in the packed encoding have these sections, for their streams have an op for each entry
+//! of its blocks. A reader that does not know the sections goes on without them; a look-up of a line
+//! alone never reads them.
+//!
+//! What follows is the specification. All integers are little-endian and unaligned. Streams are the
+//! *backward streams* of [the packed encoding](crate::encoding::packed#streams), and its *fold* writes
+//! 0, -1, 1, -2, 2 as 0, 1, 2, 3, 4.
+//!
+//! # Numbers
+//!
+//! A number is written by a canonical Huffman code of at most 12 bits for one of 128 symbols, and raw
+//! bits. Numbers below 48 are their own symbols. For others be `w` the number plus 16, and `p` the
+//! binary logarithm of `w`, rounded down: the symbol is `48 + 4 (p - 6)` plus the two bits of `w` below its
+//! highest one, and the `p - 2` bits below these follow. The symbols 125 to 127 have a meaning of their
+//! own in each kind.
+//!
+//! A code is 12 bytes, the number of symbols that have 1, 2, ... 12 bits, and then the symbols by length
+//! and by value. A code of one symbol has twelve zeros there, and takes no bit.
+//!
+//! Which code a number has depends on its kind and a context. A section of the form 1 has so many contexts:
+//!
+//! | kind | contexts | what it is |
+//! |---|---|---|
+//! | OP | 576 | how the chain changes |
+//! | RUN | 1 | so many default ops follow |
+//! | EXC | 6 | an op that is not the default |
+//! | OPT | 250 | an entry of a list of callers |
+//! | SITE | 9 | which of the calls in one caller |
+//! | LN | 24 | the line of the outermost call |
+//! | OC | 1 | number of entries of a list |
+//! | SPOS | 16 | position of STOP (0-7) and ESC (8-15) in a list |
+//! | PD | 4 | caller of an edge |
+//! | LD | 4 | a line: 0 from a declaration, 1 from the edge before, 2 of a call, 3 a line itself |
+//! | EDGE | 3 | 0 the line of an edge, 1 a file, 2 a function: each by its fold from what is expected |
+//!
+//! A section of the form 0, for a module, has one context for each kind, and no default ops.
+//!
+//! # Functions
+//!
+//! A function is a name and a file; it has the smallest line at which it is declared or calls another one
+//! of its chain. Functions ascend by file, line and name. So those in headers come first, whose files
+//! do ([the model](crate::encoding::packed#the-model-section)). The section of functions is:
+//!
+//! | bytes | contents |
+//! |---|---|
+//! | 2 | `u16` number of functions |
+//! | 2 | `u16` how many of them are in headers |
+//! | 1 | the form, 0 or 1 |
+//! | 1 | number of codes |
+//! | 11 or 894 | for every context, in the order of the kinds above, the code that it has |
+//! | 0 or 576 | for every context of OP the default, an op, or 255 |
+//! | 2 per code, 2 | `u16` where each code begins, and where the last one ends |
+//! | | the codes |
+//! | 11 per 16 functions | the groups: `u16` file and `u24` line of the first function; `u24` where its data end; `u8` bytes of its declarations; `u16` which of its functions have a list, the first by the lowest bit |
+//! | | the data of the groups, one after the other |
+//!
+//! The data of a group are read from their end down: first its declarations, and then the
+//! sizes of the lists in bytes, `u8` each, ascending, and then the lists of callers in the order of the functions,
+//! each a stream that begins with a byte of its own. For a size of 255 the list begins, at its end, with its
+//! size as `u16`, these two bytes included.
+//!
+//! The declarations are in ascending bytes. Each but that of the first function is so many lines after the one
+//! before; or 255, so many files and one more, and the line. Such a number is a byte below 192; or a byte
+//! of 192 to 239, of which 192 is taken off, and one more byte; or 240 to 253, less 240, and two more; or 254
+//! and three more: the highest first.
+//!
+//! A *list* of a function has for entries *edges* (a caller and a line of it, from where the function is
+//! called), STOP and ESC, by falling frequency; a function without a list has STOP alone. It is OC: 1 is ESC
+//! alone; 2 is one edge; otherwise the number of entries plus 1, at most 1023 entries, SPOS/min(n, 7)
+//! the position of STOP plus 1 or 0, SPOS/8 + min(n, 7) the same of ESC; and then the edges. An edge is
+//! PD in context (1 if it is not the first) + 2 (if the function is in a header): 126 the caller of the edge before
+//! and LD/1 the fold of the difference of the lines; or else the caller, 127 and an index among the functions in
+//! headers, 125 and one among all, otherwise the fold of the difference to the function; and LD/0 the
+//! lines from the caller's declaration on. An index among `n` has as many bits as `n - 1` needs.
+//!
+//! *pred* of a file and a line is the last function of the file that is declared at that line or before.
+//!
+//! # Names
+//!
+//! A name is made of *tokens*: a token is a byte or two other tokens, nested less than 16 deep, and a byte of zero
+//! ends a name. The section of function names is:
+//!
+//! | bytes | contents |
+//! |---|---|
+//! | 2 | `u16` number of tokens, at most 4095 |
+//! | 30 | `u16` how many tokens have canonical codes of 1, 2, ... 15 bits; they come first, in the order of their codes |
+//! | 1, 1 | sizes of the codes of prefixes and of underscores |
+//! | | these codes |
+//! | 3 per token | in the lower 12 bits the first token and in the upper 12 the second; for a byte, 4095 and the byte |
+//! | 3 per 16 names | `u24` where the stream of the group ends, in bytes from the first stream |
+//! | | the streams of the groups |
+//!
+//! A stream has for each name a number, the length of its prefix (at most 59 bytes) in the name before, or, 60 more, in
+//! the one before that in the group; a number of underscores that it begins with (at most 3), which are
+//! neither in prefixes nor among the tokens; and the codes of the tokens of the rest.
+//!
+//! # Chains
+//!
+//! The section of chains has for each region `u32` where its table ends, in bytes from the end of these,
+//! and then the tables. A table of no bytes says that all chains of the region are empty. Otherwise:
+//!
+//! | bytes | contents |
+//! |---|---|
+//! | 1 | bits of a size, at most 24 |
+//! | 4 per 32 blocks | `u32` where the stream of the first of them begins, in bytes from the first stream |
+//! | | the size of the stream of each block in bytes, fields of a forward stream |
+//! | | the streams |
+//!
+//! A block of [the region's table](crate::encoding::packed#a-block) has a stream for its entries. If that has no
+//! bytes, all chains are empty. Otherwise a decoder has a chain, the outermost function first, each with the
+//! line of its call; `of` and `ol`, a file and a line to expect; and `pe`. At the start of a block
+//! the chain is empty, `of` and `ol` are what the page says to expect, and `pe` is true; in form 1 it reads a
+//! *run*, RUN (126: the rest of the block). An entry that is a gap leaves all that as it is. For the others:
+//!
+//! 1. `a` is pred of the location. `pc` is 0, 1 or 2 if `a` is the innermost function, the next one, or
+//!    further out; 3 if it is not there, 4 if the chain is empty, 5 if there is no `a`. The context is
+//!    `((12 pc + kind) 4 + min(depth, 3)) 2`, and 1 more if the location is not in a header. *kind* is by the
+//!    token: 0 the first of the block, 1 rank 0 and the same line, 2 back, 3 one or two on, 4 more; 5 rank 1
+//!    and the same line, 6 another; 7 rank 2; 8 ranks 3 to 7; 9 far; 10 a file and a line; 11 a hot pair.
+//! 2. If the context has a default and the run is not 0, the op is the default and the run becomes one less.
+//!    If it has a default and the run is 0, the op is EXC/pc, and a new run follows. Otherwise it is OP.
+//! 3. The op is `3 pops + push`. So many of the innermost levels are left, 15: all; `m` remain. If push is 0,
+//!    that is all. Otherwise the innermost function is `a` (1), or that function whose index is the fold
+//!    EDGE/2 from `a`, or from 0 without an `a` (2). From there outwards: an entry of the list of the function, OPT if
+//!    there is more than one, in context `(10 s + min(n, 9)) 5 + e`, `s` and `e` the positions of STOP and ESC,
+//!    at most 3, or 4 if they are absent. An edge gives the line of this call, and the caller. ESC: the line is `ol`
+//!    less the fold EDGE/0, and the caller pred of `of` and it; or for 126 both are raw, an index among all
+//!    functions and 24 bits. STOP: this is the outermost that is new. If a level `g` remains, the line of its call
+//!    is, of the first 8 among the first 16 edges of its list that have the caller `g`, the one that SITE/w counts, `w`
+//!    of them there; for 126 or `w` = 0 it is the line of `g` and the fold LD/2. If none remains, it is `ol` and the fold
+//!    LN/(2 kind + pe), or for 126 `of` moves by the fold EDGE/1 and the line is LD/3.
+//! 4. If the chain is empty, `of` and `ol` are the location, and `pe` is true. Otherwise `ol` is the line of the
+//!    outermost call, and `pe` is false.
+//!
+//! What a chain says: the innermost function is at the location of the row; each other one is at the line of the call
+//! of the next inner one, in its own file; the physical function is at `of` and the line of the outermost call.
+//!
+//! # Limits
+//!
+//! A chain has at most 16 levels; from a deeper one the writer leaves out levels in the middle. There are at most
+//! 65,535 functions, and lines below 2^24. The steps of a look-up with its chain are at most
+//! [`Table::CHAIN_STEPS`](crate::Table::CHAIN_STEPS): where a stream needs more, which no writer makes, there is no chain.
+//! It takes at most 2.5 KiB of stack on x86-64, where that of a line alone takes less than 1 KiB.
+
+mod codes;
+mod functions;
+mod names;
+#[cfg(all(test, feature = "write"))]
+mod tests;
+#[cfg(feature = "write")]
+pub(crate) mod write;
+
+use core::fmt;
+
+use self::codes::{Kind, SPECIAL_126};
+use self::functions::{Functions, List, Near, Place, unfold, width};
+use self::names::{NameBytes, Names};
+use crate::buffer::StrBuffer;
+use crate::encoding::packed::bits::{Bits, field, low};
+use crate::encoding::packed::{Entry, Visitor};
+use crate::encoding::{Fault, RegionTable};
+use crate::files::{Character, Characters, FileName};
+use crate::location::Location;
+use crate::steps::step;
+use crate::{index, wide};
+
+/// Most levels of a chain.
+pub(crate) const LEVELS_MAX: usize = 16;
+
+/// Most numbers, edges and declarations that are read for one chain.
+const WORK_MAX: u32 = 32_768;
+
+/// Most steps of a chain: each unit of work reads at most a group of declarations and its lists.
+pub(crate) const STEPS_MAX: usize = 2_000_000;
+
+/// Calls in a level that is there already are looked for among so many edges of a list,
+const SITE_EDGES: u32 = 16;
+/// and so many of them count.
+const SITES: usize = 8;
+
+/// Functions near locations that are remembered.
+const NEAR: usize = 4;
+
+/// Blocks whose sizes follow one position.
+const ANCHOR: u32 = 32;
+
+/// The name of a function.
+///
+/// It is stored in pieces and put together while it is printed or compared; nothing is allocated.
+#[derive(Clone, Copy)]
+pub struct FunctionName<'a> {
+    section: &'a [u8],
+    functions: u32,
+    function: u32,
+}
+
+impl<'a> FunctionName<'a> {
+    /// Appends the name, and stops where the buffer is full.
+    #[inline(never)]
+    pub fn push_to(&self, text: &mut StrBuffer<'_>) {
+        // By reference: two of them would be much on a short stack.
+        let mut bytes = self.bytes();
+        for character in Characters(&mut bytes) {
+            text.push_str(character.printable().as_str());
+            if text.is_truncated() {
+                return;
+            }
+        }
+    }
+
+    fn bytes(&self) -> NameBytes<'a> {
+        let names = Names::new(self.section, self.functions).unwrap_or(Names::EMPTY);
+        names.bytes(self.function)
+    }
+
+    /// Its characters; one that must not be in a log is a question mark.
+    fn characters(&self) -> impl Iterator<Item = Character> + use<'a> {
+        Characters(self.bytes()).map(Character::printable)
+    }
+}
+
+impl fmt::Display for FunctionName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.characters()
+            .try_for_each(|character| f.write_str(character.as_str()))
+    }
+}
+
+impl fmt::Debug for FunctionName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FunctionName({self})")
+    }
+}
+
+impl PartialEq for FunctionName<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes().eq(other.bytes())
+    }
+}
+
+impl Eq for FunctionName<'_> {}
+
+impl PartialEq<str> for FunctionName<'_> {
+    fn eq(&self, other: &str) -> bool {
+        self.bytes().eq(other.bytes())
+    }
+}
+
+/// A function at an address, and where in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// The inlined function; `None` is the physical function, whose name is that of the symbol.
+    pub function: Option<FunctionName<'a>>,
+    /// Where in the function.
+    pub location: Location<'a>,
+}
+
+impl Frame<'_> {
+    /// Appends ` refcount_inc (include/linux/refcount.h:364) [inline]`, or for the physical function
+    /// what [`Location::push_to`] does, without `core::fmt`.
+    pub fn push_to(&self, text: &mut StrBuffer<'_>) {
+        if let Some(function) = self.function {
+            text.push_str(" ");
+            function.push_to(text);
+        }
+        self.location.push_to(text);
+        if self.function.is_some() {
+            text.push_str(" [inline]");
+        }
+    }
+}
+
+/// The functions at an address, an iterator of [`Frame`]s: the inlined ones, innermost first, and then
+/// the physical function, which is always there.
+#[derive(Clone, Debug)]
+pub struct Chain<'a> {
+    file_names: &'a [u8],
+    files: u32,
+    function_names: &'a [u8],
+    /// Their number.
+    names: u32,
+    levels: Levels,
+    /// The files of the functions.
+    level_files: [u16; LEVELS_MAX],
+    /// The location of the innermost function.
+    innermost: Place,
+    /// The file of the physical function.
+    physical_file: u32,
+    /// Levels that are still to come.
+    rest: usize,
+    done: bool,
+}
+
+/// A chain, outermost first.
+#[derive(Clone, Copy, Debug)]
+struct Levels {
+    functions: [u16; LEVELS_MAX],
+    /// The lines of the calls.
+    lines: [u32; LEVELS_MAX],
+    /// Bit `n`: line `n` counts from the declaration of the function around it. It takes time to find that,
+    /// and only the lines of the last chain are asked for.
+    from_declaration: u16,
+    depth: usize,
+}
+
+impl Levels {
+    const EMPTY: Self = Self {
+        functions: [0; LEVELS_MAX],
+        lines: [0; LEVELS_MAX],
+        from_declaration: 0,
+        depth: 0,
+    };
+
+    fn function(&self, level: usize) -> Option<u32> {
+        self.functions.get(level).map(|function| (*function).into())
+    }
+
+    fn set(&mut self, level: usize, function: u32, line: Line) -> Option<()> {
+        *self.functions.get_mut(level)? = u16::try_from(function).ok()?;
+        let bit = 1_u16.wrapping_shl(u32::try_from(level).ok()?);
+        let (number, bits) = match line {
+            Line::At(line) => (line, 0),
+            Line::FromDeclaration(lines) => (lines, bit),
+        };
+        *self.lines.get_mut(level)? = number;
+        self.from_declaration = self.from_declaration & !bit | bits;
+        Some(())
+    }
+
+    fn line(&self, level: usize) -> Option<Line> {
+        let line = *self.lines.get(level)?;
+        let bit = 1_u16.wrapping_shl(u32::try_from(level).ok()?);
+        Some(match self.from_declaration & bit {
+            0 => Line::At(line),
+            _ => Line::FromDeclaration(line),
+        })
+    }
+}
+
+/// The line of a call.
+#[derive(Clone, Copy, Debug)]
+enum Line {
+    At(u32),
+    /// So many lines from the declaration of the function around it.
+    FromDeclaration(u32),
+}
+
+impl<'a> Chain<'a> {
+    /// How many inlined functions there are.
+    pub const fn inlined(&self) -> usize {
+        self.levels.depth
+    }
+
+    fn location(&self, file: u32, line: u32) -> Option<Location<'a>> {
+        Some(Location {
+            file: FileName::new(self.file_names, self.files, file)?,
+            line,
+            approximate: false,
+        })
+    }
+}
+
+impl<'a> Iterator for Chain<'a> {
+    type Item = Frame<'a>;
+
+    fn next(&mut self) -> Option<Frame<'a>> {
+        if self.done {
+            return None;
+        }
+        let rest = self.rest;
+        // Where the function is: at the location of the row, or at the call of the next inner one.
+        let line = match rest == self.levels.depth {
+            true => self.innermost.line,
+            false => *self.levels.lines.get(rest)?,
+        };
+        let Some(level) = rest.checked_sub(1) else {
+            self.done = true;
+            let location = self.location(self.physical_file, line)?;
+            return Some(Frame {
+                function: None,
+                location,
+            });
+        };
+        self.rest = level;
+        let file = match rest == self.levels.depth {
+            true => self.innermost.file,
+            false => (*self.level_files.get(level)?).into(),
+        };
+        let function = self.levels.function(level)?;
+        Some(Frame {
+            function: Some(FunctionName {
+                section: self.function_names,
+                functions: self.names,
+                function,
+            }),
+            location: self.location(file, line)?,
+        })
+    }
+}
+
+/// The sections of a blob that a chain is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sections<'a> {
+    pub(crate) functions: &'a [u8],
+    pub(crate) function_names: &'a [u8],
+    pub(crate) chains: &'a [u8],
+    pub(crate) file_names: &'a [u8],
+    pub(crate) files: u32,
+    pub(crate) regions: u32,
+}
+
+impl<'a> Sections<'a> {
+    /// Number of functions.
+    pub(crate) fn functions(&self) -> Option<u32> {
+        Functions::new(self.functions).map(|functions| functions.count)
+    }
+
+    /// The table of a region: `None` if there is none, for then the section is not sound.
+    pub(crate) fn region(&self, region: usize) -> Option<&'a [u8]> {
+        let ends = index(self.regions).checked_mul(size_of::<u32>())?;
+        let (ends, tables) = self.chains.split_at_checked(ends)?;
+        let end = |region: usize| {
+            let (ends, _) = ends.as_chunks();
+            ends.get(region).map(|end| index(u32::from_le_bytes(*end)))
+        };
+        let begin = match region.checked_sub(1) {
+            Some(before) => end(before)?,
+            None => 0,
+        };
+        tables.get(begin..end(region)?)
+    }
+
+    /// The light check: everything but lists and streams.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        let fault = |expected| Fault {
+            at: 0,
+            expected,
+            found: wide(self.chains.len()),
+        };
+        let functions = self.view()?;
+        functions.check(self.files)?;
+        let names = Names::new(self.function_names, functions.count)
+            .ok_or_else(|| fault("the names of all functions"))?;
+        names.check()?;
+        let mut bytes = index(self.regions).saturating_mul(size_of::<u32>());
+        for region in 0..index(self.regions) {
+            step();
+            let table = self
+                .region(region)
+                .ok_or_else(|| fault("a table of chains for every region"))?;
+            bytes = bytes.saturating_add(table.len());
+        }
+        if bytes != self.chains.len() {
+            return Err(fault("tables up to the end of the section"));
+        }
+        Ok(())
+    }
+
+    /// The full check of the functions and their names.
+    pub(crate) fn check_functions(&self) -> Result<(), Fault> {
+        let functions = self.view()?;
+        if let Some(names) = Names::new(self.function_names, functions.count) {
+            names.check_all()?;
+        }
+        functions.check_all(self.files)
+    }
+
+    fn view(&self) -> Result<Functions<'a>, Fault> {
+        Functions::new(self.functions).ok_or(Fault {
+            at: 0,
+            expected: "functions and their codes",
+            found: wide(self.functions.len()),
+        })
+    }
+
+    /// The full check of the chains of a region: decodes them all.
+    pub(crate) fn check_chains(&self, region: usize, rows: &RegionTable<'_>) -> Result<(), Fault> {
+        let functions = self.view()?;
+        let table = self.region(region).unwrap_or(&[]);
+        crate::encoding::packed::visit(rows, &mut Cursor::new(&functions, table))
+    }
+
+    /// The chain that covers `target` in a region with rows; `None` also where there is a gap, and for a
+    /// row of a file that is not one of the exact ones.
+    #[inline(always)]
+    pub(crate) fn find(
+        &self,
+        region: usize,
+        rows: &RegionTable<'_>,
+        target: u32,
+        exact_files: u32,
+    ) -> Option<Chain<'a>> {
+        let functions = Functions::new(self.functions)?;
+        let table = self.region(region)?;
+        let mut cursor = Cursor::new(&functions, table);
+        let row = crate::encoding::packed::find_with(rows, target, &mut cursor)?;
+        if row.is_gap() || row.file >= exact_files {
+            return None;
+        }
+        cursor.chain(
+            self,
+            Place {
+                file: row.file,
+                line: row.line,
+            },
+        )
+    }
+}
+
+/// Follows the chain through the entries of blocks.
+struct Cursor<'m, 'a> {
+    functions: &'m Functions<'a>,
+    table: &'a [u8],
+    bits: Bits<'a, true>,
+    /// The end of the stream, where its reading begins, and its size; no bytes if all chains are empty.
+    end: usize,
+    size: usize,
+    levels: Levels,
+    /// `of` and `ol` of the specification.
+    expected: Place,
+    /// The chain before was empty.
+    was_empty: bool,
+    run: u32,
+    work: u32,
+    /// What [`Functions::near`] said last, and which of it will be replaced next.
+    near: [Near; NEAR],
+    oldest: usize,
+}
+
+impl<'m, 'a> Cursor<'m, 'a> {
+    fn new(functions: &'m Functions<'a>, table: &'a [u8]) -> Self {
+        Self {
+            functions,
+            table,
+            bits: Bits::new(table, 0),
+            end: 0,
+            size: 0,
+            levels: Levels::EMPTY,
+            expected: Place { file: 0, line: 0 },
+            was_empty: true,
+            run: 0,
+            work: 0,
+            near: [Near::NOWHERE; NEAR],
+            oldest: 0,
+        }
+    }
+
+    /// Where the stream of a block ends in the table, and its size.
+    fn stream(&self, block: u32, blocks: u32) -> Option<(usize, usize)> {
+        let (size_bits, rest) = self.table.split_first()?;
+        let size_bits = u32::from(*size_bits);
+        if size_bits > 24 || block >= blocks {
+            return None;
+        }
+        let anchors = index(blocks.div_ceil(ANCHOR)).checked_mul(size_of::<u32>())?;
+        let (anchors, rest) = rest.split_at_checked(anchors)?;
+        let bits = u64::from(blocks).wrapping_mul(size_bits.into());
+        let (sizes, streams) = rest.split_at_checked(usize::try_from(bits.div_ceil(8)).ok()?)?;
+        let (anchors, _) = anchors.as_chunks();
+        let first = block.wrapping_div(ANCHOR);
+        let mut end = u32::from_le_bytes(*anchors.get(index(first))?);
+        let mut size = 0;
+        for block in first.wrapping_mul(ANCHOR)..block.wrapping_add(1) {
+            step();
+            let at = u64::from(block).wrapping_mul(size_bits.into());
+            size = low(field(sizes, at, size_bits)?);
+            end = end.checked_add(size)?;
+        }
+        let start = self.table.len().checked_sub(streams.len())?;
+        let end = start
+            .checked_add(index(end))
+            .filter(|end| *end <= self.table.len())?;
+        Some((end, index(size)))
+    }
+
+    fn number(&mut self, kind: Kind, context: usize) -> Option<u32> {
+        self.spend()?;
+        self.functions.number(kind, context, &mut self.bits)
+    }
+
+    /// Counts a unit of work; `None` where there was too much.
+    fn spend(&mut self) -> Option<()> {
+        step();
+        self.work = self.work.wrapping_add(1);
+        (self.work <= WORK_MAX).then_some(())
+    }
+
+    /// The function that a location suggests. Locations come back to few functions.
+    #[inline]
+    fn before(&mut self, place: Place) -> Option<u32> {
+        if let Some(near) = self.near.iter().find(|near| near.holds(place)) {
+            return near.function;
+        }
+        let near = self.functions.near(place)?;
+        if let Some(slot) = self.near.get_mut(self.oldest) {
+            *slot = near;
+        }
+        self.oldest = self.oldest.wrapping_add(1).wrapping_rem(NEAR);
+        near.function
+    }
+
+    /// The op of an entry, in its context.
+    fn op(&mut self, context: usize, position: usize) -> Option<u32> {
+        let Some(default) = self.functions.default_op(context) else {
+            return self.number(Kind::Op, context);
+        };
+        if let Some(run) = self.run.checked_sub(1) {
+            self.run = if self.run == u32::MAX { self.run } else { run };
+            return Some(default);
+        }
+        let op = self.number(Kind::Exception, position)?;
+        self.read_run()?;
+        Some(op)
+    }
+
+    fn read_run(&mut self) -> Option<()> {
+        self.run = match self.number(Kind::Run, 0)? {
+            SPECIAL_126 => u32::MAX,
+            run => run,
+        };
+        Some(())
+    }
+
+    /// Pushes levels onto the `kept` outermost ones.
+    #[inline(never)]
+    fn push(&mut self, kept: usize, innermost: u32, kind: usize) -> Option<()> {
+        let functions = self.functions;
+        let mut function = innermost;
+        // New levels are collected at the end of the arrays.
+        let mut free = LEVELS_MAX;
+        let list = loop {
+            self.spend()?;
+            let mut list = functions.list(function)?;
+            let entry = match list.entries {
+                1 => 0,
+                entries => {
+                    let position = |position: Option<u32>| index(position.map_or(4, |p| p.min(3)));
+                    let context = position(list.stop)
+                        .wrapping_mul(10)
+                        .wrapping_add(index(entries.min(9)))
+                        .wrapping_mul(5)
+                        .wrapping_add(position(list.escape));
+                    self.number(Kind::Option, context)?
+                }
+            };
+            if list.stop == Some(entry) {
+                break list;
+            }
+            let (caller, line) = if list.escape == Some(entry) {
+                let (caller, line) = self.escape()?;
+                (caller, Line::At(line))
+            } else {
+                let passed = |position: Option<u32>| {
+                    u32::from(position.is_some_and(|position| position < entry))
+                };
+                let edge = entry
+                    .wrapping_sub(passed(list.stop))
+                    .wrapping_sub(passed(list.escape));
+                if edge >= list.edges {
+                    return None;
+                }
+                for _ in 0..edge.wrapping_add(1) {
+                    self.spend()?;
+                    list.next_edge(functions)?;
+                }
+                (list.caller, Line::FromDeclaration(list.lines))
+            };
+            free = free.checked_sub(1).filter(|free| *free > kept)?;
+            self.levels.set(free, function, line)?;
+            function = caller;
+        };
+        if kept >= free {
+            return None;
+        }
+        let line = match kept.checked_sub(1) {
+            Some(around) => self.call_line(self.levels.function(around)?, list)?,
+            None => Line::At(self.outermost_line(kind)?),
+        };
+        self.levels.set(kept, function, line)?;
+        let mut depth = kept.wrapping_add(1);
+        for level in free..LEVELS_MAX {
+            let function = self.levels.function(level)?;
+            let line = self.levels.line(level)?;
+            self.levels.set(depth, function, line)?;
+            depth = depth.wrapping_add(1);
+        }
+        self.levels.depth = depth;
+        Some(())
+    }
+
+    /// Caller and line of an edge that is in no list.
+    fn escape(&mut self) -> Option<(u32, u32)> {
+        match self.number(Kind::Edge, 0)? {
+            SPECIAL_126 => {
+                self.bits.fill();
+                let caller = self.bits.number(width(self.functions.count));
+                let line = self.bits.number(24);
+                (caller < self.functions.count).then_some((caller, line))
+            }
+            lines => {
+                let line = self
+                    .expected
+                    .line
+                    .checked_add_signed(unfold(lines).wrapping_neg())?;
+                let file = self.expected.file;
+                Some((self.functions.before(Place { file, line })?, line))
+            }
+        }
+    }
+
+    /// The line of a call in a level that was there before.
+    fn call_line(&mut self, caller: u32, mut list: List<'a>) -> Option<Line> {
+        let functions = self.functions;
+        let mut calls = [0; SITES];
+        let mut found = 0_usize;
+        for _ in 0..list.edges.min(SITE_EDGES) {
+            self.spend()?;
+            list.next_edge(functions)?;
+            if list.caller == caller
+                && let Some(call) = calls.get_mut(found)
+            {
+                *call = list.lines;
+                found = found.wrapping_add(1);
+            }
+        }
+        let which = match found {
+            0 => SPECIAL_126,
+            found => self.number(Kind::Site, found)?,
+        };
+        Some(Line::FromDeclaration(match which {
+            SPECIAL_126 => unfold(self.number(Kind::CallLine, 2)?).cast_unsigned(),
+            which => *calls.get(..found)?.get(index(which))?,
+        }))
+    }
+
+    /// The line of the call in the physical function.
+    fn outermost_line(&mut self, kind: usize) -> Option<u32> {
+        let context = kind.wrapping_mul(2).wrapping_add(self.was_empty.into());
+        match self.number(Kind::Line, context)? {
+            SPECIAL_126 => {
+                let files = self.number(Kind::Edge, 1)?;
+                let file = &mut self.expected.file;
+                *file = file.checked_add_signed(unfold(files))?;
+                self.number(Kind::CallLine, 3)
+            }
+            lines => self.expected.line.checked_add_signed(unfold(lines)),
+        }
+    }
+
+    /// The chain at hand, of a row at `innermost`.
+    fn chain(&self, sections: &Sections<'a>, innermost: Place) -> Option<Chain<'a>> {
+        let mut level_files = [0; LEVELS_MAX];
+        let depth = self.levels.depth;
+        let levels = self.levels.functions.iter().take(depth);
+        let mut lines = self.levels;
+        let mut declared = 0;
+        for (level, (file, function)) in level_files.iter_mut().zip(levels).enumerate() {
+            if let Line::FromDeclaration(line) = self.levels.line(level)? {
+                *lines.lines.get_mut(level)? = line.wrapping_add(declared);
+            }
+            let place = self.functions.place((*function).into())?;
+            *file = u16::try_from(place.file).ok()?;
+            declared = place.line;
+        }
+        Some(Chain {
+            file_names: sections.file_names,
+            files: sections.files,
+            function_names: sections.function_names,
+            names: self.functions.count,
+            levels: lines,
+            level_files,
+            innermost,
+            physical_file: match depth {
+                0 => innermost.file,
+                _ => self.expected.file,
+            },
+            rest: depth,
+            done: false,
+        })
+    }
+}
+
+impl Visitor for Cursor<'_, '_> {
+    fn begin(&mut self, block: u32, blocks: u32, file: u32, line: u32) -> Option<()> {
+        self.levels.depth = 0;
+        self.work = 0;
+        self.expected = Place { file, line };
+        self.was_empty = true;
+        self.run = 0;
+        (self.end, self.size) = match self.table.is_empty() {
+            true => (0, 0),
+            false => self.stream(block, blocks)?,
+        };
+        self.bits = Bits::new(self.table, self.end);
+        if self.size > 0 && self.functions.form == codes::Form::Full {
+            self.read_run()?;
+        }
+        Some(())
+    }
+
+    fn entry(&mut self, entry: &Entry) -> Option<()> {
+        if self.size == 0 || entry.line == 0 {
+            return Some(());
+        }
+        let place = Place {
+            file: entry.file,
+            line: entry.line,
+        };
+        let near = self.before(place);
+        let depth = self.levels.depth;
+        let position = match near {
+            None => 5,
+            Some(_) if depth == 0 => 4,
+            Some(near) => {
+                let levels = self.levels.functions.iter().take(depth).rev();
+                let mut levels = levels.map(|function| u32::from(*function));
+                levels
+                    .position(|function| function == near)
+                    .map_or(3, |position| position.min(2))
+            }
+        };
+        let context = position
+            .wrapping_mul(12)
+            .wrapping_add(entry.kind)
+            .wrapping_mul(4)
+            .wrapping_add(depth.min(3))
+            .wrapping_mul(2)
+            .wrapping_add((!entry.in_header).into());
+        let op = self.op(context, position)?;
+        let pops = index(op.wrapping_div(3));
+        let kept = match pops {
+            15 => 0,
+            _ => depth.checked_sub(pops)?,
+        };
+        match op.wrapping_rem(3) {
+            0 => self.levels.depth = kept,
+            1 => self.push(kept, near?, entry.kind)?,
+            _ => {
+                let distance = unfold(self.number(Kind::Edge, 2)?);
+                let function = near.unwrap_or(0).checked_add_signed(distance)?;
+                let known = function < self.functions.count;
+                self.push(kept, known.then_some(function)?, entry.kind)?;
+            }
+        }
+        if self.levels.depth == 0 {
+            self.expected = place;
+            self.was_empty = true;
+        } else {
+            self.expected.line = *self.levels.lines.first()?;
+            self.was_empty = false;
+        }
+        // What a stream takes beyond its bytes is not there.
+        (self.bits.taken(self.end) <= self.size.wrapping_mul(8)).then_some(())
+    }
+}

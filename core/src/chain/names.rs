@@ -1,0 +1,723 @@
+//! The names of functions ([specified](super#names) in the head of the module).
+
+use zerocopy::byteorder::little_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::codes;
+use crate::encoding::Fault;
+use crate::encoding::packed::bits::Bits;
+use crate::files::EXPANSION_MAX;
+use crate::name::{self, NAME_MAX};
+use crate::steps::step;
+use crate::{index, wide};
+
+/// Names in a group.
+const GROUP: u32 = 16;
+/// Longest prefix that a name shares with one of the last two.
+const PREFIX_MAX: usize = 59;
+/// What is kept of a name for those after it.
+const HEAD: usize = PREFIX_MAX;
+/// Longest code of a token, in bits.
+const CODE_BITS: u32 = 15;
+/// Codes of that many lengths.
+const LENGTHS: usize = 15;
+/// Deepest nesting of tokens.
+const DEPTH_MAX: usize = 16;
+/// Marks a token that is a byte.
+const BYTE: u16 = 0xfff;
+/// Most tokens.
+#[cfg(feature = "write")]
+const TOKENS_MAX: usize = 0xfff;
+
+/// The head of the section.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Header {
+    /// Offset 0: number of tokens.
+    tokens: U16,
+    /// Offset 2: how many of them have codes of 1, 2, ... bits.
+    counts: [U16; LENGTHS],
+    /// Offset 32: bytes of the code of prefixes.
+    prefix_code: u8,
+    /// Offset 33: bytes of the code of underscores.
+    underscore_code: u8,
+}
+
+/// A view of the section.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names<'a> {
+    header: &'a Header,
+    prefix_code: &'a [u8],
+    underscore_code: &'a [u8],
+    tokens: &'a [[u8; 3]],
+    /// Where the stream of each group ends.
+    groups: &'a [[u8; 3]],
+    streams: &'a [u8],
+    count: u32,
+}
+
+/// A name, read byte by byte.
+pub(super) struct NameBytes<'a> {
+    names: Names<'a>,
+    bits: Bits<'a, true>,
+    /// The beginnings of the two names before, the last one first, and then of the name at hand; without
+    /// the underscores that names begin with.
+    heads: [[u8; HEAD]; 3],
+    /// Their lengths, at most [`HEAD`].
+    lengths: [u8; 3],
+    underscores: u8,
+    /// Bytes that come from the name before, which of these it is, and the next.
+    prefix: usize,
+    before: usize,
+    position: usize,
+    /// Second halves of tokens whose first halves are being expanded.
+    stack: [u16; DEPTH_MAX],
+    depth: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Inside,
+    End,
+    /// The stream is none of names.
+    Broken,
+}
+
+/// The head of a section without names.
+static NO_NAMES: Header = Header {
+    tokens: U16::ZERO,
+    counts: [U16::ZERO; LENGTHS],
+    prefix_code: 0,
+    underscore_code: 0,
+};
+
+impl<'a> Names<'a> {
+    /// A section without names.
+    pub(super) const EMPTY: Self = Self {
+        header: &NO_NAMES,
+        prefix_code: &[],
+        underscore_code: &[],
+        tokens: &[],
+        groups: &[],
+        streams: &[],
+        count: 0,
+    };
+
+    pub(super) fn new(section: &'a [u8], count: u32) -> Option<Self> {
+        let (header, rest) = Header::ref_from_prefix(section).ok()?;
+        let (prefix_code, rest) = rest.split_at_checked(header.prefix_code.into())?;
+        let (underscore_code, rest) = rest.split_at_checked(header.underscore_code.into())?;
+        let tokens = usize::from(header.tokens.get());
+        let (tokens, rest) = <[[u8; 3]]>::ref_from_prefix_with_elems(rest, tokens).ok()?;
+        let groups = index(count.div_ceil(GROUP));
+        let (groups, streams) = <[[u8; 3]]>::ref_from_prefix_with_elems(rest, groups).ok()?;
+        Some(Self {
+            header,
+            prefix_code,
+            underscore_code,
+            tokens,
+            groups,
+            streams,
+            count,
+        })
+    }
+
+    fn group_end(&self, group: u32) -> Option<usize> {
+        let [a, b, c] = *self.groups.get(index(group))?;
+        Some(index(u32::from_le_bytes([a, b, c, 0])))
+    }
+
+    /// The bytes of a name.
+    pub(super) fn bytes(self, name: u32) -> NameBytes<'a> {
+        let mut bytes = self.group(name.wrapping_div(GROUP));
+        for _ in 0..name.wrapping_rem(GROUP) {
+            bytes.begin();
+            bytes.by_ref().for_each(drop);
+        }
+        bytes.begin();
+        bytes
+    }
+
+    /// Before the first name of a group.
+    fn group(self, group: u32) -> NameBytes<'a> {
+        NameBytes {
+            bits: Bits::new(self.streams, self.group_end(group).unwrap_or(0)),
+            names: self,
+            heads: [[0; HEAD]; 3],
+            lengths: [0; 3],
+            underscores: 0,
+            prefix: 0,
+            before: 0,
+            position: 0,
+            stack: [0; DEPTH_MAX],
+            depth: 0,
+            state: State::End,
+        }
+    }
+
+    /// The next token of a stream.
+    ///
+    /// The tokens have the order of their codes.
+    fn token(&self, bits: &mut Bits<'_, true>) -> Option<u16> {
+        bits.fill();
+        let window = bits.peek(CODE_BITS);
+        let mut bound = 0_u32;
+        let mut before = 0_u32;
+        for (length, count) in (1..).zip(&self.header.counts) {
+            let count = u32::from(count.get());
+            let shift = CODE_BITS.wrapping_sub(length);
+            let end = bound.wrapping_add(count.wrapping_shl(shift));
+            if window < end {
+                bits.take(length);
+                let number = window.wrapping_sub(bound).wrapping_shr(shift);
+                return u16::try_from(before.wrapping_add(number)).ok();
+            }
+            bound = end;
+            before = before.wrapping_add(count);
+        }
+        None
+    }
+
+    /// The light check: the codes, and where groups are.
+    ///
+    /// What is printed is made printable then, so names are not read here.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        let codes = [self.prefix_code, self.underscore_code];
+        if let Some(expected) = codes.into_iter().find_map(codes::fault) {
+            return Err(fault(expected, self.prefix_code.len()));
+        }
+        let mut end = 0;
+        for group in 0..self.groups.len() {
+            step();
+            let begin = end;
+            end = u32::try_from(group)
+                .ok()
+                .and_then(|group| self.group_end(group))
+                .filter(|end| (begin..=self.streams.len()).contains(end))
+                .ok_or_else(|| fault("groups of names that ascend", group))?;
+        }
+        if end != self.streams.len() {
+            return Err(fault("names up to the end of the section", end));
+        }
+        Ok(())
+    }
+
+    /// The full check: every name is there, and can be printed as it is.
+    ///
+    /// Expands every name once, and not more than [`EXPANSION_MAX`] allows.
+    pub(super) fn check_all(&self) -> Result<(), Fault> {
+        let size = [
+            size_of::<Header>(),
+            self.prefix_code.len(),
+            self.underscore_code.len(),
+            size_of_val(self.tokens),
+            size_of_val(self.groups),
+            self.streams.len(),
+        ];
+        let size = size.into_iter().fold(0, usize::saturating_add);
+        let most = size.saturating_mul(EXPANSION_MAX);
+        let mut expanded = 0_usize;
+        let mut end = 0;
+        for first in (0..self.count).step_by(index(GROUP)) {
+            let group = first.wrapping_div(GROUP);
+            let begin = end;
+            end = self.group_end(group).unwrap_or(0);
+            let bytes = end.saturating_sub(begin);
+            let mut names = self.group(group);
+            for name in first..first.saturating_add(GROUP).min(self.count) {
+                let fault = |expected| fault(expected, index(name));
+                names.begin();
+                let mut checker = name::Checker::default();
+                let mut len = 0_usize;
+                for byte in names.by_ref() {
+                    len = len.saturating_add(1);
+                    if len > NAME_MAX {
+                        return Err(fault(name::LENGTH));
+                    }
+                    if !checker.push(byte) {
+                        return Err(fault(name::CHARACTERS));
+                    }
+                }
+                if names.state == State::Broken {
+                    return Err(fault("the end of every name"));
+                }
+                if len == 0 {
+                    return Err(fault(name::LENGTH));
+                }
+                if !checker.is_whole() {
+                    return Err(fault(name::CHARACTERS));
+                }
+                expanded = expanded.saturating_add(len).saturating_add(2);
+                if expanded > most {
+                    return Err(fault("names of at most 64 times the size of their section"));
+                }
+            }
+            if names.bits.taken(end) > bytes.saturating_mul(8) {
+                return Err(fault("names inside their group", index(group)));
+            }
+        }
+        Ok(())
+    }
+}
+
+const fn fault(expected: &'static str, found: usize) -> Fault {
+    Fault {
+        at: 0,
+        expected,
+        found: wide(found),
+    }
+}
+
+impl NameBytes<'_> {
+    /// Begins the next name, after the end of the one before.
+    fn begin(&mut self) {
+        let [last, _, this] = self.heads;
+        let [last_length, _, length] = self.lengths;
+        self.heads = [this, last, this];
+        self.lengths = [length, last_length, 0];
+        self.position = 0;
+        self.depth = 0;
+        let begun = self.read_head();
+        if self.state != State::Broken {
+            self.state = match begun {
+                Some(()) => State::Inside,
+                None => State::Broken,
+            };
+        }
+    }
+
+    fn read_head(&mut self) -> Option<()> {
+        let prefix = codes::read(self.names.prefix_code, &mut self.bits)?;
+        let underscores = codes::read(self.names.underscore_code, &mut self.bits)?;
+        let most = PREFIX_MAX.wrapping_add(1);
+        let prefix = index(prefix);
+        self.before = usize::from(prefix >= most);
+        self.prefix = if prefix >= most {
+            prefix.wrapping_sub(most)
+        } else {
+            prefix
+        };
+        self.underscores = u8::try_from(underscores).ok().filter(|count| *count <= 3)?;
+        let length = *self.lengths.get(self.before)?;
+        (self.prefix <= length.into()).then_some(())
+    }
+
+    fn end(&mut self, state: State) -> Option<u8> {
+        self.state = state;
+        None
+    }
+
+    /// The next byte of the expanded tokens, with the zero that ends a name.
+    fn expanded(&mut self) -> Option<u8> {
+        let mut token = match self.depth.checked_sub(1) {
+            Some(top) => {
+                self.depth = top;
+                *self.stack.get(top)?
+            }
+            None => self.names.token(&mut self.bits)?,
+        };
+        loop {
+            step();
+            let [a, b, c] = *self.names.tokens.get(usize::from(token))?;
+            let first = u16::from(a) | u16::from(b & 15) << 8;
+            let second = u16::from(b >> 4) | u16::from(c) << 4;
+            if first == BYTE {
+                return u8::try_from(second).ok();
+            }
+            *self.stack.get_mut(self.depth)? = second;
+            self.depth = self.depth.wrapping_add(1);
+            token = first;
+        }
+    }
+}
+
+impl Iterator for NameBytes<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        if self.state != State::Inside {
+            return None;
+        }
+        if let Some(rest) = self.underscores.checked_sub(1) {
+            self.underscores = rest;
+            return Some(b'_');
+        }
+        let position = self.position;
+        if position > NAME_MAX {
+            return self.end(State::Broken);
+        }
+        let byte = if position < self.prefix {
+            step();
+            let head = self.heads.get(self.before);
+            head.and_then(|head| head.get(position)).copied()
+        } else {
+            self.expanded()
+        };
+        let Some(byte) = byte else {
+            return self.end(State::Broken);
+        };
+        if byte == 0 {
+            return self.end(State::End);
+        }
+        let [.., head] = &mut self.heads;
+        if let Some(slot) = head.get_mut(position) {
+            *slot = byte;
+            let [.., length] = &mut self.lengths;
+            *length = length.wrapping_add(1);
+        }
+        self.position = position.wrapping_add(1);
+        Some(byte)
+    }
+}
+
+#[cfg(feature = "write")]
+pub(super) mod write {
+    //! The writer of the section.
+    #![expect(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "runs on the host, over its own lists; the reader is what a kernel links"
+    )]
+
+    use alloc::collections::BTreeMap;
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use zerocopy::IntoBytes;
+    use zerocopy::byteorder::little_endian::U16;
+
+    use super::super::codes::SYMBOLS;
+    use super::super::codes::write::{Code, symbol};
+    use super::{BYTE, CODE_BITS, DEPTH_MAX, GROUP, Header, LENGTHS, PREFIX_MAX, TOKENS_MAX};
+    use crate::encoding::packed::bits::BitVec;
+    use crate::encoding::packed::codes::write::{codes, lengths};
+    use crate::encoding::packed::write::cluster::{as_f32, log2};
+    use crate::index;
+    use crate::writer::{EncodeError, narrow};
+
+    /// What a token must save, in bits: its place in the table, and a bit more.
+    const GAIN_MIN: f32 = 28.0;
+    /// A round makes tokens of the pairs that save at least this share of what the best one saves.
+    const SHARE: f32 = 0.6;
+
+    /// What is written of a name.
+    struct Name<'a> {
+        prefix: u32,
+        underscores: u32,
+        rest: &'a [u8],
+    }
+
+    /// A token: a byte, or two tokens.
+    #[derive(Clone, Copy, Debug)]
+    enum Token {
+        Byte(u8),
+        Pair(u16, u16),
+    }
+
+    /// Encodes names that keep the rules for names.
+    pub(in super::super) fn encode(names: &[&str]) -> Result<Vec<u8>, EncodeError> {
+        let group = index(GROUP);
+        let heads: Vec<Name<'_>> = names.chunks(group).flat_map(front_code).collect();
+        let mut grammar = Grammar::new(&heads);
+        grammar.run();
+
+        // Tokens with a code first, in the order of the codes.
+        let mut counts = vec![0_u64; grammar.tokens.len()];
+        let symbols = grammar.names.iter().flatten();
+        symbols.for_each(|symbol| counts[usize::from(*symbol)] += 1);
+        let lengths = lengths(&counts, CODE_BITS);
+        let mut order: Vec<usize> = (0..lengths.len()).collect();
+        order.sort_by_key(|token| (lengths[*token] == 0, lengths[*token], *token));
+        let mut new = vec![0_u16; order.len()];
+        for (number, token) in (0..).zip(&order) {
+            new[*token] = number;
+        }
+        let sorted: Vec<u8> = order.iter().map(|token| lengths[*token]).collect();
+        let token_codes = codes(&sorted)?;
+        let mut length_counts = [0_u16; LENGTHS];
+        for length in sorted.iter().filter(|length| **length > 0) {
+            length_counts[usize::from(*length) - 1] += 1;
+        }
+
+        let numbers = |number: fn(&Name<'_>) -> u32| -> Result<Code, EncodeError> {
+            let mut counts = vec![0_u64; index(SYMBOLS)];
+            for name in &heads {
+                counts[usize::from(symbol(number(name)).0)] += 1;
+            }
+            Code::fit(&counts)
+        };
+        let prefix_code = numbers(|name| name.prefix)?;
+        let underscore_code = numbers(|name| name.underscores)?;
+
+        let mut ends = Vec::new();
+        let mut streams: Vec<u8> = Vec::new();
+        let all: Vec<(&Name<'_>, &Vec<u16>)> = heads.iter().zip(&grammar.names).collect();
+        for names in all.chunks(group) {
+            let mut stream = BitVec::<true>::default();
+            for (name, tokens) in names {
+                for (number, code) in [
+                    (name.prefix, &prefix_code),
+                    (name.underscores, &underscore_code),
+                ] {
+                    let (symbol, raw, raw_bits) = symbol(number);
+                    let (code, length) = code.of(symbol);
+                    stream.push(code.into(), length.into());
+                    stream.push(raw.into(), raw_bits);
+                }
+                for token in *tokens {
+                    let token = usize::from(new[usize::from(*token)]);
+                    stream.push(token_codes[token].into(), sorted[token].into());
+                }
+            }
+            streams.extend(BitVec::<false>::default().join(&stream));
+            let end: u32 = narrow("the size of the names", streams.len())?;
+            match end.to_le_bytes() {
+                [a, b, c, 0] => ends.extend([a, b, c]),
+                _ => {
+                    return Err(EncodeError::TooLarge {
+                        what: "the size of the names",
+                        size: end.into(),
+                    });
+                }
+            }
+        }
+        let mut tokens = Vec::new();
+        for token in &order {
+            let (first, second) = match grammar.tokens[*token] {
+                Token::Byte(byte) => (BYTE, byte.into()),
+                Token::Pair(first, second) => (new[usize::from(first)], new[usize::from(second)]),
+            };
+            let both = u32::from(first) | u32::from(second) << 12;
+            let [a, b, c, _] = both.to_le_bytes();
+            tokens.extend([a, b, c]);
+        }
+        let (prefix_code, underscore_code) = (prefix_code.write()?, underscore_code.write()?);
+        let header = Header {
+            tokens: narrow::<u16>("the number of tokens", order.len())?.into(),
+            counts: length_counts.map(U16::new),
+            prefix_code: narrow("the size of a code", prefix_code.len())?,
+            underscore_code: narrow("the size of a code", underscore_code.len())?,
+        };
+        let parts: [&[u8]; 6] = [
+            header.as_bytes(),
+            &prefix_code,
+            &underscore_code,
+            &tokens,
+            &ends,
+            &streams,
+        ];
+        Ok(parts.concat())
+    }
+
+    /// The names of a group, by what they share with the two before.
+    fn front_code<'a>(names: &[&'a str]) -> Vec<Name<'a>> {
+        let mut out = Vec::new();
+        let mut before = ["", ""];
+        for name in names {
+            let underscores = name.bytes().take_while(|byte| *byte == b'_').count().min(3);
+            let bare = &name[underscores..];
+            let shared = |other: &str| {
+                let pairs = other.bytes().zip(bare.bytes());
+                let same = pairs.take_while(|(a, b)| a == b).count();
+                let mut prefix = same.min(PREFIX_MAX);
+                while !bare.is_char_boundary(prefix) {
+                    prefix -= 1;
+                }
+                // A shorter one costs more than its bytes.
+                if prefix < 2 { 0 } else { prefix }
+            };
+            let [last, older] = before.map(shared);
+            let (which, prefix) = if older > last { (1, older) } else { (0, last) };
+            let number = which * (PREFIX_MAX + 1) + prefix;
+            out.push(Name {
+                prefix: u32::try_from(number).unwrap_or(0),
+                underscores: u32::try_from(underscores).unwrap_or(0),
+                rest: &bare.as_bytes()[prefix..],
+            });
+            before = [bare, before[0]];
+        }
+        out
+    }
+
+    /// Frequent pairs of tokens become tokens, over and over.
+    struct Grammar {
+        tokens: Vec<Token>,
+        depths: Vec<usize>,
+        /// The tokens of each name.
+        names: Vec<Vec<u16>>,
+    }
+
+    impl Grammar {
+        fn new(names: &[Name<'_>]) -> Self {
+            let mut number_of = [None; 256];
+            let mut tokens = Vec::new();
+            let mut number = |byte: u8| {
+                *number_of[usize::from(byte)].get_or_insert_with(|| {
+                    tokens.push(Token::Byte(byte));
+                    // There are at most 256 of them.
+                    u16::try_from(tokens.len() - 1).unwrap_or(0)
+                })
+            };
+            let names = names.iter().map(|name| {
+                let bytes = name.rest.iter().copied().chain([0]);
+                bytes.map(&mut number).collect()
+            });
+            let names = names.collect();
+            Self {
+                depths: vec![0; tokens.len()],
+                tokens,
+                names,
+            }
+        }
+
+        fn run(&mut self) {
+            while self.round() {}
+        }
+
+        /// Makes some tokens; `false` if none pays any more.
+        fn round(&mut self) -> bool {
+            let mut counts = vec![0_u32; self.tokens.len()];
+            let mut pairs: Vec<(u16, u16)> = Vec::new();
+            for name in &self.names {
+                name.iter()
+                    .for_each(|token| counts[usize::from(*token)] += 1);
+                pairs.extend(name.windows(2).map(|pair| (pair[0], pair[1])));
+            }
+            pairs.sort_unstable();
+            let total = as_f32(counts.iter().sum());
+            let mut gains: Vec<(f32, (u16, u16))> = Vec::new();
+            for run in pairs.chunk_by(|a, b| a == b) {
+                let (first, second) = run[0];
+                let deepest = self.depths[usize::from(first)].max(self.depths[usize::from(second)]);
+                let count = u32::try_from(run.len()).unwrap_or(u32::MAX);
+                if count < 3 || deepest + 2 >= DEPTH_MAX {
+                    continue;
+                }
+                let (one, other) = (counts[usize::from(first)], counts[usize::from(second)]);
+                let expected = as_f32(one) / total * as_f32(other);
+                let gain = as_f32(count) * log2(as_f32(count) / expected);
+                if gain > GAIN_MIN {
+                    gains.push((gain, run[0]));
+                }
+            }
+            gains.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            let least = gains.first().map_or(0.0, |best| best.0 * SHARE);
+            let mut busy = vec![false; self.tokens.len()];
+            let mut made: BTreeMap<(u16, u16), u16> = BTreeMap::new();
+            for (gain, (first, second)) in gains {
+                let (one, other) = (usize::from(first), usize::from(second));
+                if gain < least || self.tokens.len() == TOKENS_MAX {
+                    break;
+                }
+                // The counts of a pair that shares a token with another one do not hold any more.
+                if busy[one] || busy[other] {
+                    continue;
+                }
+                busy[one] = true;
+                busy[other] = true;
+                let Ok(number) = u16::try_from(self.tokens.len()) else {
+                    break;
+                };
+                self.tokens.push(Token::Pair(first, second));
+                self.depths
+                    .push(self.depths[one].max(self.depths[other]) + 1);
+                made.insert((first, second), number);
+            }
+            let by_first: BTreeMap<u16, (u16, u16)> = made
+                .iter()
+                .map(|((first, second), number)| (*first, (*second, *number)))
+                .collect();
+            let mut partner = vec![None; self.tokens.len()];
+            for (first, second) in by_first {
+                partner[usize::from(first)] = Some(second);
+            }
+            for name in &mut self.names {
+                let mut kept = 0;
+                let mut read = 0;
+                while read < name.len() {
+                    let token = name[read];
+                    let pair = partner[usize::from(token)];
+                    let next = name.get(read + 1);
+                    let merged = pair.filter(|(second, _)| next == Some(second));
+                    name[kept] = merged.map_or(token, |(_, number)| number);
+                    read += if merged.is_some() { 2 } else { 1 };
+                    kept += 1;
+                }
+                name.truncate(kept);
+            }
+            !made.is_empty()
+        }
+    }
+}
+
+#[cfg(all(test, feature = "write"))]
+mod tests {
+    use std::format;
+    use std::string::String;
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn round_trip(names: &[&str]) -> usize {
+        let section = write::encode(names).unwrap();
+        let view = Names::new(&section, u32::try_from(names.len()).unwrap()).unwrap();
+        view.check().unwrap();
+        view.check_all().unwrap();
+        for (number, name) in (0..).zip(names) {
+            let bytes: Vec<u8> = view.bytes(number).collect();
+            assert_eq!(String::from_utf8(bytes).as_deref(), Ok(*name));
+        }
+        section.len()
+    }
+
+    #[test]
+    fn names_come_back() {
+        round_trip(&[]);
+        round_trip(&["a"]);
+        round_trip(&["_", "__", "____", "_____x", "__x", "x", "x"]);
+        round_trip(&["é", "è", "éa", "\u{1f980}", "\u{1f981}"]);
+        let long = "ab".repeat(255);
+        round_trip(&[
+            &long,
+            &format!("{long}y"),
+            &format!("__{}", &long[..500]),
+            "z",
+        ]);
+        let many: Vec<String> = (0..500)
+            .map(|n| format!("{}read_page_{}_{n:03}", "_".repeat(n % 3), n % 7))
+            .collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let size = round_trip(&many);
+        assert!(size < 500 * 5, "{size} bytes");
+    }
+
+    #[test]
+    fn names_that_break_a_rule_are_refused() {
+        let refused = |names: &[&str]| {
+            let section = write::encode(names).unwrap();
+            let view = Names::new(&section, u32::try_from(names.len()).unwrap()).unwrap();
+            view.check_all().err().map(|fault| fault.expected)
+        };
+        assert_eq!(refused(&["a\u{1b}[2J"]), Some(name::CHARACTERS));
+        assert_eq!(refused(&["a\u{202e}b"]), Some(name::CHARACTERS));
+        assert_eq!(refused(&[""]), Some(name::LENGTH));
+        assert_eq!(refused(&[&"a".repeat(NAME_MAX)]), None);
+        assert!(refused(&[&"a".repeat(NAME_MAX + 1)]).is_some());
+        // A token that has itself as its first half.
+        let mut section = write::encode(&["abcabcabc"]).unwrap();
+        let view = Names::new(&section, 1).unwrap();
+        let (tokens, at) = (view.tokens.len(), section.len() - view.streams.len() - 3);
+        let begin = at - 3 * tokens;
+        for token in 0..tokens {
+            let number = u16::try_from(token).unwrap().to_le_bytes();
+            section[begin + 3 * token..][..2].copy_from_slice(&number);
+        }
+        let view = Names::new(&section, 1).unwrap();
+        assert_eq!(
+            view.check_all().err().map(|fault| fault.expected),
+            Some("the end of every name")
+        );
+        assert!(view.bytes(0).count() <= NAME_MAX);
+    }
+}
