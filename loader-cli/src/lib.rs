@@ -22,6 +22,7 @@ pub mod device;
 pub mod error;
 pub mod extract;
 pub mod files;
+pub mod fleet;
 pub mod images;
 mod interrupt;
 pub mod log;

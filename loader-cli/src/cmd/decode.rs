@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::DEBUG_DIR;
 use crate::Error;
 use crate::error::exit;
+use crate::fleet::Fleet;
 use crate::images::search::Search;
 use crate::images::{Images, Options};
 use crate::log::input::Input;
@@ -49,6 +50,10 @@ pub(super) struct Args {
     /// Disassemble the `Code:` lines of x86.
     #[arg(long)]
     code: bool,
+    /// The log is a stream from many machines, as a collector of syslog, of netconsole or of journals
+    /// (journalctl -o export) has it: each has a kernel and a state of its own.
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["slide", "release"])]
+    key: Option<Key>,
     /// Print a JSON object for each frame, and one for the summary, instead of the log.
     #[arg(long)]
     json: bool,
@@ -98,6 +103,13 @@ impl KernelArgs {
     }
 }
 
+/// What tells the logs in a stream apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Key {
+    /// The machine that wrote a line.
+    Host,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Colour {
     Auto,
@@ -122,17 +134,22 @@ const OTHER_SIZES: usize = 2;
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let mut input = Input::open(args.log.as_deref())?;
-    let mut ended = read_head(&mut input)?;
-    let mut facts = Facts {
-        release: args.release.clone(),
-        build_id: None,
-    };
-    facts.read(input.peek());
     let options = Options {
         modules: args.modules.clone(),
         force: args.force,
         ..args.kernel.options()
     };
+    if args.key == Some(Key::Host) {
+        let mut fleet = Fleet::new(options, args.style(), args.code);
+        read_all(&mut input, &mut fleet, false, args.follow)?;
+        return end_of_fleet(fleet, args.json);
+    }
+    let ended = read_head(&mut input)?;
+    let mut facts = Facts {
+        release: args.release.clone(),
+        build_id: None,
+    };
+    facts.read(input.peek());
     let images = Images::open(options, &facts)?;
     let mut decoder = Decoder {
         annotator: Annotator::new(args.style()),
@@ -145,30 +162,113 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         held: !args.force,
     };
     decoder.set_slide(args.slide.or_else(|| slide_of_text(input.peek())));
+    read_all(&mut input, &mut decoder, ended, args.follow)?;
+    decoder.end(args.json)
+}
+
+/// What lines go through.
+trait Stream {
+    /// Takes a line; `rest` is what was read after it.
+    fn line(&mut self, line: &[u8], rest: &[u8]) -> Result<(), Error>;
+
+    /// Prints what is ready, if it is much.
+    fn print_if_many(&mut self) -> Result<(), Error>;
+
+    /// The stream is silent: prints all that is known.
+    fn pause(&mut self) -> Result<(), Error>;
+
+    /// Whether there is anything that a later line decides.
+    fn is_undecided(&mut self) -> bool;
+}
+
+/// Reads a stream to its end; it was read so far that it `ended`, or not.
+fn read_all(
+    input: &mut Input,
+    stream: &mut impl Stream,
+    mut ended: bool,
+    follow: bool,
+) -> Result<(), Error> {
     loop {
         while let Some((line, rest)) = input.line() {
-            decoder.line(line, rest)?;
+            stream.line(line, rest)?;
         }
-        decoder.print_if_many()?;
+        stream.print_if_many()?;
         if ended {
-            if !args.follow {
+            if !follow {
                 break;
             }
-            decoder.pause()?;
+            stream.pause()?;
             input.wait();
         } else if !input.is_ready(Some(Duration::ZERO))? {
             // What is printed waits a little for what decides it.
-            if !decoder.annotator.is_undecided() || !input.is_ready(Some(PAUSE))? {
-                decoder.pause()?;
+            if !stream.is_undecided() || !input.is_ready(Some(PAUSE))? {
+                stream.pause()?;
             }
         }
         ended = !input.read()?;
     }
     input.end();
     while let Some((line, rest)) = input.line() {
-        decoder.line(line, rest)?;
+        stream.line(line, rest)?;
     }
-    decoder.end(args.json)
+    Ok(())
+}
+
+/// Prints notes, and what an annotator has.
+fn print(notes: Vec<String>, annotator: &mut Annotator) -> Result<(), Error> {
+    for note in notes {
+        eprintln!("lineinfo: {note}");
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(annotator.ready())
+        .and_then(|()| out.flush())
+        .map_err(Error::Stdout)?;
+    annotator.taken();
+    Ok(())
+}
+
+impl Stream for Fleet {
+    fn line(&mut self, line: &[u8], rest: &[u8]) -> Result<(), Error> {
+        self.line(line, rest)
+    }
+
+    fn print_if_many(&mut self) -> Result<(), Error> {
+        match self.annotator().ready().len() {
+            WRITE_BYTES.. => print(self.take_notes(), self.annotator()),
+            _ => Ok(()),
+        }
+    }
+
+    fn pause(&mut self) -> Result<(), Error> {
+        self.annotator().settle();
+        print(self.take_notes(), self.annotator())
+    }
+
+    fn is_undecided(&mut self) -> bool {
+        self.annotator().is_undecided()
+    }
+}
+
+fn end_of_fleet(mut fleet: Fleet, is_json: bool) -> Result<u8, Error> {
+    fleet.end();
+    fleet.annotator().settle();
+    fleet.annotator().summarize();
+    print(fleet.take_notes(), fleet.annotator())?;
+    let summary = fleet.annotator().summary();
+    if !is_json {
+        eprintln!("lineinfo: {}", words(summary));
+    }
+    let left = summary.left() + summary.no_kernel;
+    Ok(match left {
+        _ if fleet.has_other_build() => {
+            eprintln!(
+                "lineinfo: functions have other sizes than here, and none the same: machines have another build of a kernel than the one that was found; name the directory of theirs with --dir"
+            );
+            exit::CORRUPT
+        }
+        0 => exit::DONE,
+        _ => exit::UNRESOLVED,
+    })
 }
 
 /// A distance in hexadecimal.
@@ -235,33 +335,6 @@ impl Decoder {
         self.slide = slide;
     }
 
-    /// Takes a line; `rest` is what was read after it.
-    fn line(&mut self, line: &[u8], rest: &[u8]) -> Result<(), Error> {
-        if let Some(slide) = slide_of_line(line).filter(|_| !self.is_slide_given) {
-            // A panic says it after its trace.
-            let slide = slide.or_else(|| slide_of_text(rest));
-            if slide != self.slide {
-                self.set_slide(slide);
-            }
-        }
-        let facts = Facts::of_line(line);
-        if facts != Facts::default() && facts != self.facts {
-            self.answers.resolver().check(&facts)?;
-            self.facts = facts;
-        }
-        self.annotator
-            .line(line, &mut self.machine, &mut self.answers)?;
-        if self.code
-            && let Some(bits) = self.answers.resolver().x86_bits()
-        {
-            self.annotator.code(line, bits);
-        }
-        if self.held {
-            self.held = self.answers.sizes().1 == 0;
-        }
-        Ok(())
-    }
-
     /// Fails if the symbols are of another kernel than the log.
     fn check_sizes(&mut self) -> Result<(), Error> {
         match self.answers.sizes() {
@@ -272,31 +345,8 @@ impl Decoder {
         }
     }
 
-    fn print_if_many(&mut self) -> Result<(), Error> {
-        let len = self.annotator.ready().len();
-        if len >= WRITE_BYTES && (!self.held || len >= HELD_MAX) {
-            self.print()?;
-        }
-        Ok(())
-    }
-
     fn print(&mut self) -> Result<(), Error> {
-        for note in self.answers.resolver().take_notes() {
-            eprintln!("lineinfo: {note}");
-        }
-        let mut out = io::stdout().lock();
-        out.write_all(self.annotator.ready())
-            .and_then(|()| out.flush())
-            .map_err(Error::Stdout)?;
-        self.annotator.taken();
-        Ok(())
-    }
-
-    /// The log is silent: all that is known is printed.
-    fn pause(&mut self) -> Result<(), Error> {
-        self.check_sizes()?;
-        self.annotator.settle();
-        self.print()
+        print(self.answers.resolver().take_notes(), &mut self.annotator)
     }
 
     fn end(mut self, is_json: bool) -> Result<u8, Error> {
@@ -323,6 +373,52 @@ impl Decoder {
     }
 }
 
+impl Stream for Decoder {
+    fn line(&mut self, line: &[u8], rest: &[u8]) -> Result<(), Error> {
+        if let Some(slide) = slide_of_line(line).filter(|_| !self.is_slide_given) {
+            // A panic says it after its trace.
+            let slide = slide.or_else(|| slide_of_text(rest));
+            if slide != self.slide {
+                self.set_slide(slide);
+            }
+        }
+        let facts = Facts::of_line(line);
+        if facts != Facts::default() && facts != self.facts {
+            self.answers.resolver().check(&facts)?;
+            self.facts = facts;
+        }
+        self.annotator
+            .line(line, &mut self.machine, &mut self.answers)?;
+        if self.code
+            && let Some(bits) = self.answers.resolver().x86_bits()
+        {
+            self.annotator.code(line, bits);
+        }
+        if self.held {
+            self.held = self.answers.sizes().1 == 0;
+        }
+        Ok(())
+    }
+
+    fn print_if_many(&mut self) -> Result<(), Error> {
+        let len = self.annotator.ready().len();
+        if len >= WRITE_BYTES && (!self.held || len >= HELD_MAX) {
+            self.print()?;
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self) -> Result<(), Error> {
+        self.check_sizes()?;
+        self.annotator.settle();
+        self.print()
+    }
+
+    fn is_undecided(&mut self) -> bool {
+        self.annotator.is_undecided()
+    }
+}
+
 /// A summary in words: `4 frames, 2 annotated, 1 unknown symbol, 1 ambiguous`.
 fn words(summary: &Summary) -> String {
     let frames = if summary.frames == 1 {
@@ -339,6 +435,7 @@ fn words(summary: &Summary) -> String {
         (summary.other_size, "of symbols with another size here"),
         (summary.ambiguous, "ambiguous"),
         (summary.no_line, "without a line"),
+        (summary.no_kernel, "of kernels without a table"),
         (summary.no_module, "of modules without a table"),
     ] {
         if count > 0 {

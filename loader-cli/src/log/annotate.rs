@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::code::{Code, Disassembled};
-use super::{Frame, Kind, Machine, Reader, Ticket};
+use super::{Frame, Kind, Line, Machine, Reader, Ticket};
 use crate::error::Error;
 use crate::source::LocationBuf;
 
@@ -45,6 +45,8 @@ pub enum Outcome {
     Ambiguous(usize),
     /// There is no table of its module.
     NoModule,
+    /// There is no table of the kernel that wrote it.
+    NoKernel,
     /// It is no code.
     Data,
 }
@@ -59,6 +61,7 @@ impl Outcome {
             Self::OtherSize => "other size",
             Self::Ambiguous(_) => "ambiguous",
             Self::NoModule => "no table of the module",
+            Self::NoKernel => "no table of the kernel",
             Self::Data => "data",
         }
     }
@@ -92,14 +95,22 @@ pub struct Summary {
     pub no_line: u64,
     /// Those of modules without a table.
     pub no_module: u64,
+    /// Those of kernels without a table, in a stream from many machines.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub no_kernel: u64,
     /// The names of these modules.
     pub modules: BTreeSet<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Summary {
     /// Frames that were left though there is a table for them.
     pub const fn left(&self) -> u64 {
-        self.frames - self.annotated - self.no_module
+        self.frames - self.annotated - self.no_module - self.no_kernel
     }
 
     fn count(&mut self, frame: &Frame<'_>, outcome: &Outcome) {
@@ -111,6 +122,7 @@ impl Summary {
             Outcome::OtherSize => &mut self.other_size,
             Outcome::Ambiguous(_) => &mut self.ambiguous,
             Outcome::NoModule => &mut self.no_module,
+            Outcome::NoKernel => &mut self.no_kernel,
         };
         *counter += 1;
         self.frames += 1;
@@ -128,6 +140,8 @@ enum Object<'a> {
     Frame {
         format_version: u32,
         log_line: u64,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        host: &'a str,
         symbol: &'a str,
         offset: u64,
         size: u64,
@@ -203,15 +217,19 @@ impl Annotator {
     /// # Errors
     ///
     /// Those of [`Resolve::resolve`].
-    pub fn line<R: Resolve>(
+    pub fn line<'l, R: Resolve>(
         &mut self,
-        line: &[u8],
+        line: impl Into<Line<'l>>,
         machine: &mut Machine,
         answers: &mut Answers<R>,
     ) -> Result<(), Error> {
+        let line = line.into();
+        let host = line.sender.name;
         self.log_line += 1;
         let mut copied = 0;
-        for frame in self.reader.line(line, machine) {
+        let frames = self.reader.line(line, machine);
+        let line = line.bytes;
+        for frame in frames {
             if self.style != Style::Json {
                 self.out.extend_from_slice(&line[copied..frame.end]);
                 copied = frame.end;
@@ -227,6 +245,7 @@ impl Annotator {
             let writer = TextWriter {
                 style: self.style,
                 log_line: self.log_line,
+                host,
             };
             match frame.kind {
                 Kind::Warning(ticket) => {
@@ -268,6 +287,13 @@ impl Annotator {
             self.decide_first();
         }
         Ok(())
+    }
+
+    /// Puts out bytes that are no line of a log.
+    pub fn pass(&mut self, bytes: &[u8]) {
+        if self.style != Style::Json {
+            self.out.extend_from_slice(bytes);
+        }
     }
 
     /// Says whether addresses without a symbol are frames, too.
@@ -458,6 +484,7 @@ impl<R: Resolve> Answers<R> {
                     Outcome::Named(..)
                     | Outcome::UnknownSymbol
                     | Outcome::NoModule
+                    | Outcome::NoKernel
                     | Outcome::Data => {}
                 }
             }
@@ -475,12 +502,13 @@ impl<R: Resolve> Answers<R> {
 
 /// Writes what comes out for a frame.
 #[derive(Clone, Copy, Debug)]
-struct TextWriter {
+struct TextWriter<'a> {
     style: Style,
     log_line: u64,
+    host: &'a [u8],
 }
 
-impl TextWriter {
+impl TextWriter<'_> {
     fn write(self, to: &mut Vec<u8>, frame: &Frame<'_>, kind: Kind, outcome: &Outcome) {
         let location = match outcome {
             Outcome::Found(location) | Outcome::Named(_, Some(location)) => Some(location),
@@ -529,6 +557,7 @@ impl TextWriter {
         let object = Object::Frame {
             format_version: FORMAT_VERSION,
             log_line: self.log_line,
+            host: &String::from_utf8_lossy(self.host),
             symbol: &symbol,
             offset: frame.offset,
             size: frame.size,

@@ -162,8 +162,8 @@ mod tests {
 
     #[test]
     fn bits() {
-        let found = |bits| lines("Code: <48> c3", bits).expect("code");
-        assert!(found(64).contains("rex"), "{}", found(64));
+        let found = |bits| lines("Code: <48> ff c0", bits).expect("code");
+        assert!(found(64).contains("inc %rax"), "{}", found(64));
         assert!(found(32).contains("dec %eax"), "{}", found(32));
     }
 

@@ -40,7 +40,7 @@ pub fn slide_of_text(log: &[u8]) -> Option<u64> {
 }
 
 /// The kernel that wrote a log, as far as the log says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Facts {
     /// Its release, as `uname -r` prints it.
     pub release: Option<String>,

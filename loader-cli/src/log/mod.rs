@@ -21,6 +21,7 @@ mod facts;
 mod formats;
 mod frame;
 pub mod input;
+mod sender;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -32,13 +33,14 @@ pub use self::annotate::{Annotator, Answers, Outcome, Resolve, Style, Summary};
 pub use self::code::Code;
 pub use self::facts::{Facts, slide_of_line, slide_of_text};
 pub use self::frame::Module;
+pub use self::sender::Sender;
 
 use self::address::{Bare, BareMeans};
 use self::formats::{BEFORE_MAX, Formats, Means};
 use self::frame::{Words, escape_end};
 
-/// How many CPUs and threads of a log are kept apart.
-const CONTEXTS_MAX: usize = 4096;
+/// How many CPUs and threads of a machine are kept apart.
+const WRITERS_MAX: usize = 4096;
 
 /// How much of the end of a line is kept, in bytes.
 const TAIL_MAX: usize = 128;
@@ -76,6 +78,24 @@ pub struct Frame<'a> {
     pub address: Option<u64>,
     /// A hash of symbol, offset and size, which differs between readers.
     id: FrameId,
+}
+
+/// A line of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// Its bytes, with its newline if it has one.
+    pub bytes: &'a [u8],
+    /// Where it comes from.
+    pub sender: Sender<'a>,
+}
+
+impl<'a> From<&'a [u8]> for Line<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            sender: Sender::default(),
+        }
+    }
 }
 
 /// What a frame's address is.
@@ -125,7 +145,7 @@ struct Context {
 type FrameId = u64;
 
 /// What one machine wrote before.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Machine {
     /// Who wrote last: a CPU or thread, or 0 where the log does not say.
     writer: u64,
@@ -133,25 +153,39 @@ pub struct Machine {
     context: Context,
     /// What the others wrote.
     others: HashMap<u64, Context>,
+    /// How many others are kept apart.
+    others_max: usize,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::with_writers(WRITERS_MAX)
+    }
 }
 
 impl Machine {
+    /// One that wrote nothing yet, and of which so many CPUs and threads are kept apart.
+    pub fn with_writers(writers: usize) -> Self {
+        Self {
+            writer: 0,
+            context: Context::default(),
+            others: HashMap::new(),
+            others_max: writers,
+        }
+    }
+
+    /// Turns to a CPU or thread.
     fn switch(&mut self, writer: u64) {
         if writer == self.writer {
             return;
         }
-        if self.others.len() >= CONTEXTS_MAX {
+        if self.others.len() >= self.others_max {
             self.others.clear();
         }
         let context = self.others.remove(&writer).unwrap_or_default();
         let last = std::mem::replace(&mut self.context, context);
         self.others.insert(self.writer, last);
         self.writer = writer;
-    }
-
-    /// About how much memory it takes, in bytes.
-    pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.others.len() * (size_of::<Context>() + TAIL_MAX)
     }
 }
 
@@ -195,16 +229,25 @@ impl Reader {
     /// The frames of the next line of a machine, which may have its newline.
     ///
     /// To be read to the end: what the line says of the next one is kept there.
-    pub fn line<'r, 'l>(&'r mut self, line: &'l [u8], machine: &'r mut Machine) -> Frames<'r, 'l> {
-        let end = line.trim_end_with(|c| matches!(c, '\n' | '\r')).len();
+    pub fn line<'r, 'l>(
+        &'r mut self,
+        line: impl Into<Line<'l>>,
+        machine: &'r mut Machine,
+    ) -> Frames<'r, 'l> {
+        let Line { bytes, sender } = line.into();
+        let end = bytes.trim_end_with(|c| matches!(c, '\n' | '\r')).len();
+        if let Some(writer) = sender.writer {
+            machine.switch(writer);
+        }
+        let start = sender.head.min(end);
         Frames {
             addresses: self.addresses,
             bare: 0,
             reader: self,
             machine,
-            line: &line[..end],
-            at: 0,
-            text: 0,
+            line: &bytes[..end],
+            at: start,
+            text: start,
             first: true,
         }
     }
@@ -513,10 +556,15 @@ fn is_time(text: &[u8]) -> bool {
 fn caller(text: &[u8]) -> Option<(u64, usize)> {
     let inner = text.strip_prefix(b"[")?;
     let len = inner[..inner.len().min(STAMP_MAX)].find_byte(b']')?;
-    let id = inner[..len].trim_ascii_start();
+    let writer = caller_of(inner[..len].trim_ascii_start())?;
+    Some((writer, len + 2))
+}
+
+/// Who writes, from `C1` or `T123`.
+fn caller_of(id: &[u8]) -> Option<u64> {
     let (&kind, number) = id.split_first()?;
     let number: u64 = number.to_str().ok()?.parse().ok()?;
-    matches!(kind, b'C' | b'T').then_some((u64::from(kind) << 56 | number, len + 2))
+    matches!(kind, b'C' | b'T').then_some(u64::from(kind) << 56 | number)
 }
 
 /// Whether the text before the first frame of a line goes on with a header that ended the line
@@ -582,7 +630,7 @@ mod tests {
                     // The letter of a mark.
                     plain.extend_from_slice(&piece[usize::from(at > 0)..]);
                 }
-                reader.line(&plain, &mut machine).for_each(drop);
+                reader.line(&plain[..], &mut machine).for_each(drop);
             }
         }
         let unused = reader.formats.unused();

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod bytes;
+mod fleet;
 mod kernels;
 mod search;
 mod servers;
