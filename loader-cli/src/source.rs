@@ -62,7 +62,30 @@ pub struct FrameBuf {
 impl LocationBuf {
     /// What [`fmt::Display`] shows, with the bytes of a name that is not UTF-8.
     pub fn to_bytes(&self) -> Vec<u8> {
-        raw::to_bytes(&self.to_string()).into_owned()
+        let mut bytes = Vec::new();
+        self.push_to(&mut bytes);
+        bytes
+    }
+
+    /// Appends what [`LocationBuf::to_bytes`] gives: a log has a million of them.
+    pub fn push_to(&self, to: &mut Vec<u8>) {
+        match self.file.is_ascii() {
+            true => to.extend_from_slice(self.file.as_bytes()),
+            false => to.extend_from_slice(&raw::to_bytes(&self.file)),
+        }
+        to.extend_from_slice(if self.approximate { b":~" } else { b":" });
+        let mut digits = [0; 10];
+        let mut start = digits.len();
+        let mut rest = self.line;
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        to.extend_from_slice(&digits[start..]);
     }
 
     /// The location in the physical function, which is that of the address unless functions were inlined

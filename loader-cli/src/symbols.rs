@@ -443,12 +443,14 @@ impl Symbols {
         Some((name, start, size))
     }
 
-    /// The functions of a name, and of a size if there is one.
-    pub fn all_of(&self, name: &[u8], size: Option<u64>) -> Vec<u64> {
-        match size.map(|size| self.find(name, size)) {
-            Some(Found::Functions(addresses)) => addresses,
-            Some(Found::OtherSize | Found::Nothing) => Vec::new(),
-            None => self.containing(name, 0),
+    /// The functions of a name, and of a size if there is one, that have a byte at an offset.
+    pub fn all_of(&self, name: &[u8], size: Option<u64>, offset: u64) -> Vec<u64> {
+        match size {
+            Some(size) => match self.find(name, size) {
+                Found::Functions(addresses) if offset < size => addresses,
+                Found::Functions(_) | Found::OtherSize | Found::Nothing => Vec::new(),
+            },
+            None => self.containing(name, offset),
         }
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gimli::SectionId;
+use lineinfo_core::{NAME_MAX, is_printable};
 use object::read::elf::FileHeader;
 use object::read::{CompressionFormat, Object, ObjectKind, ObjectSection, ReadCache, SectionIndex};
 use object::{Endianness, SectionFlags, elf};
@@ -323,6 +324,12 @@ fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
             continue;
         }
         let name = section.name()?;
+        let is_printable = !name.is_empty() && name.chars().all(is_printable);
+        if !is_printable || name.len() > NAME_MAX {
+            return Err(ElfError::SectionName {
+                name: name.to_owned(),
+            });
+        }
         // Linux takes all of `.init*` of a module; an executable has a `.init` that is not freed.
         let init = name.starts_with(if relocatable { ".init" } else { ".init." });
         let size = section.size();

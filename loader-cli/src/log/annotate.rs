@@ -13,7 +13,7 @@ use crate::source::LocationBuf;
 const FORMAT_VERSION: u32 = 1;
 
 /// How many answers are kept; a power of two.
-const ANSWERS_MAX: usize = 1 << 16;
+const ANSWERS_MAX: usize = 1 << 14;
 
 /// How far after an undecided frame the log is read for what decides it, in bytes.
 const UNDECIDED_MAX: usize = 64 << 10;
@@ -523,13 +523,13 @@ impl TextWriter<'_> {
         match (self.style, location) {
             (Style::Plain, Some(location)) => {
                 to.extend_from_slice(b" (");
-                to.extend(location.to_bytes());
+                location.push_to(to);
                 to.push(b')');
             }
             (Style::Colour, Some(location)) => {
                 let colour = anstyle::AnsiColor::Cyan.on_default();
                 to.extend(format!(" {colour}(").into_bytes());
-                to.extend(location.to_bytes());
+                location.push_to(to);
                 to.extend(format!("){colour:#}").into_bytes());
             }
             (Style::Plain | Style::Colour, None) => {}

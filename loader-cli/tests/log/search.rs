@@ -439,6 +439,60 @@ fn lookup_takes_symbols() {
         look_up(&["vfs_write+0x1/0x7"]),
         ("vfs_write+0x1/0x7 ??\n".to_owned(), Some(3))
     );
+    // Beyond the function, whatever is there; a call may be its last instruction.
+    for (beyond, status) in [
+        ("vfs_write+0x6/0x6", 3),
+        ("vfs_write+0x6", 3),
+        ("vfs_write+0x7", 3),
+    ] {
+        let expected = (format!("{beyond} ??\n"), Some(status));
+        assert_eq!(look_up(&[beyond]), expected);
+    }
+    assert_eq!(
+        look_up(&["-r", "vfs_write+0x6/0x6"]),
+        (
+            "vfs_write+0x6/0x6 0x401006 fs/read_write.c:700\n".to_owned(),
+            Some(0)
+        )
+    );
+    // Ranges, of addresses and in a function.
+    let ranges = "0x401000-0x401001 fs/read_write.c:681\n\
+                  0x401001-0x401002 include/linux/fs.h:70\n";
+    assert_eq!(
+        look_up(&["0x401000-0x401002"]),
+        (ranges.to_owned(), Some(0))
+    );
+    assert_eq!(
+        look_up(&["vfs_write+0x0-0x2/0x6"]),
+        (
+            ranges
+                .replace("0x40", "vfs_write+0x0-0x2/0x6 0x40")
+                .replace("-vfs_write+0x0-0x2/0x6 ", "-"),
+            Some(0)
+        )
+    );
+    assert_eq!(look_up(&["vfs_write+0x0-0x7"]).1, Some(3));
+    for wrong in [
+        "0x401002-0x401002",
+        "0x2-0x1",
+        "0-ffffffffffffffff",
+        "vfs_write+0x2-0x1",
+    ] {
+        assert_eq!(look_up(&[wrong]).1, Some(2), "{wrong}");
+    }
+    let (json, _) = look_up(&["--json", "0x401000-0x401002", "x+0x1"]);
+    let answers: Vec<serde_json::Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(
+        (&answers[0]["address"], &answers[0]["end"]),
+        (&"0x401000".into(), &"0x401001".into())
+    );
+    assert_eq!(
+        (&answers[2]["address"], &answers[2]["symbol"]),
+        (&().into(), &"x+0x1".into())
+    );
     let (json, _) = look_up(&["--json", "-r", "vfs_write+0x1/0x6"]);
     let answer: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(answer["symbol"], "vfs_write+0x1/0x6");
