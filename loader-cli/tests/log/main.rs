@@ -6,9 +6,12 @@
 //! all the logs, has a line of its own for each byte of each function, so an answer tells which byte was
 //! looked up.
 
+mod addresses;
 mod bytes;
+mod fleet;
 mod kernels;
 mod search;
+mod servers;
 mod synthetic;
 
 use std::collections::BTreeSet;
