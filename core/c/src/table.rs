@@ -208,6 +208,56 @@ pub unsafe extern "C" fn lineinfo_text(
     unsafe { write_text(text, text_size, push) }
 }
 
+/// Writes the text of a function at an address.
+///
+/// Where functions are inlined into each other, `level` 0 is the innermost: " name (file:line) [inline]".
+/// After all inlined ones comes the physical function, " (file:line)": where in the function of the symbol
+/// the address is. A trace prints a line for each inlined function, and then that of the frame with the
+/// text of the physical function instead of that of `lineinfo_text`.
+///
+/// Returns the number of inlined functions, or -1 if the table does not know: it has none of this address,
+/// or no inlined functions at all. Above that level nothing is written.
+///
+/// # Safety
+///
+/// `text` is valid for writes of `text_size` bytes, or `text_size` is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lineinfo_frame_text(
+    table: &RawTable,
+    text_start: u64,
+    kind: u32,
+    address: u64,
+    level: u32,
+    text: *mut c_char,
+    text_size: usize,
+) -> c_int {
+    let address = address_of(kind, address).and_then(|address| address.relative_to(text_start));
+    let mut inlined = None;
+    let push = |text: &mut StrBuffer<'_>| {
+        if let Some(mut chain) = address.and_then(|address| get(table).chain(address)) {
+            inlined = Some(chain.inlined());
+            if let Some(frame) = chain.nth(level_of(level)) {
+                frame.push_to(text);
+            }
+        }
+    };
+    // SAFETY: the caller promises it.
+    unsafe { write_text(text, text_size, push) };
+    inlined_or_none(inlined)
+}
+
+/// A level, as C gives it.
+pub(crate) fn level_of(level: u32) -> usize {
+    usize::try_from(level).unwrap_or(usize::MAX)
+}
+
+/// What C gets for the number of inlined functions.
+pub(crate) fn inlined_or_none(inlined: Option<usize>) -> c_int {
+    inlined
+        .and_then(|inlined| c_int::try_from(inlined).ok())
+        .unwrap_or(-1)
+}
+
 /// Checks every row of a table, and that each can be looked up and printed.
 ///
 /// For whoever makes, stores or sends tables. A kernel does not need it: it is safe after

@@ -85,6 +85,12 @@ impl Place {
         file: u32::MAX,
         line: u32::MAX,
     };
+
+    /// Places in their order, as numbers, which are compared without a branch.
+    #[inline]
+    fn key(self) -> u64 {
+        u64::from(self.file).wrapping_shl(32) | u64::from(self.line)
+    }
 }
 
 /// Which function is before places of a file.
@@ -275,9 +281,10 @@ impl<'a> Functions<'a> {
     /// The same, with the lines for which it holds.
     #[inline(never)]
     pub(super) fn near(&self, place: Place) -> Option<Near> {
+        let key = place.key();
         let after = self.groups.partition_point(|group| {
             step();
-            group_place(group) <= place
+            group_place(group).key() <= key
         });
         let mut next = self.groups.get(after).map_or(Place::MAX, group_place);
         let mut found = None;
@@ -289,7 +296,7 @@ impl<'a> Functions<'a> {
             let mut at = declarations.place;
             while function < last {
                 declarations.next()?;
-                if declarations.place > place {
+                if declarations.place.key() > key {
                     next = declarations.place;
                     break;
                 }

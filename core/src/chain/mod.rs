@@ -166,7 +166,7 @@ use self::functions::{Functions, List, Near, Place, unfold, width};
 use self::names::{NameBytes, Names};
 use crate::buffer::StrBuffer;
 use crate::encoding::packed::bits::{Bits, field, low};
-use crate::encoding::packed::{Entry, Visitor};
+use crate::encoding::packed::{self, Chunk, Entry, Visitor};
 use crate::encoding::{Fault, RegionTable};
 use crate::files::{Character, Characters, FileName};
 use crate::location::Location;
@@ -176,11 +176,17 @@ use crate::{index, wide};
 /// Most levels of a chain.
 pub(crate) const LEVELS_MAX: usize = 16;
 
-/// Most numbers, edges and declarations that are read for one chain.
-const WORK_MAX: u32 = 32_768;
+/// Most numbers, edges and lists that are read for one chain.
+const WORK_MAX: u32 = 2048;
 
-/// Most steps of a chain: each unit of work reads at most a group of declarations and its lists.
-pub(crate) const STEPS_MAX: usize = 2_000_000;
+/// Most steps of a chain: a unit of work is a number or an edge, which is a step; or a list, of which there
+/// is one for each level that is pushed, and which is found among those of its group; or a function by a
+/// location, which is searched among the groups and then in one. The block is found by the sizes of
+/// [`ANCHOR`] blocks, and the levels at last are placed in their groups.
+pub(crate) const STEPS_MAX: usize = index(WORK_MAX)
+    .saturating_mul(2)
+    .saturating_add(index(ANCHOR))
+    .saturating_add(LEVELS_MAX.saturating_mul(index(functions::GROUP)));
 
 /// Calls in a level that is there already are looked for among so many edges of a list,
 const SITE_EDGES: u32 = 16;
@@ -189,6 +195,9 @@ const SITES: usize = 8;
 
 /// Functions near locations that are remembered.
 const NEAR: usize = 4;
+
+/// The size of a chunk whose size has two bytes of its own.
+const LONG_CHUNK: u8 = 127;
 
 /// Blocks whose sizes follow one position.
 const ANCHOR: u32 = 32;
@@ -284,8 +293,8 @@ impl Frame<'_> {
 #[derive(Clone, Debug)]
 pub struct Chain<'a> {
     file_names: &'a [u8],
-    files: u32,
     function_names: &'a [u8],
+    files: u32,
     /// Their number.
     names: u32,
     levels: Levels,
@@ -295,9 +304,8 @@ pub struct Chain<'a> {
     innermost: Place,
     /// The file of the physical function.
     physical_file: u32,
-    /// Levels that are still to come.
-    rest: usize,
-    done: bool,
+    /// Levels that are still to come; the physical function counts as one.
+    rest: u8,
 }
 
 /// A chain, outermost first.
@@ -309,7 +317,7 @@ struct Levels {
     /// Bit `n`: line `n` counts from the declaration of the function around it. It takes time to find that,
     /// and only the lines of the last chain are asked for.
     from_declaration: u16,
-    depth: usize,
+    depth: u8,
 }
 
 impl Levels {
@@ -319,6 +327,15 @@ impl Levels {
         from_declaration: 0,
         depth: 0,
     };
+
+    fn depth(&self) -> usize {
+        self.depth.into()
+    }
+
+    fn set_depth(&mut self, depth: usize) -> Option<()> {
+        self.depth = u8::try_from(depth).ok()?;
+        Some(())
+    }
 
     fn function(&self, level: usize) -> Option<u32> {
         self.functions.get(level).map(|function| (*function).into())
@@ -355,9 +372,24 @@ enum Line {
 }
 
 impl<'a> Chain<'a> {
+    /// Of a location without inlined functions.
+    fn new(sections: &Sections<'a>, functions: u32) -> Self {
+        Self {
+            file_names: sections.file_names,
+            function_names: sections.function_names,
+            files: sections.files,
+            names: functions,
+            levels: Levels::EMPTY,
+            level_files: [0; LEVELS_MAX],
+            innermost: Place { file: 0, line: 0 },
+            physical_file: 0,
+            rest: 0,
+        }
+    }
+
     /// How many inlined functions there are.
-    pub const fn inlined(&self) -> usize {
-        self.levels.depth
+    pub fn inlined(&self) -> usize {
+        self.levels.depth()
     }
 
     fn location(&self, file: u32, line: u32) -> Option<Location<'a>> {
@@ -373,34 +405,29 @@ impl<'a> Iterator for Chain<'a> {
     type Item = Frame<'a>;
 
     fn next(&mut self) -> Option<Frame<'a>> {
-        if self.done {
-            return None;
-        }
-        let rest = self.rest;
+        let level = self.rest.checked_sub(1)?;
+        self.rest = level;
+        let is_innermost = level == self.levels.depth;
         // Where the function is: at the location of the row, or at the call of the next inner one.
-        let line = match rest == self.levels.depth {
+        let line = match is_innermost {
             true => self.innermost.line,
-            false => *self.levels.lines.get(rest)?,
+            false => *self.levels.lines.get(usize::from(level))?,
         };
-        let Some(level) = rest.checked_sub(1) else {
-            self.done = true;
-            let location = self.location(self.physical_file, line)?;
+        let Some(around) = usize::from(level).checked_sub(1) else {
             return Some(Frame {
                 function: None,
-                location,
+                location: self.location(self.physical_file, line)?,
             });
         };
-        self.rest = level;
-        let file = match rest == self.levels.depth {
+        let file = match is_innermost {
             true => self.innermost.file,
-            false => (*self.level_files.get(level)?).into(),
+            false => (*self.level_files.get(around)?).into(),
         };
-        let function = self.levels.function(level)?;
         Some(Frame {
             function: Some(FunctionName {
                 section: self.function_names,
                 functions: self.names,
-                function,
+                function: self.levels.function(around)?,
             }),
             location: self.location(file, line)?,
         })
@@ -486,7 +513,12 @@ impl<'a> Sections<'a> {
     pub(crate) fn check_chains(&self, region: usize, rows: &RegionTable<'_>) -> Result<(), Fault> {
         let functions = self.view()?;
         let table = self.region(region).unwrap_or(&[]);
-        crate::encoding::packed::visit(rows, &mut Cursor::new(&functions, table))
+        let mut levels = Levels::EMPTY;
+        let blocks = packed::blocks(rows).unwrap_or(0);
+        packed::visit(
+            rows,
+            &mut Cursor::new(&functions, table, blocks, &mut levels),
+        )
     }
 
     /// The chain that covers `target` in a region with rows; `None` also where there is a gap, and for a
@@ -499,32 +531,79 @@ impl<'a> Sections<'a> {
         target: u32,
         exact_files: u32,
     ) -> Option<Chain<'a>> {
-        let functions = Functions::new(self.functions)?;
-        let table = self.region(region)?;
-        let mut cursor = Cursor::new(&functions, table);
-        let row = crate::encoding::packed::find_with(rows, target, &mut cursor)?;
+        let mut chunk = Chunk::EMPTY;
+        let row = packed::find_chunk(rows, target, &mut chunk)?;
         if row.is_gap() || row.file >= exact_files {
             return None;
         }
-        cursor.chain(
-            self,
-            Place {
-                file: row.file,
-                line: row.line,
-            },
-        )
+        let mut chain = Chain::new(self, 0);
+        chain.innermost = Place {
+            file: row.file,
+            line: row.line,
+        };
+        self.decode(region, packed::blocks(rows)?, &chunk, &mut chain)?;
+        Some(chain)
+    }
+
+    /// Reads the chain of the last entry of a chunk, whose location the chain has.
+    ///
+    /// Not inlined: it comes after the search of the row, not on top of it.
+    #[inline(never)]
+    fn decode(
+        &self,
+        region: usize,
+        blocks: u32,
+        chunk: &Chunk,
+        chain: &mut Chain<'a>,
+    ) -> Option<()> {
+        let functions = Functions::new(self.functions)?;
+        chain.names = functions.count;
+        let mut cursor = Cursor::new(&functions, self.region(region)?, blocks, &mut chain.levels);
+        cursor.chunk(chunk)?;
+        let physical_file = cursor.expected.file;
+        let depth = chain.levels.depth();
+        chain.physical_file = match depth {
+            0 => chain.innermost.file,
+            _ => physical_file,
+        };
+        chain.rest = chain.levels.depth.wrapping_add(1);
+        let mut declared = 0;
+        for level in 0..depth {
+            if let Line::FromDeclaration(line) = chain.levels.line(level)? {
+                *chain.levels.lines.get_mut(level)? = line.wrapping_add(declared);
+            }
+            let place = functions.place(chain.levels.function(level)?)?;
+            *chain.level_files.get_mut(level)? = u16::try_from(place.file).ok()?;
+            declared = place.line;
+        }
+        Some(())
     }
 }
 
-/// Follows the chain through the entries of blocks.
+/// The size of a chunk, and whether another one has its size as well.
+fn chunk_size(sizes: &mut &[u8], more: &mut bool) -> Option<usize> {
+    let (first, rest) = sizes.split_first()?;
+    *sizes = rest;
+    *more = first & 1 == 1;
+    let size = first >> 1;
+    if size != LONG_CHUNK {
+        return Some(size.into());
+    }
+    let (size, rest) = sizes.split_first_chunk()?;
+    *sizes = rest;
+    Some(u16::from_le_bytes(*size).into())
+}
+
+/// Follows the chain through the entries of a chunk.
 struct Cursor<'m, 'a> {
     functions: &'m Functions<'a>,
     table: &'a [u8],
-    bits: Bits<'a, true>,
-    /// The end of the stream, where its reading begins, and its size; no bytes if all chains are empty.
+    blocks: u32,
+    /// Where the stream ends, and its reading begins, and its bits; none if all chains are empty.
     end: usize,
     size: usize,
-    levels: Levels,
+    bits: Bits<'a, true>,
+    levels: &'m mut Levels,
     /// `of` and `ol` of the specification.
     expected: Place,
     /// The chain before was empty.
@@ -537,14 +616,20 @@ struct Cursor<'m, 'a> {
 }
 
 impl<'m, 'a> Cursor<'m, 'a> {
-    fn new(functions: &'m Functions<'a>, table: &'a [u8]) -> Self {
+    fn new(
+        functions: &'m Functions<'a>,
+        table: &'a [u8],
+        blocks: u32,
+        levels: &'m mut Levels,
+    ) -> Self {
         Self {
             functions,
             table,
-            bits: Bits::new(table, 0),
+            blocks,
             end: 0,
             size: 0,
-            levels: Levels::EMPTY,
+            bits: Bits::new(table, 0),
+            levels,
             expected: Place { file: 0, line: 0 },
             was_empty: true,
             run: 0,
@@ -554,32 +639,47 @@ impl<'m, 'a> Cursor<'m, 'a> {
         }
     }
 
-    /// Where the stream of a block ends in the table, and its size.
-    fn stream(&self, block: u32, blocks: u32) -> Option<(usize, usize)> {
+    /// Where the stream of a chunk ends in the table, and its size in bytes.
+    #[inline(never)]
+    fn stream(&self, block: u32, chunk: u32) -> Option<(usize, usize)> {
         let (size_bits, rest) = self.table.split_first()?;
         let size_bits = u32::from(*size_bits);
-        if size_bits > 24 || block >= blocks {
+        if size_bits > 25 || block >= self.blocks {
             return None;
         }
-        let anchors = index(blocks.div_ceil(ANCHOR)).checked_mul(size_of::<u32>())?;
+        let anchors = index(self.blocks.div_ceil(ANCHOR)).checked_mul(size_of::<u32>())?;
         let (anchors, rest) = rest.split_at_checked(anchors)?;
-        let bits = u64::from(blocks).wrapping_mul(size_bits.into());
+        let bits = u64::from(self.blocks).wrapping_mul(size_bits.into());
         let (sizes, streams) = rest.split_at_checked(usize::try_from(bits.div_ceil(8)).ok()?)?;
         let (anchors, _) = anchors.as_chunks();
         let first = block.wrapping_div(ANCHOR);
-        let mut end = u32::from_le_bytes(*anchors.get(index(first))?);
-        let mut size = 0;
+        let mut end = index(u32::from_le_bytes(*anchors.get(index(first))?));
+        let (mut begin, mut more) = (end, false);
         for block in first.wrapping_mul(ANCHOR)..block.wrapping_add(1) {
             step();
             let at = u64::from(block).wrapping_mul(size_bits.into());
-            size = low(field(sizes, at, size_bits)?);
-            end = end.checked_add(size)?;
+            let size = low(field(sizes, at, size_bits)?);
+            more = size & 1 == 1;
+            begin = end;
+            end = end.checked_add(index(size >> 1))?;
         }
-        let start = self.table.len().checked_sub(streams.len())?;
-        let end = start
-            .checked_add(index(end))
-            .filter(|end| *end <= self.table.len())?;
-        Some((end, index(size)))
+        let streams_at = self.table.len().checked_sub(streams.len())?;
+        let mut sizes = streams.get(begin..end)?;
+        end = end.checked_add(streams_at)?;
+        for _ in 0..chunk {
+            step();
+            if !more {
+                return Some((end, 0));
+            }
+            let size = chunk_size(&mut sizes, &mut more)?;
+            end = end.checked_sub(size)?;
+            sizes = sizes.get(..sizes.len().checked_sub(size)?)?;
+        }
+        let size = match more {
+            true => chunk_size(&mut sizes, &mut more)?,
+            false => sizes.len(),
+        };
+        Some((end, size))
     }
 
     fn number(&mut self, kind: Kind, context: usize) -> Option<u32> {
@@ -693,8 +793,7 @@ impl<'m, 'a> Cursor<'m, 'a> {
             self.levels.set(depth, function, line)?;
             depth = depth.wrapping_add(1);
         }
-        self.levels.depth = depth;
-        Some(())
+        self.levels.set_depth(depth)
     }
 
     /// Caller and line of an edge that is in no list.
@@ -755,50 +854,31 @@ impl<'m, 'a> Cursor<'m, 'a> {
             lines => self.expected.line.checked_add_signed(unfold(lines)),
         }
     }
-
-    /// The chain at hand, of a row at `innermost`.
-    fn chain(&self, sections: &Sections<'a>, innermost: Place) -> Option<Chain<'a>> {
-        let mut level_files = [0; LEVELS_MAX];
-        let depth = self.levels.depth;
-        let levels = self.levels.functions.iter().take(depth);
-        let mut lines = self.levels;
-        let mut declared = 0;
-        for (level, (file, function)) in level_files.iter_mut().zip(levels).enumerate() {
-            if let Line::FromDeclaration(line) = self.levels.line(level)? {
-                *lines.lines.get_mut(level)? = line.wrapping_add(declared);
-            }
-            let place = self.functions.place((*function).into())?;
-            *file = u16::try_from(place.file).ok()?;
-            declared = place.line;
-        }
-        Some(Chain {
-            file_names: sections.file_names,
-            files: sections.files,
-            function_names: sections.function_names,
-            names: self.functions.count,
-            levels: lines,
-            level_files,
-            innermost,
-            physical_file: match depth {
-                0 => innermost.file,
-                _ => self.expected.file,
-            },
-            rest: depth,
-            done: false,
-        })
-    }
 }
 
 impl Visitor for Cursor<'_, '_> {
-    fn begin(&mut self, block: u32, blocks: u32, file: u32, line: u32) -> Option<()> {
+    fn chunk(&mut self, chunk: &Chunk) -> Option<()> {
+        self.begin(chunk)?;
+        if self.size == 0 {
+            return Some(());
+        }
+        chunk.entries().try_for_each(|entry| self.entry(&entry))
+    }
+}
+
+impl Cursor<'_, '_> {
+    fn begin(&mut self, chunk: &Chunk) -> Option<()> {
         self.levels.depth = 0;
         self.work = 0;
-        self.expected = Place { file, line };
+        self.expected = Place {
+            file: chunk.file,
+            line: chunk.line,
+        };
         self.was_empty = true;
         self.run = 0;
         (self.end, self.size) = match self.table.is_empty() {
             true => (0, 0),
-            false => self.stream(block, blocks)?,
+            false => self.stream(chunk.block, chunk.number)?,
         };
         self.bits = Bits::new(self.table, self.end);
         if self.size > 0 && self.functions.form == codes::Form::Full {
@@ -816,7 +896,7 @@ impl Visitor for Cursor<'_, '_> {
             line: entry.line,
         };
         let near = self.before(place);
-        let depth = self.levels.depth;
+        let depth = self.levels.depth();
         let position = match near {
             None => 5,
             Some(_) if depth == 0 => 4,
@@ -830,7 +910,7 @@ impl Visitor for Cursor<'_, '_> {
         };
         let context = position
             .wrapping_mul(12)
-            .wrapping_add(entry.kind)
+            .wrapping_add(entry.kind.into())
             .wrapping_mul(4)
             .wrapping_add(depth.min(3))
             .wrapping_mul(2)
@@ -842,13 +922,13 @@ impl Visitor for Cursor<'_, '_> {
             _ => depth.checked_sub(pops)?,
         };
         match op.wrapping_rem(3) {
-            0 => self.levels.depth = kept,
-            1 => self.push(kept, near?, entry.kind)?,
+            0 => self.levels.set_depth(kept)?,
+            1 => self.push(kept, near?, entry.kind.into())?,
             _ => {
                 let distance = unfold(self.number(Kind::Edge, 2)?);
                 let function = near.unwrap_or(0).checked_add_signed(distance)?;
                 let known = function < self.functions.count;
-                self.push(kept, known.then_some(function)?, entry.kind)?;
+                self.push(kept, known.then_some(function)?, entry.kind.into())?;
             }
         }
         if self.levels.depth == 0 {

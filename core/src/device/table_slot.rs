@@ -5,6 +5,7 @@ use zerocopy::FromZeros;
 use super::{Config, Expected, Level, Memory, Policy, Port, Refusal, Sealed, SealedOf, log};
 use crate::address::Address;
 use crate::buffer::StrBuffer;
+use crate::chain::Chain;
 use crate::error::Error;
 use crate::location::Location;
 use crate::slot::{Slot, SwapError};
@@ -39,6 +40,17 @@ impl<S: Sealed> LoadedTable<S> {
     #[inline(always)] // As above.
     fn lookup_from(&self, address: Address<u64>, text_start: u64) -> Option<Location<'_>> {
         self.table().lookup(address.relative_to(text_start)?)
+    }
+
+    /// The functions at a run-time address ([`Table::chain`]); for any context.
+    #[inline(always)] // As above.
+    pub fn chain(&self, address: Address<u64>) -> Option<Chain<'_>> {
+        self.chain_from(address, self.text_start)
+    }
+
+    #[inline(always)] // As above.
+    fn chain_from(&self, address: Address<u64>, text_start: u64) -> Option<Chain<'_>> {
+        self.table().chain(address.relative_to(text_start)?)
     }
 
     /// Memory taken, in bytes.
@@ -120,6 +132,24 @@ impl<P: Port> TableSlot<P> {
         if let Some(location) = table.and_then(|table| self.count(table.lookup(address))) {
             location.push_to(text);
         }
+    }
+
+    /// Appends what [`Frame::push_to`](crate::Frame::push_to) does for a function at a run-time address, for any context: at level 0
+    /// the innermost, and after all inlined ones the physical function. Gives the number of the inlined ones;
+    /// `None` where the table does not know them.
+    pub fn push_frame(
+        &self,
+        text: &mut StrBuffer<'_>,
+        address: Address<u64>,
+        level: usize,
+    ) -> Option<usize> {
+        let reader = self.slot.read();
+        let mut chain = reader.get()?.chain(address)?;
+        let inlined = chain.inlined();
+        if let Some(frame) = chain.nth(level) {
+            frame.push_to(text);
+        }
+        Some(inlined)
     }
 
     /// Answers a question, if there is a table to ask.

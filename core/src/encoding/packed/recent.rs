@@ -136,7 +136,7 @@ impl Recent {
 
     /// The class of the last token, as coarse as the ops of chains need it (see [`crate::chain`]).
     #[inline]
-    pub(super) const fn kind(&self) -> usize {
+    pub(super) const fn kind(&self) -> u8 {
         match self.class {
             CLASS_FIRST => 0,
             5 => 1,

@@ -82,7 +82,7 @@ impl<'a> Tokens<'a> {
 
     /// The kind of the last token (see [`crate::chain`]).
     #[inline]
-    pub(super) const fn kind(&self) -> usize {
+    pub(super) const fn kind(&self) -> u8 {
         self.recent.kind()
     }
 
