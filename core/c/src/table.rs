@@ -234,12 +234,15 @@ pub unsafe extern "C" fn lineinfo_frame_text(
     let address = address_of(kind, address).and_then(|address| address.relative_to(text_start));
     let mut inlined = None;
     let push = |text: &mut StrBuffer<'_>| {
-        if let Some(mut chain) = address.and_then(|address| get(table).chain(address)) {
-            inlined = Some(chain.inlined());
-            if let Some(frame) = chain.nth(level_of(level)) {
-                frame.push_to(text);
-            }
-        }
+        inlined = address.and_then(|address| {
+            get(table).with_chain(address, |chain| {
+                let inlined = chain.inlined();
+                if let Some(frame) = chain.nth(level_of(level)) {
+                    frame.push_to(text);
+                }
+                inlined
+            })
+        });
     };
     // SAFETY: the caller promises it.
     unsafe { write_text(text, text_size, push) };

@@ -110,16 +110,22 @@
 //!
 //! | bytes | contents |
 //! |---|---|
-//! | 1 | bits of a size, at most 24 |
-//! | 4 per 32 blocks | `u32` where the stream of the first of them begins, in bytes from the first stream |
-//! | | the size of the stream of each block in bytes, fields of a forward stream |
-//! | | the streams |
+//! | 1 | bits of a size, at most 25 |
+//! | 4 per 32 blocks | `u32` where what the first of them has begins, in bytes from the first |
+//! | | for each block the bytes that it has, twice, and 1 more if these begin with sizes: fields of a forward stream |
+//! | | what the blocks have, one after the other |
 //!
-//! A block of [the region's table](crate::encoding::packed#a-block) has a stream for its entries. If that has no
-//! bytes, all chains are empty. Otherwise a decoder has a chain, the outermost function first, each with the
-//! line of its call; `of` and `ol`, a file and a line to expect; and `pe`. At the start of a block
-//! the chain is empty, `of` and `ol` are what the page says to expect, and `pe` is true; in form 1 it reads a
-//! *run*, RUN (126: the rest of the block). An entry that is a gap leaves all that as it is. For the others:
+//! The entries of a [block](crate::encoding::packed#a-block) are read in *chunks* of 12, each with a stream of its own, so
+//! that a look-up reads the ops of at most 12 entries. The stream of the first chunk is at the end of what the
+//! block has, and that of each other one before it. At the beginning are the sizes of all chunks but the last one that
+//! is not empty: a byte has in its lowest bit whether there is a further size, and above it the bytes of the stream;
+//! 127 there says that these are in two more bytes. A chunk without a stream has empty chains.
+//!
+//! Otherwise a decoder has a chain, the outermost function first, each with the line of its call; `of` and
+//! `ol`, a file and a line to expect; and `pe`. At the start of a chunk
+//! the chain is empty, `pe` is true, and `of` and `ol` are the last location of the block before that is not
+//! in a header, or what the page says to expect; in form 1 it reads a
+//! *run*, RUN (126: the rest of the chunk). An entry that is a gap leaves all that as it is. For the others:
 //!
 //! 1. `a` is pred of the location. `pc` is 0, 1 or 2 if `a` is the innermost function, the next one, or
 //!    further out; 3 if it is not there, 4 if the chain is empty, 5 if there is no `a`. The context is
@@ -149,7 +155,7 @@
 //! A chain has at most 16 levels; from a deeper one the writer leaves out levels in the middle. There are at most
 //! 65,535 functions, and lines below 2^24. The steps of a look-up with its chain are at most
 //! [`Table::CHAIN_STEPS`](crate::Table::CHAIN_STEPS): where a stream needs more, which no writer makes, there is no chain.
-//! It takes at most 2.5 KiB of stack on x86-64, where that of a line alone takes less than 1 KiB.
+//! With its text it takes at most 1.6 KiB of stack on x86-64, where that of a line alone takes at most 1 KiB.
 
 mod codes;
 mod functions;
@@ -168,7 +174,7 @@ use crate::buffer::StrBuffer;
 use crate::encoding::packed::bits::{Bits, field, low};
 use crate::encoding::packed::{self, Chunk, Entry, Visitor};
 use crate::encoding::{Fault, RegionTable};
-use crate::files::{Character, Characters, FileName};
+use crate::files::{Characters, FileName};
 use crate::location::Location;
 use crate::steps::step;
 use crate::{index, wide};
@@ -176,16 +182,15 @@ use crate::{index, wide};
 /// Most levels of a chain.
 pub(crate) const LEVELS_MAX: usize = 16;
 
-/// Most numbers, edges and lists that are read for one chain.
-const WORK_MAX: u32 = 2048;
+/// Most steps that ops and what they read take for one chain: a number and an edge are one, a list is found
+/// among those of a group. Chains of a kernel take 2,000.
+const WORK_MAX: u32 = 8192;
 
-/// Most steps of a chain: a unit of work is a number or an edge, which is a step; or a list, of which there
-/// is one for each level that is pushed, and which is found among those of its group; or a function by a
-/// location, which is searched among the groups and then in one. The block is found by the sizes of
-/// [`ANCHOR`] blocks, and the levels at last are placed in their groups.
-pub(crate) const STEPS_MAX: usize = index(WORK_MAX)
-    .saturating_mul(2)
-    .saturating_add(index(ANCHOR))
+/// Most steps of a chain: the chunk is found by the sizes of [`ANCHOR`] blocks and of its chunks; then
+/// its ops; and the levels are placed in their groups at last.
+pub(crate) const STEPS_MAX: usize = index(ANCHOR)
+    .saturating_add(packed::CHUNKS_MAX)
+    .saturating_add(index(WORK_MAX).saturating_mul(2))
     .saturating_add(LEVELS_MAX.saturating_mul(index(functions::GROUP)));
 
 /// Calls in a level that is there already are looked for among so many edges of a list,
@@ -194,7 +199,10 @@ const SITE_EDGES: u32 = 16;
 const SITES: usize = 8;
 
 /// Functions near locations that are remembered.
-const NEAR: usize = 4;
+const NEARS: usize = 4;
+
+/// What the search of a function by a location takes: one of 4,096 groups, and one of a group.
+const NEAR_STEPS: u32 = 12 + functions::GROUP;
 
 /// The size of a chunk whose size has two bytes of its own.
 const LONG_CHUNK: u8 = 127;
@@ -216,8 +224,12 @@ impl<'a> FunctionName<'a> {
     /// Appends the name, and stops where the buffer is full.
     #[inline(never)]
     pub fn push_to(&self, text: &mut StrBuffer<'_>) {
-        // By reference: two of them would be much on a short stack.
-        let mut bytes = self.bytes();
+        let Some(names) = Names::new(self.section, self.functions) else {
+            return;
+        };
+        // In its place, and by reference: two of them would be much on a short stack.
+        let mut bytes = NameBytes::new(&names);
+        bytes.go_to(self.function);
         for character in Characters(&mut bytes) {
             text.push_str(character.printable().as_str());
             if text.is_truncated() {
@@ -226,21 +238,21 @@ impl<'a> FunctionName<'a> {
         }
     }
 
-    fn bytes(&self) -> NameBytes<'a> {
+    /// Lets `then` read the bytes of the name.
+    fn with_bytes<R>(&self, then: impl FnOnce(&mut NameBytes<'_, 'a>) -> R) -> R {
         let names = Names::new(self.section, self.functions).unwrap_or(Names::EMPTY);
-        names.bytes(self.function)
-    }
-
-    /// Its characters; one that must not be in a log is a question mark.
-    fn characters(&self) -> impl Iterator<Item = Character> + use<'a> {
-        Characters(self.bytes()).map(Character::printable)
+        let mut bytes = NameBytes::new(&names);
+        bytes.go_to(self.function);
+        then(&mut bytes)
     }
 }
 
 impl fmt::Display for FunctionName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.characters()
-            .try_for_each(|character| f.write_str(character.as_str()))
+        // A character that must not be in a log is a question mark.
+        self.with_bytes(|bytes| {
+            Characters(bytes).try_for_each(|character| f.write_str(character.printable().as_str()))
+        })
     }
 }
 
@@ -252,7 +264,7 @@ impl fmt::Debug for FunctionName<'_> {
 
 impl PartialEq for FunctionName<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes().eq(other.bytes())
+        self.with_bytes(|one| other.with_bytes(|other| one.eq(other)))
     }
 }
 
@@ -260,7 +272,7 @@ impl Eq for FunctionName<'_> {}
 
 impl PartialEq<str> for FunctionName<'_> {
     fn eq(&self, other: &str) -> bool {
-        self.bytes().eq(other.bytes())
+        self.with_bytes(|bytes| bytes.eq(other.bytes()))
     }
 }
 
@@ -292,14 +304,8 @@ impl Frame<'_> {
 /// the physical function, which is always there.
 #[derive(Clone, Debug)]
 pub struct Chain<'a> {
-    file_names: &'a [u8],
-    function_names: &'a [u8],
-    files: u32,
-    /// Their number.
-    names: u32,
+    sections: Sections<'a>,
     levels: Levels,
-    /// The files of the functions.
-    level_files: [u16; LEVELS_MAX],
     /// The location of the innermost function.
     innermost: Place,
     /// The file of the physical function.
@@ -353,6 +359,20 @@ impl Levels {
         Some(())
     }
 
+    /// Gives every call its line.
+    #[inline(never)]
+    fn resolve(&mut self, functions: &Functions<'_>) -> Option<()> {
+        for level in 1..self.depth() {
+            if let Line::FromDeclaration(lines) = self.line(level)? {
+                let around = self.function(level.wrapping_sub(1))?;
+                let declared = functions.place(around)?.line;
+                *self.lines.get_mut(level)? = lines.wrapping_add(declared);
+            }
+        }
+        self.from_declaration = 0;
+        Some(())
+    }
+
     fn line(&self, level: usize) -> Option<Line> {
         let line = *self.lines.get(level)?;
         let bit = 1_u16.wrapping_shl(u32::try_from(level).ok()?);
@@ -372,19 +392,58 @@ enum Line {
 }
 
 impl<'a> Chain<'a> {
-    /// Of a location without inlined functions.
-    fn new(sections: &Sections<'a>, functions: u32) -> Self {
+    /// To be read with [`Chain::read`].
+    #[inline(always)] // It is made where it stays.
+    pub(crate) const fn new(sections: Sections<'a>) -> Self {
         Self {
-            file_names: sections.file_names,
-            function_names: sections.function_names,
-            files: sections.files,
-            names: functions,
+            sections,
             levels: Levels::EMPTY,
-            level_files: [0; LEVELS_MAX],
             innermost: Place { file: 0, line: 0 },
             physical_file: 0,
             rest: 0,
         }
+    }
+
+    /// Reads the chain that covers `target` in a region with rows; `None` also where there is a gap, and for a
+    /// row of a file that is not one of the exact ones.
+    ///
+    /// Not inlined: what it needs on the stack is not there when the chain is printed.
+    #[inline(never)]
+    pub(crate) fn read(
+        &mut self,
+        region: usize,
+        rows: &RegionTable<'_>,
+        target: u32,
+        exact_files: u32,
+    ) -> Option<()> {
+        let mut chunk = Chunk::EMPTY;
+        let row = packed::find_chunk(rows, target, &mut chunk)?;
+        if row.is_gap() || row.file >= exact_files {
+            return None;
+        }
+        self.innermost = Place {
+            file: row.file,
+            line: row.line,
+        };
+        self.decode(region, packed::blocks(rows)?, &chunk)
+    }
+
+    /// Reads the chain of the last entry of a chunk.
+    ///
+    /// Not inlined: it comes after the search of the row, not on top of it.
+    #[inline(never)]
+    fn decode(&mut self, region: usize, blocks: u32, chunk: &Chunk) -> Option<()> {
+        let functions = Functions::new(self.sections.functions)?;
+        let table = self.sections.region(region)?;
+        let mut cursor = Cursor::new(&functions, table, blocks, &mut self.levels);
+        cursor.chunk(chunk)?;
+        self.physical_file = match cursor.levels.depth {
+            0 => self.innermost.file,
+            _ => cursor.expected.file,
+        };
+        self.levels.resolve(&functions)?;
+        self.rest = self.levels.depth.wrapping_add(1);
+        Some(())
     }
 
     /// How many inlined functions there are.
@@ -394,7 +453,7 @@ impl<'a> Chain<'a> {
 
     fn location(&self, file: u32, line: u32) -> Option<Location<'a>> {
         Some(Location {
-            file: FileName::new(self.file_names, self.files, file)?,
+            file: FileName::new(self.sections.file_names, self.sections.files, file)?,
             line,
             approximate: false,
         })
@@ -419,15 +478,17 @@ impl<'a> Iterator for Chain<'a> {
                 location: self.location(self.physical_file, line)?,
             });
         };
+        let function = self.levels.function(around)?;
+        let functions = Functions::new(self.sections.functions)?;
         let file = match is_innermost {
             true => self.innermost.file,
-            false => (*self.level_files.get(around)?).into(),
+            false => functions.place(function)?.file,
         };
         Some(Frame {
             function: Some(FunctionName {
-                section: self.function_names,
-                functions: self.names,
-                function: self.levels.function(around)?,
+                section: self.sections.function_names,
+                functions: functions.count,
+                function,
             }),
             location: self.location(file, line)?,
         })
@@ -520,64 +581,6 @@ impl<'a> Sections<'a> {
             &mut Cursor::new(&functions, table, blocks, &mut levels),
         )
     }
-
-    /// The chain that covers `target` in a region with rows; `None` also where there is a gap, and for a
-    /// row of a file that is not one of the exact ones.
-    #[inline(always)]
-    pub(crate) fn find(
-        &self,
-        region: usize,
-        rows: &RegionTable<'_>,
-        target: u32,
-        exact_files: u32,
-    ) -> Option<Chain<'a>> {
-        let mut chunk = Chunk::EMPTY;
-        let row = packed::find_chunk(rows, target, &mut chunk)?;
-        if row.is_gap() || row.file >= exact_files {
-            return None;
-        }
-        let mut chain = Chain::new(self, 0);
-        chain.innermost = Place {
-            file: row.file,
-            line: row.line,
-        };
-        self.decode(region, packed::blocks(rows)?, &chunk, &mut chain)?;
-        Some(chain)
-    }
-
-    /// Reads the chain of the last entry of a chunk, whose location the chain has.
-    ///
-    /// Not inlined: it comes after the search of the row, not on top of it.
-    #[inline(never)]
-    fn decode(
-        &self,
-        region: usize,
-        blocks: u32,
-        chunk: &Chunk,
-        chain: &mut Chain<'a>,
-    ) -> Option<()> {
-        let functions = Functions::new(self.functions)?;
-        chain.names = functions.count;
-        let mut cursor = Cursor::new(&functions, self.region(region)?, blocks, &mut chain.levels);
-        cursor.chunk(chunk)?;
-        let physical_file = cursor.expected.file;
-        let depth = chain.levels.depth();
-        chain.physical_file = match depth {
-            0 => chain.innermost.file,
-            _ => physical_file,
-        };
-        chain.rest = chain.levels.depth.wrapping_add(1);
-        let mut declared = 0;
-        for level in 0..depth {
-            if let Line::FromDeclaration(line) = chain.levels.line(level)? {
-                *chain.levels.lines.get_mut(level)? = line.wrapping_add(declared);
-            }
-            let place = functions.place(chain.levels.function(level)?)?;
-            *chain.level_files.get_mut(level)? = u16::try_from(place.file).ok()?;
-            declared = place.line;
-        }
-        Some(())
-    }
 }
 
 /// The size of a chunk, and whether another one has its size as well.
@@ -611,8 +614,8 @@ struct Cursor<'m, 'a> {
     run: u32,
     work: u32,
     /// What [`Functions::near`] said last, and which of it will be replaced next.
-    near: [Near; NEAR],
-    oldest: usize,
+    near: [Near; NEARS],
+    oldest: u8,
 }
 
 impl<'m, 'a> Cursor<'m, 'a> {
@@ -634,7 +637,7 @@ impl<'m, 'a> Cursor<'m, 'a> {
             was_empty: true,
             run: 0,
             work: 0,
-            near: [Near::NOWHERE; NEAR],
+            near: [Near::NOWHERE; NEARS],
             oldest: 0,
         }
     }
@@ -683,14 +686,14 @@ impl<'m, 'a> Cursor<'m, 'a> {
     }
 
     fn number(&mut self, kind: Kind, context: usize) -> Option<u32> {
-        self.spend()?;
+        self.spend(1)?;
         self.functions.number(kind, context, &mut self.bits)
     }
 
-    /// Counts a unit of work; `None` where there was too much.
-    fn spend(&mut self) -> Option<()> {
+    /// Counts steps; `None` where there were too many.
+    fn spend(&mut self, steps: u32) -> Option<()> {
         step();
-        self.work = self.work.wrapping_add(1);
+        self.work = self.work.wrapping_add(steps);
         (self.work <= WORK_MAX).then_some(())
     }
 
@@ -698,14 +701,15 @@ impl<'m, 'a> Cursor<'m, 'a> {
     #[inline]
     fn before(&mut self, place: Place) -> Option<u32> {
         if let Some(near) = self.near.iter().find(|near| near.holds(place)) {
-            return near.function;
+            return near.function();
         }
+        self.spend(NEAR_STEPS)?;
         let near = self.functions.near(place)?;
-        if let Some(slot) = self.near.get_mut(self.oldest) {
+        if let Some(slot) = self.near.get_mut(usize::from(self.oldest)) {
             *slot = near;
         }
-        self.oldest = self.oldest.wrapping_add(1).wrapping_rem(NEAR);
-        near.function
+        self.oldest = self.oldest.wrapping_add(1).wrapping_rem(4);
+        near.function()
     }
 
     /// The op of an entry, in its context.
@@ -737,52 +741,43 @@ impl<'m, 'a> Cursor<'m, 'a> {
         let mut function = innermost;
         // New levels are collected at the end of the arrays.
         let mut free = LEVELS_MAX;
-        let list = loop {
-            self.spend()?;
-            let mut list = functions.list(function)?;
-            let entry = match list.entries {
+        let mut list = List::new();
+        loop {
+            self.spend(functions::GROUP)?;
+            functions.open(function, &mut list)?;
+            let entry = match list.entries() {
                 1 => 0,
-                entries => {
-                    let position = |position: Option<u32>| index(position.map_or(4, |p| p.min(3)));
-                    let context = position(list.stop)
-                        .wrapping_mul(10)
-                        .wrapping_add(index(entries.min(9)))
-                        .wrapping_mul(5)
-                        .wrapping_add(position(list.escape));
-                    self.number(Kind::Option, context)?
-                }
+                _ => self.number(Kind::Option, list.context())?,
             };
-            if list.stop == Some(entry) {
-                break list;
+            if list.is_stop(entry) {
+                break;
             }
-            let (caller, line) = if list.escape == Some(entry) {
+            let (caller, line) = if list.is_escape(entry) {
                 let (caller, line) = self.escape()?;
                 (caller, Line::At(line))
             } else {
-                let passed = |position: Option<u32>| {
-                    u32::from(position.is_some_and(|position| position < entry))
-                };
-                let edge = entry
-                    .wrapping_sub(passed(list.stop))
-                    .wrapping_sub(passed(list.escape));
-                if edge >= list.edges {
+                let edge = list.edges_before(entry);
+                if edge >= list.edges() {
                     return None;
                 }
                 for _ in 0..edge.wrapping_add(1) {
-                    self.spend()?;
+                    self.spend(1)?;
                     list.next_edge(functions)?;
                 }
-                (list.caller, Line::FromDeclaration(list.lines))
+                (list.caller(), Line::FromDeclaration(list.lines))
             };
             free = free.checked_sub(1).filter(|free| *free > kept)?;
             self.levels.set(free, function, line)?;
             function = caller;
-        };
+        }
         if kept >= free {
             return None;
         }
         let line = match kept.checked_sub(1) {
-            Some(around) => self.call_line(self.levels.function(around)?, list)?,
+            Some(around) => {
+                let around = self.levels.function(around)?;
+                self.call_line(around, &mut list)?
+            }
             None => Line::At(self.outermost_line(kind)?),
         };
         self.levels.set(kept, function, line)?;
@@ -817,14 +812,15 @@ impl<'m, 'a> Cursor<'m, 'a> {
     }
 
     /// The line of a call in a level that was there before.
-    fn call_line(&mut self, caller: u32, mut list: List<'a>) -> Option<Line> {
+    #[inline(always)] // A frame less on a short stack.
+    fn call_line(&mut self, caller: u32, list: &mut List<'a>) -> Option<Line> {
         let functions = self.functions;
         let mut calls = [0; SITES];
         let mut found = 0_usize;
-        for _ in 0..list.edges.min(SITE_EDGES) {
-            self.spend()?;
+        for _ in 0..list.edges().min(SITE_EDGES) {
+            self.spend(1)?;
             list.next_edge(functions)?;
-            if list.caller == caller
+            if list.caller() == caller
                 && let Some(call) = calls.get_mut(found)
             {
                 *call = list.lines;
@@ -857,16 +853,21 @@ impl<'m, 'a> Cursor<'m, 'a> {
 }
 
 impl Visitor for Cursor<'_, '_> {
+    #[inline(always)] // A frame less on a short stack.
     fn chunk(&mut self, chunk: &Chunk) -> Option<()> {
         self.begin(chunk)?;
         if self.size == 0 {
             return Some(());
         }
-        chunk.entries().try_for_each(|entry| self.entry(&entry))
+        for entry in chunk.entries() {
+            self.entry(&entry)?;
+        }
+        Some(())
     }
 }
 
 impl Cursor<'_, '_> {
+    #[inline(always)] // As above.
     fn begin(&mut self, chunk: &Chunk) -> Option<()> {
         self.levels.depth = 0;
         self.work = 0;
@@ -887,6 +888,7 @@ impl Cursor<'_, '_> {
         Some(())
     }
 
+    #[inline(always)] // As above.
     fn entry(&mut self, entry: &Entry) -> Option<()> {
         if self.size == 0 || entry.line == 0 {
             return Some(());

@@ -42,15 +42,25 @@ impl<S: Sealed> LoadedTable<S> {
         self.table().lookup(address.relative_to(text_start)?)
     }
 
-    /// The functions at a run-time address ([`Table::chain`]); for any context.
+    /// Lets `then` use the functions at a run-time address ([`Table::with_chain`]); for any context.
     #[inline(always)] // As above.
-    pub fn chain(&self, address: Address<u64>) -> Option<Chain<'_>> {
-        self.chain_from(address, self.text_start)
+    pub fn with_chain<R>(
+        &self,
+        address: Address<u64>,
+        then: impl FnOnce(&mut Chain<'_>) -> R,
+    ) -> Option<R> {
+        self.with_chain_from(address, self.text_start, then)
     }
 
     #[inline(always)] // As above.
-    fn chain_from(&self, address: Address<u64>, text_start: u64) -> Option<Chain<'_>> {
-        self.table().chain(address.relative_to(text_start)?)
+    fn with_chain_from<R>(
+        &self,
+        address: Address<u64>,
+        text_start: u64,
+        then: impl FnOnce(&mut Chain<'_>) -> R,
+    ) -> Option<R> {
+        let address = address.relative_to(text_start)?;
+        self.table().with_chain(address, |chain| then(chain))
     }
 
     /// Memory taken, in bytes.
@@ -144,12 +154,13 @@ impl<P: Port> TableSlot<P> {
         level: usize,
     ) -> Option<usize> {
         let reader = self.slot.read();
-        let mut chain = reader.get()?.chain(address)?;
-        let inlined = chain.inlined();
-        if let Some(frame) = chain.nth(level) {
-            frame.push_to(text);
-        }
-        Some(inlined)
+        reader.get()?.with_chain(address, |chain| {
+            let inlined = chain.inlined();
+            if let Some(frame) = chain.nth(level) {
+                frame.push_to(text);
+            }
+            inlined
+        })
     }
 
     /// Answers a question, if there is a table to ask.

@@ -282,7 +282,10 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
 }
 
 /// Entries in a chunk: so many entries of a block are shown to a [`Visitor`] together, or what is left of it.
-pub(crate) const CHUNK: usize = 16;
+pub(crate) const CHUNK: usize = 12;
+
+/// Most chunks of a block.
+pub(crate) const CHUNKS_MAX: usize = ENTRIES_MAX.div_ceil(CHUNK);
 
 /// What is known of an entry of a block besides its address.
 #[derive(Clone, Copy, Debug)]
@@ -307,7 +310,7 @@ pub(crate) struct Chunk {
     /// The same, of all entries so far.
     last: FileLine,
     len: usize,
-    /// In the lower half the line, above it 24 bits of the file, then the kind, and the highest bit for headers.
+    /// In the lower half the line, above it 24 bits of the file, then the class of the token, and the highest bit for headers.
     entries: [u64; CHUNK],
     /// Bytes from the start of the region.
     #[cfg(feature = "write")]
@@ -356,14 +359,14 @@ impl Chunk {
     }
 
     #[inline]
-    fn push(&mut self, start: u32, location: FileLine, kind: u8, headers: u32) {
+    fn push(&mut self, start: u32, location: FileLine, class: u8, headers: u32) {
         let in_header = location.file < headers;
         let line = u64::from(location.line);
         let file = u64::from(location.file & 0xff_ffff).wrapping_shl(32);
-        let kind = u64::from(kind).wrapping_shl(56);
+        let class = u64::from(class).wrapping_shl(56);
         let header = u64::from(in_header).wrapping_shl(63);
         if let Some(entry) = self.entries.get_mut(self.len) {
-            *entry = line | file | kind | header;
+            *entry = line | file | class | header;
         }
         #[cfg(feature = "write")]
         if let Some(place) = self.starts.get_mut(self.len) {
@@ -384,7 +387,10 @@ impl Chunk {
             Entry {
                 file: high & 0xff_ffff,
                 line: bits::low(*entry),
-                kind: u8::try_from(high.wrapping_shr(24) & 0x7f).unwrap_or(0),
+                kind: recent::KIND
+                    .get(index(high.wrapping_shr(24) & 0x7f))
+                    .copied()
+                    .unwrap_or(0),
                 in_header: high >> 31 == 1,
             }
         })
@@ -405,8 +411,8 @@ pub(crate) trait Visitor {
 
 /// As [`find`], with the chunk of the block up to the entry of `target`.
 ///
-/// Not inlined: what it takes of the stack is not there when the chunk is read.
-#[inline(never)]
+/// Inlined: a frame less on a short stack.
+#[inline(always)]
 pub(crate) fn find_chunk(table: &RegionTable<'_>, target: u32, chunk: &mut Chunk) -> Option<Row> {
     let block = directory::find(table, Model::page_bits_of(table.model)?, target)?;
     chunk.begin(&block);
@@ -438,7 +444,7 @@ fn walk(
         if chunk.is_full() {
             chunk.go_on();
         }
-        chunk.push(start, location, tokens.kind(), model.headers);
+        chunk.push(start, location, tokens.class(), model.headers);
         let end = start.wrapping_add(length);
         if target < end {
             return Some(row(start, location));

@@ -87,7 +87,7 @@ impl<'a> Rows<'a> {
             chunk.push(
                 row.start,
                 location,
-                current.tokens.kind(),
+                current.tokens.class(),
                 self.model.headers,
             );
         }

@@ -80,10 +80,10 @@ impl<'a> Tokens<'a> {
         Some(location)
     }
 
-    /// The kind of the last token (see [`crate::chain`]).
+    /// The class of the last token, that of all hot pairs as one.
     #[inline]
-    pub(super) const fn kind(&self) -> u8 {
-        self.recent.kind()
+    pub(super) const fn class(&self) -> u8 {
+        self.recent.class()
     }
 
     /// Whether the last token was a gap.
