@@ -55,6 +55,11 @@ impl<'a> FileName<'a> {
         })
     }
 
+    /// Its index among [`crate::Table::files`].
+    pub const fn index(&self) -> u32 {
+        self.file
+    }
+
     /// Appends the name, and stops where the buffer is full.
     ///
     /// Not inlined: its stack must not be there while rows are decoded.
