@@ -13,7 +13,7 @@ use lineinfo_core::uapi::{Errno, Status};
 
 use crate::holder::{Holder, get, get_mut, put};
 use crate::port::{self, Kernel};
-use crate::table::{address_of, inlined_or_none, level_of};
+use crate::table::{address_of, level_of};
 use crate::text::write_text;
 use crate::{bytes, bytes_mut, negative};
 
@@ -201,32 +201,53 @@ pub unsafe extern "C" fn lineinfo_slot_text(
     }
 }
 
-/// Writes the text of a function at a run-time address, as `lineinfo_frame_text` does.
-///
-/// For any context, an NMI too; takes no lock.
+/// Writes the text of a function that is inlined at a run-time address, as `lineinfo_inlined_text` does. For
+/// any context, an NMI too; takes no lock.
 ///
 /// # Safety
 ///
 /// `text` is valid for writes of `text_size` bytes, or `text_size` is 0.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn lineinfo_slot_frame_text(
+pub unsafe extern "C" fn lineinfo_slot_inlined_text(
     slot: &RawSlot,
     kind: u32,
     address: u64,
     level: u32,
     text: *mut c_char,
     text_size: usize,
-) -> c_int {
-    let mut inlined = None;
+) -> usize {
     // SAFETY: the caller promises it.
     unsafe {
         write_text(text, text_size, |text| {
             if let Some(address) = address_of(kind, address) {
-                inlined = get(slot).push_frame(text, address, level_of(level));
+                get(slot).push_inlined(text, address, level_of(level));
             }
-        });
+        })
     }
-    inlined_or_none(inlined)
+}
+
+/// Writes the text of the physical function at a run-time address, as `lineinfo_physical_text` does. For any
+/// context, an NMI too; takes no lock.
+///
+/// # Safety
+///
+/// `text` is valid for writes of `text_size` bytes, or `text_size` is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lineinfo_slot_physical_text(
+    slot: &RawSlot,
+    kind: u32,
+    address: u64,
+    text: *mut c_char,
+    text_size: usize,
+) -> usize {
+    // SAFETY: the caller promises it.
+    unsafe {
+        write_text(text, text_size, |text| {
+            if let Some(address) = address_of(kind, address) {
+                get(slot).push_physical(text, address);
+            }
+        })
+    }
 }
 
 /// Memory of the table in a slot, in bytes; 0 if it is empty. For any context.

@@ -451,6 +451,24 @@ impl<'a> Chain<'a> {
         self.levels.depth()
     }
 
+    /// Appends ` refcount_inc (include/linux/refcount.h:364) [inline]` for an inlined function, of which the
+    /// innermost has level 0; `false` if there is none of that level.
+    pub fn push_inlined(&mut self, text: &mut StrBuffer<'_>, level: usize) -> bool {
+        let is_there = level < self.inlined();
+        if is_there && let Some(frame) = self.nth(level) {
+            frame.push_to(text);
+        }
+        is_there
+    }
+
+    /// Appends ` (file:line)` of the physical function, that of the symbol.
+    pub fn push_physical(&mut self, text: &mut StrBuffer<'_>) {
+        self.rest = self.rest.min(1);
+        if let Some(frame) = self.next() {
+            frame.push_to(text);
+        }
+    }
+
     fn location(&self, file: u32, line: u32) -> Option<Location<'a>> {
         Some(Location {
             file: FileName::new(self.sections.file_names, self.sections.files, file)?,

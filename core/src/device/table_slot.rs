@@ -144,23 +144,33 @@ impl<P: Port> TableSlot<P> {
         }
     }
 
-    /// Appends what [`Frame::push_to`](crate::Frame::push_to) does for a function at a run-time address, for any context: at level 0
-    /// the innermost, and after all inlined ones the physical function. Gives the number of the inlined ones;
-    /// `None` where the table does not know them.
-    pub fn push_frame(
+    /// Appends ` name (file:line) [inline]` of a function that is inlined at a run-time address, for any context:
+    /// at level 0 the innermost. `false` if there is none of that level.
+    pub fn push_inlined(
         &self,
         text: &mut StrBuffer<'_>,
         address: Address<u64>,
         level: usize,
-    ) -> Option<usize> {
+    ) -> bool {
         let reader = self.slot.read();
-        reader.get()?.with_chain(address, |chain| {
-            let inlined = chain.inlined();
-            if let Some(frame) = chain.nth(level) {
-                frame.push_to(text);
-            }
-            inlined
-        })
+        let pushed = reader
+            .get()
+            .and_then(|table| table.with_chain(address, |chain| chain.push_inlined(text, level)));
+        pushed.unwrap_or(false)
+    }
+
+    /// Appends ` (file:line)` of the physical function at a run-time address, that of the symbol, for any
+    /// context; `false` where the table does not know the inlined functions, and [`TableSlot::push_location`]
+    /// is all there is.
+    pub fn push_physical(&self, text: &mut StrBuffer<'_>, address: Address<u64>) -> bool {
+        let reader = self.slot.read();
+        let pushed = reader
+            .get()
+            .and_then(|table| table.with_chain(address, |chain| chain.push_physical(text)));
+        if pushed.is_some() {
+            self.lookups.fetch_add(1, Ordering::Relaxed);
+        }
+        pushed.is_some()
     }
 
     /// Answers a question, if there is a table to ask.

@@ -21,6 +21,9 @@ use crate::log::{Annotator, Facts, Style, Summary};
 /// here, or several functions of that name and size have different lines. `~` before a line says that
 /// the log or the table is not exact there.
 ///
+/// If the table has inlined functions, each of them has a line of its own before that of the frame,
+/// innermost first: ` refcount_inc (include/linux/refcount.h:364) [inline]`.
+///
 /// Exit status: 3 if frames were left that a table is there for, 4 if the log was written by another
 /// kernel; then nothing is printed.
 #[derive(Debug, clap::Args)]
@@ -42,6 +45,9 @@ pub(super) struct Args {
     /// Print a JSON object for each frame, and one for the summary, instead of the log.
     #[arg(long)]
     json: bool,
+    /// Leave out the lines of inlined functions: each frame has the line of the innermost one.
+    #[arg(long)]
+    no_inlines: bool,
     /// Go on at the end of FILE, as it may grow.
     #[arg(short, long, requires = "log")]
     follow: bool,
@@ -125,7 +131,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     };
     let images = Images::open(options, &facts)?;
     let mut decoder = Decoder {
-        annotator: Annotator::new(images, args.style()),
+        annotator: Annotator::new(images, args.style(), !args.no_inlines),
         facts,
         held: !args.force,
     };

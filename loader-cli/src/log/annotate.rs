@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Frame, Kind, Reader, Ticket};
 use crate::error::Error;
-use crate::source::LocationBuf;
+use crate::source::{FrameBuf, LocationBuf};
 
 /// Version of the objects of [`Style::Json`].
 const FORMAT_VERSION: u32 = 1;
@@ -135,6 +135,7 @@ enum Object<'a> {
         file: Option<&'a str>,
         line: Option<u32>,
         approximate: bool,
+        frames: &'a [FrameBuf],
     },
     Summary {
         format_version: u32,
@@ -143,14 +144,25 @@ enum Object<'a> {
     },
 }
 
+/// What comes out for a frame.
+#[derive(Debug, Default)]
+struct Text {
+    /// Before its line: a line for each inlined function.
+    lines: Vec<u8>,
+    /// After it.
+    location: Vec<u8>,
+}
+
 /// A frame that a later one decides.
 #[derive(Debug)]
 struct Undecided {
     ticket: Ticket,
-    /// Where its location goes in what comes out, in bytes.
+    /// Where the lines of inlined functions go in what comes out, in bytes.
+    lines_at: usize,
+    /// Where its location goes.
     at: usize,
     /// What comes out for it if it is a trap, an instruction, a return address.
-    texts: [(Kind, Vec<u8>); 3],
+    texts: [(Kind, Text); 3],
     /// The log's own location is that of the return address.
     is_printed_return: bool,
 }
@@ -161,6 +173,8 @@ pub struct Annotator<R> {
     reader: Reader,
     resolver: R,
     style: Style,
+    /// Inlined functions have lines of their own.
+    inlines: bool,
     /// What comes out and was not taken yet.
     out: Vec<u8>,
     undecided: Vec<Undecided>,
@@ -170,12 +184,14 @@ pub struct Annotator<R> {
 }
 
 impl<R: Resolve> Annotator<R> {
-    /// An annotator at the start of a log.
-    pub fn new(resolver: R, style: Style) -> Self {
+    /// An annotator at the start of a log; `inlines`: a frame is the function of its symbol, and those that are
+    /// inlined there have lines of their own before it. Otherwise it has the line of the innermost.
+    pub fn new(resolver: R, style: Style, inlines: bool) -> Self {
         Self {
             reader: Reader::new(),
             resolver,
             style,
+            inlines,
             out: Vec::new(),
             undecided: Vec::new(),
             answers: Answers::default(),
@@ -207,6 +223,7 @@ impl<R: Resolve> Annotator<R> {
     pub fn line(&mut self, line: &[u8]) -> Result<(), Error> {
         self.log_line += 1;
         let mut copied = 0;
+        let mut lines_at = self.out.len();
         for frame in self.reader.line(line) {
             if self.style != Style::Json {
                 self.out.extend_from_slice(&line[copied..frame.end]);
@@ -222,21 +239,27 @@ impl<R: Resolve> Annotator<R> {
             }
             let writer = TextWriter {
                 style: self.style,
+                inlines: self.inlines,
+                line,
                 log_line: self.log_line,
             };
             match frame.kind {
                 Kind::Warning(ticket) => {
                     let mut is_printed = [false; 3];
                     let mut texts =
-                        [Kind::Trap, Kind::Exact, Kind::Return].map(|kind| (kind, Vec::new()));
+                        [Kind::Trap, Kind::Exact, Kind::Return].map(|kind| (kind, Text::default()));
                     for ((kind, text), is_printed) in texts.iter_mut().zip(&mut is_printed) {
                         let outcome = self.answers.of(&mut self.resolver, &frame, *kind)?;
                         if let Outcome::Found(location) = outcome {
-                            let location = LocationBuf {
-                                approximate: false,
-                                ..location.clone()
+                            let is_it = |location: LocationBuf| {
+                                let location = LocationBuf {
+                                    approximate: false,
+                                    ..location
+                                };
+                                location.to_bytes() == frame.printed
                             };
-                            *is_printed = location.to_bytes() == frame.printed;
+                            // A kernel prints that, too, if it prints inlined functions.
+                            *is_printed = is_it(location.clone()) || is_it(location.physical());
                         }
                         writer.write(text, &frame, *kind, outcome);
                     }
@@ -246,6 +269,7 @@ impl<R: Resolve> Annotator<R> {
                     );
                     self.undecided.push(Undecided {
                         ticket,
+                        lines_at,
                         at: self.out.len(),
                         texts,
                         is_printed_return: is_printed == [false, false, true],
@@ -254,7 +278,20 @@ impl<R: Resolve> Annotator<R> {
                 kind => {
                     let outcome = self.answers.of(&mut self.resolver, &frame, kind)?;
                     self.summary.count(&frame, outcome);
-                    writer.write(&mut self.out, &frame, kind, outcome);
+                    let mut text = Text::default();
+                    writer.write(&mut text, &frame, kind, outcome);
+                    self.out.append(&mut text.location);
+                    let len = text.lines.len();
+                    self.out.splice(lines_at..lines_at, text.lines);
+                    // Those of the same line that are not decided yet.
+                    for other in self
+                        .undecided
+                        .iter_mut()
+                        .filter(|other| other.at > lines_at)
+                    {
+                        other.at += len;
+                    }
+                    lines_at += len;
                 }
             }
         }
@@ -262,7 +299,7 @@ impl<R: Resolve> Annotator<R> {
             self.out.extend_from_slice(&line[copied..]);
         }
         while let Some(first) = self.undecided.first()
-            && self.out.len() - first.at > UNDECIDED_MAX
+            && self.out.len() - first.lines_at > UNDECIDED_MAX
         {
             self.decide_first();
         }
@@ -304,7 +341,7 @@ impl<R: Resolve> Annotator<R> {
         let end = self
             .undecided
             .first()
-            .map_or(self.out.len(), |first| first.at);
+            .map_or(self.out.len(), |first| first.lines_at);
         &self.out[..end]
     }
 
@@ -318,6 +355,7 @@ impl<R: Resolve> Annotator<R> {
         let end = self.ready().len();
         self.out.drain(..end);
         for undecided in &mut self.undecided {
+            undecided.lines_at -= end;
             undecided.at -= end;
         }
     }
@@ -331,11 +369,15 @@ fn decide(undecided: &mut Vec<Undecided>, out: &mut Vec<u8>, ticket: Ticket, kin
     };
     let decided = undecided.remove(position);
     let text = decided.texts.into_iter().find(|(of, _)| *of == kind);
-    let text = text.map(|(_, text)| text).unwrap_or_default();
+    let Text { lines, location } = text.map(|(_, text)| text).unwrap_or_default();
     for later in &mut undecided[position..] {
-        later.at += text.len();
+        // On the same line, the lines of inlined functions follow those of the frame before.
+        let is_same_line = later.lines_at == decided.lines_at;
+        later.lines_at += lines.len() + if is_same_line { 0 } else { location.len() };
+        later.at += lines.len() + location.len();
     }
-    out.splice(decided.at..decided.at, text);
+    out.splice(decided.at..decided.at, location);
+    out.splice(decided.lines_at..decided.lines_at, lines);
 }
 
 /// Answers that are kept, as logs repeat their frames.
@@ -396,31 +438,58 @@ impl Answers {
 
 /// Writes what comes out for a frame.
 #[derive(Clone, Copy, Debug)]
-struct TextWriter {
+struct TextWriter<'l> {
     style: Style,
+    inlines: bool,
+    /// The line of the log.
+    line: &'l [u8],
     log_line: u64,
 }
 
-impl TextWriter {
-    fn write(self, to: &mut Vec<u8>, frame: &Frame<'_>, kind: Kind, outcome: &Outcome) {
+impl TextWriter<'_> {
+    fn write(self, to: &mut Text, frame: &Frame<'_>, kind: Kind, outcome: &Outcome) {
         let location = match outcome {
             Outcome::Found(location) => Some(location),
             _ => None,
         };
-        match (self.style, location) {
-            (Style::Plain, Some(location)) => {
-                to.extend_from_slice(b" (");
-                to.extend(location.to_bytes());
-                to.push(b')');
-            }
-            (Style::Colour, Some(location)) => {
+        let (before, after) = match self.style {
+            Style::Colour => {
                 let colour = anstyle::AnsiColor::Cyan.on_default();
-                to.extend(format!(" {colour}(").into_bytes());
-                to.extend(location.to_bytes());
-                to.extend(format!("){colour:#}").into_bytes());
+                (format!("{colour}"), format!("{colour:#}"))
             }
-            (Style::Plain | Style::Colour, None) => {}
-            (Style::Json, _) => self.write_frame(to, frame, kind, outcome, location),
+            Style::Plain => Default::default(),
+            Style::Json => {
+                return self.write_frame(&mut to.location, frame, kind, outcome, location);
+            }
+        };
+        let Some(location) = location else {
+            return;
+        };
+        let mut own = location.clone();
+        if self.inlines {
+            own = location.physical();
+            for inlined in location.inlined() {
+                to.lines.extend_from_slice(self.prefix(frame, kind));
+                to.lines.extend(format!(" {before}").into_bytes());
+                to.lines.extend(inlined.to_bytes());
+                to.lines.extend(format!("{after}\n").into_bytes());
+            }
+        }
+        to.location.extend(format!(" {before}(").into_bytes());
+        to.location.extend(own.to_bytes());
+        to.location.extend(format!("){after}").into_bytes());
+    }
+
+    /// What the line of an inlined function begins with, but for a space: what that of the frame has before
+    /// its symbol, or, where this is more than a time, the time.
+    fn prefix(&self, frame: &Frame<'_>, kind: Kind) -> &[u8] {
+        let before = &self.line[..frame.start];
+        match kind {
+            Kind::Return | Kind::Unreliable => before.strip_suffix(b" ").unwrap_or(before),
+            _ => {
+                let end = before.iter().rposition(|byte| *byte == b']');
+                &before[..end.map_or(0, |end| end + 1)]
+            }
         }
     }
 
@@ -466,6 +535,7 @@ impl TextWriter {
             file: location.map(|location| location.file.as_str()),
             line: location.map(|location| location.line),
             approximate: location.is_some_and(|location| location.approximate),
+            frames: location.map_or(&[], |location| &location.frames),
         };
         write_object(to, &object);
     }

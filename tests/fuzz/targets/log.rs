@@ -21,6 +21,7 @@ impl Resolve for All {
             file: "\u{1}.c".to_owned(),
             line: 1,
             approximate: false,
+            frames: Vec::new(),
         }))
     }
 }
@@ -29,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
     if input.contains(&1) {
         return;
     }
-    let mut annotator = Annotator::new(All, Style::Plain);
+    let mut annotator = Annotator::new(All, Style::Plain, true);
     let mut found = Vec::new();
     for line in input.split_inclusive(|byte| *byte == b'\n') {
         Facts::of_line(line);
