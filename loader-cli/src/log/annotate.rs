@@ -230,7 +230,7 @@ impl<R: Resolve> Annotator<R> {
                 copied = frame.end;
             }
             if let Some((ticket, kind)) = frame.decides {
-                decide(&mut self.undecided, &mut self.out, ticket, kind);
+                lines_at += decide(&mut self.undecided, &mut self.out, ticket, kind);
             }
             if frame.located && self.style != Style::Json {
                 self.summary.frames += 1;
@@ -361,11 +361,11 @@ impl<R: Resolve> Annotator<R> {
     }
 }
 
-/// Puts in the text of an undecided frame.
-fn decide(undecided: &mut Vec<Undecided>, out: &mut Vec<u8>, ticket: Ticket, kind: Kind) {
+/// Puts in the text of an undecided frame; gives how long it is.
+fn decide(undecided: &mut Vec<Undecided>, out: &mut Vec<u8>, ticket: Ticket, kind: Kind) -> usize {
     let position = undecided.iter().position(|one| one.ticket == ticket);
     let Some(position) = position else {
-        return;
+        return 0;
     };
     let decided = undecided.remove(position);
     let text = decided.texts.into_iter().find(|(of, _)| *of == kind);
@@ -376,8 +376,10 @@ fn decide(undecided: &mut Vec<Undecided>, out: &mut Vec<u8>, ticket: Ticket, kin
         later.lines_at += lines.len() + if is_same_line { 0 } else { location.len() };
         later.at += lines.len() + location.len();
     }
+    let len = lines.len() + location.len();
     out.splice(decided.at..decided.at, location);
     out.splice(decided.lines_at..decided.lines_at, lines);
+    len
 }
 
 /// Answers that are kept, as logs repeat their frames.
@@ -466,7 +468,8 @@ impl TextWriter<'_> {
             return;
         };
         let mut own = location.clone();
-        if self.inlines {
+        // What is perhaps no return address is not taken apart.
+        if self.inlines && kind != Kind::Unreliable {
             own = location.physical();
             for inlined in location.inlined() {
                 to.lines.extend_from_slice(self.prefix(frame, kind));
@@ -485,10 +488,10 @@ impl TextWriter<'_> {
     fn prefix(&self, frame: &Frame<'_>, kind: Kind) -> &[u8] {
         let before = &self.line[..frame.start];
         match kind {
-            Kind::Return | Kind::Unreliable => before.strip_suffix(b" ").unwrap_or(before),
+            Kind::Return => before.strip_suffix(b" ").unwrap_or(before),
             _ => {
-                let end = before.iter().rposition(|byte| *byte == b']');
-                &before[..end.map_or(0, |end| end + 1)]
+                let end = before.windows(2).rposition(|pair| pair == b"] ");
+                &before[..end.map_or(0, |end| end + 2)]
             }
         }
     }

@@ -7,6 +7,7 @@
 //! looked up.
 
 mod bytes;
+mod inlines;
 mod kernels;
 mod search;
 mod synthetic;
