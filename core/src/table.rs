@@ -322,16 +322,25 @@ impl<'a> Table<'a> {
     /// `None` where there is no line, where the line is approximate, and if the table has no chains.
     /// [`Table::lookup`] gives the location of the innermost function.
     ///
-    /// Not inlined: what it needs on the stack is not there when the chain is printed.
-    #[inline(never)]
     pub fn chain(&self, address: Address) -> Option<Chain<'a>> {
+        self.with_chain(address, |chain| chain.clone())
+    }
+
+    /// Lets `then` use what [`Table::chain`] gives, which is not moved then: it is large for a short stack.
+    #[inline(always)] // So that a look-up needs no `Table` in memory.
+    pub fn with_chain<R>(
+        &self,
+        address: Address,
+        then: impl FnOnce(&mut Chain<'a>) -> R,
+    ) -> Option<R> {
         if self.layout.profile == Profile::Calls && matches!(address, Address::Exact(_)) {
             return None;
         }
-        let chains = self.chains()?;
+        let mut chain = Chain::new(self.chains()?);
         let (region, entry, target) = self.region_at(address.byte()?)?;
         let exact_files = self.layout.exact_files();
-        chains.find(region, &self.region_table(entry)?, target, exact_files)
+        chain.read(region, &self.region_table(entry)?, target, exact_files)?;
+        Some(then(&mut chain))
     }
 
     /// Number of functions that are inlined somewhere; `None` if the table has no chains.

@@ -19,9 +19,7 @@ use bstr::ByteSlice;
 
 use crate::error::Error;
 use crate::images::{Images, Options};
-use crate::log::{
-    Annotator, Answers, Facts, Frame, Kind, Line, Machine, Outcome, Resolve, Sender, Style,
-};
+use crate::log::{Annotator, Answers, Facts, Frame, Kind, Line, Machine, Outcome, Resolve, Sender};
 
 /// Machines whose state is kept; at least the half of them that wrote last.
 pub const CLIENTS_MAX: usize = 4096;
@@ -95,9 +93,9 @@ impl Resolve for NoKernel {
 
 impl Fleet {
     /// Nothing was read yet; `code` says whether `Code:` lines are disassembled.
-    pub fn new(options: Options, style: Style, code: bool) -> Self {
+    pub fn new(options: Options, annotator: Annotator, code: bool) -> Self {
         Self {
-            annotator: Annotator::new(style),
+            annotator,
             clients: HashMap::new(),
             kernels: HashMap::new(),
             no_kernel: Answers::new(NoKernel),
@@ -412,13 +410,14 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::Style;
 
     fn fleet() -> Fleet {
         let options = Options {
             search: crate::images::search::Search::default(),
             ..Options::default()
         };
-        Fleet::new(options, Style::Plain, false)
+        Fleet::new(options, Annotator::new(Style::Plain, true), false)
     }
 
     #[test]

@@ -834,6 +834,47 @@ size_t lineinfo_text(const struct lineinfo_table *table,
                      size_t text_size);
 
 /**
+ * Writes the text of a function that is inlined at an address: " name (file:line) [inline]". level 0 is the
+ * innermost, 1 the one it is inlined into, and so on.
+ *
+ * A trace prints a line for each, before that of the frame, which then has the text of
+ * lineinfo_physical_text in place of that of lineinfo_text. For any context; takes less than 1.6 KiB of
+ * stack.
+ *
+ * Returns the length of what was written in bytes, without the zero that ends it: 0 if there is no inlined
+ * function of that level, or the table does not know.
+ *
+ * The caller promises:
+ *
+ * text is valid for writes of text_size bytes, or text_size is 0.
+ */
+size_t lineinfo_inlined_text(const struct lineinfo_table *table,
+                             uint64_t text_start,
+                             uint32_t kind,
+                             uint64_t address,
+                             uint32_t level,
+                             char *text,
+                             size_t text_size);
+
+/**
+ * Writes the text of the physical function at an address: " (file:line)", where in the function of the symbol
+ * the address is, whatever is inlined there. For any context; takes less than 1.6 KiB of stack.
+ *
+ * Returns the length of what was written in bytes, without the zero that ends it: 0 if the table has no inlined
+ * functions, or does not know the address; there may be one from lineinfo_text then.
+ *
+ * The caller promises:
+ *
+ * text is valid for writes of text_size bytes, or text_size is 0.
+ */
+size_t lineinfo_physical_text(const struct lineinfo_table *table,
+                              uint64_t text_start,
+                              uint32_t kind,
+                              uint64_t address,
+                              char *text,
+                              size_t text_size);
+
+/**
  * Checks every row of a table, and that each can be looked up and printed.
  *
  * For whoever makes, stores or sends tables. A kernel does not need it: it is safe after
@@ -964,6 +1005,35 @@ size_t lineinfo_slot_text(const struct lineinfo_slot *slot,
                           uint64_t address,
                           char *text,
                           size_t text_size);
+
+/**
+ * Writes the text of a function that is inlined at a run-time address, as lineinfo_inlined_text does. For
+ * any context, an NMI too; takes no lock.
+ *
+ * The caller promises:
+ *
+ * text is valid for writes of text_size bytes, or text_size is 0.
+ */
+size_t lineinfo_slot_inlined_text(const struct lineinfo_slot *slot,
+                                  uint32_t kind,
+                                  uint64_t address,
+                                  uint32_t level,
+                                  char *text,
+                                  size_t text_size);
+
+/**
+ * Writes the text of the physical function at a run-time address, as lineinfo_physical_text does. For any
+ * context, an NMI too; takes no lock.
+ *
+ * The caller promises:
+ *
+ * text is valid for writes of text_size bytes, or text_size is 0.
+ */
+size_t lineinfo_slot_physical_text(const struct lineinfo_slot *slot,
+                                   uint32_t kind,
+                                   uint64_t address,
+                                   char *text,
+                                   size_t text_size);
 
 /**
  * Memory of the table in a slot, in bytes; 0 if it is empty. For any context.

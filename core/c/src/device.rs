@@ -13,7 +13,7 @@ use lineinfo_core::uapi::{Errno, Status};
 
 use crate::holder::{Holder, get, get_mut, put};
 use crate::port::{self, Kernel};
-use crate::table::address_of;
+use crate::table::{address_of, level_of};
 use crate::text::write_text;
 use crate::{bytes, bytes_mut, negative};
 
@@ -196,6 +196,55 @@ pub unsafe extern "C" fn lineinfo_slot_text(
         write_text(text, text_size, |text| {
             if let Some(address) = address_of(kind, address) {
                 get(slot).push_location(text, address);
+            }
+        })
+    }
+}
+
+/// Writes the text of a function that is inlined at a run-time address, as `lineinfo_inlined_text` does. For
+/// any context, an NMI too; takes no lock.
+///
+/// # Safety
+///
+/// `text` is valid for writes of `text_size` bytes, or `text_size` is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lineinfo_slot_inlined_text(
+    slot: &RawSlot,
+    kind: u32,
+    address: u64,
+    level: u32,
+    text: *mut c_char,
+    text_size: usize,
+) -> usize {
+    // SAFETY: the caller promises it.
+    unsafe {
+        write_text(text, text_size, |text| {
+            if let Some(address) = address_of(kind, address) {
+                get(slot).push_inlined(text, address, level_of(level));
+            }
+        })
+    }
+}
+
+/// Writes the text of the physical function at a run-time address, as `lineinfo_physical_text` does. For any
+/// context, an NMI too; takes no lock.
+///
+/// # Safety
+///
+/// `text` is valid for writes of `text_size` bytes, or `text_size` is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lineinfo_slot_physical_text(
+    slot: &RawSlot,
+    kind: u32,
+    address: u64,
+    text: *mut c_char,
+    text_size: usize,
+) -> usize {
+    // SAFETY: the caller promises it.
+    unsafe {
+        write_text(text, text_size, |text| {
+            if let Some(address) = address_of(kind, address) {
+                get(slot).push_physical(text, address);
             }
         })
     }

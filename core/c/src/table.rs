@@ -208,6 +208,72 @@ pub unsafe extern "C" fn lineinfo_text(
     unsafe { write_text(text, text_size, push) }
 }
 
+/// Writes the text of a function that is inlined at an address: " name (file:line) [inline]". `level` 0 is the
+/// innermost, 1 the one it is inlined into, and so on.
+///
+/// A trace prints a line for each, before that of the frame, which then has the text of
+/// `lineinfo_physical_text` in place of that of `lineinfo_text`. For any context; takes less than 1.6 KiB of
+/// stack.
+///
+/// Returns the length of what was written in bytes, without the zero that ends it: 0 if there is no inlined
+/// function of that level, or the table does not know.
+///
+/// # Safety
+///
+/// `text` is valid for writes of `text_size` bytes, or `text_size` is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lineinfo_inlined_text(
+    table: &RawTable,
+    text_start: u64,
+    kind: u32,
+    address: u64,
+    level: u32,
+    text: *mut c_char,
+    text_size: usize,
+) -> usize {
+    let address = address_of(kind, address).and_then(|address| address.relative_to(text_start));
+    let push = |text: &mut StrBuffer<'_>| {
+        if let Some(address) = address {
+            get(table).with_chain(address, |chain| chain.push_inlined(text, level_of(level)));
+        }
+    };
+    // SAFETY: the caller promises it.
+    unsafe { write_text(text, text_size, push) }
+}
+
+/// Writes the text of the physical function at an address: " (file:line)", where in the function of the symbol
+/// the address is, whatever is inlined there. For any context; takes less than 1.6 KiB of stack.
+///
+/// Returns the length of what was written in bytes, without the zero that ends it: 0 if the table has no inlined
+/// functions, or does not know the address; there may be one from `lineinfo_text` then.
+///
+/// # Safety
+///
+/// `text` is valid for writes of `text_size` bytes, or `text_size` is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lineinfo_physical_text(
+    table: &RawTable,
+    text_start: u64,
+    kind: u32,
+    address: u64,
+    text: *mut c_char,
+    text_size: usize,
+) -> usize {
+    let address = address_of(kind, address).and_then(|address| address.relative_to(text_start));
+    let push = |text: &mut StrBuffer<'_>| {
+        if let Some(address) = address {
+            get(table).with_chain(address, |chain| chain.push_physical(text));
+        }
+    };
+    // SAFETY: the caller promises it.
+    unsafe { write_text(text, text_size, push) }
+}
+
+/// A level, as C gives it.
+pub(crate) fn level_of(level: u32) -> usize {
+    usize::try_from(level).unwrap_or(usize::MAX)
+}
+
 /// Checks every row of a table, and that each can be looked up and printed.
 ///
 /// For whoever makes, stores or sends tables. A kernel does not need it: it is safe after

@@ -57,20 +57,22 @@ impl Group {
     }
 }
 
-/// A view of the section. It is on the stack of every look-up.
+/// A view of the section. It is on the stack of every look-up, so it has positions in place of slices.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Functions<'a> {
-    pub(super) form: Form,
+    section: &'a [u8],
     pub(super) count: u32,
     pub(super) in_headers: u32,
-    /// The code of every context, and then the default of every op context.
-    map: &'a [u8],
-    /// Where each code begins, and where the last ends, in bytes from the start of `codes`.
-    begins: &'a [U16],
-    codes: &'a [u8],
-    groups: &'a [Group],
-    data: &'a [u8],
+    /// Where these parts begin; the code of every context and the defaults come before them.
+    begins: u32,
+    codes: u32,
+    groups: u32,
+    data: u32,
+    pub(super) form: Form,
 }
+
+/// Where the code of every context is.
+const MAP: usize = size_of::<Header>();
 
 /// Where a function is declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,28 +87,44 @@ impl Place {
         file: u32::MAX,
         line: u32::MAX,
     };
+
+    /// Places in their order, as numbers, which are compared without a branch.
+    #[inline]
+    fn key(self) -> u64 {
+        u64::from(self.file).wrapping_shl(32) | u64::from(self.line)
+    }
 }
 
 /// Which function is before places of a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Near {
-    pub(super) function: Option<u32>,
-    from: Place,
-    to: Place,
+    /// [`Near::NONE`] if there is none.
+    function: u16,
+    file: u16,
+    /// From which line on, and before which.
+    from: u32,
+    to: u32,
 }
 
 impl Near {
+    const NONE: u16 = u16::MAX;
+
     /// Of no place.
     pub(super) const NOWHERE: Self = Self {
-        function: None,
-        from: Place::MAX,
-        to: Place::MAX,
+        function: Self::NONE,
+        file: 0,
+        from: 0,
+        to: 0,
     };
+
+    pub(super) fn function(&self) -> Option<u32> {
+        (self.function != Self::NONE).then_some(self.function.into())
+    }
 
     /// Whether it is that of a place as well.
     #[inline]
     pub(super) fn holds(&self, place: Place) -> bool {
-        self.from.file == place.file && self.from <= place && place < self.to
+        u32::from(self.file) == place.file && (self.from..self.to).contains(&place.line)
     }
 }
 
@@ -115,24 +133,49 @@ impl<'a> Functions<'a> {
         let (header, rest) = Header::ref_from_prefix(section).ok()?;
         let form = Form::from_number(header.form)?;
         let map = form.contexts().wrapping_add(form.defaults());
-        let (map, rest) = rest.split_at_checked(map)?;
+        let (_, rest) = rest.split_at_checked(map)?;
         let begins = usize::from(header.codes).wrapping_add(1);
         let (begins, rest) = <[U16]>::ref_from_prefix_with_elems(rest, begins).ok()?;
-        let codes = begins.last()?.get().into();
-        let (codes, rest) = rest.split_at_checked(codes)?;
+        let codes_at = section.len().wrapping_sub(rest.len());
+        let (_, rest) = rest.split_at_checked(begins.last()?.get().into())?;
         let count = u32::from(header.functions.get());
         let groups = index(count.div_ceil(GROUP));
-        let (groups, data) = <[Group]>::ref_from_prefix_with_elems(rest, groups).ok()?;
+        let (_, data) = <[Group]>::ref_from_prefix_with_elems(rest, groups).ok()?;
+        let position = |rest: &[u8]| u32::try_from(section.len().wrapping_sub(rest.len())).ok();
         Some(Self {
-            form,
+            section,
             count,
             in_headers: header.in_headers.get().into(),
-            map,
-            begins,
-            codes,
-            groups,
-            data,
+            begins: u32::try_from(MAP.wrapping_add(map)).ok()?,
+            codes: u32::try_from(codes_at).ok()?,
+            groups: position(rest)?,
+            data: position(data)?,
+            form,
         })
+    }
+
+    /// The code of every context, and then the default of every op context.
+    #[inline]
+    fn map(&self) -> &'a [u8] {
+        self.section.get(MAP..index(self.begins)).unwrap_or(&[])
+    }
+
+    /// Where each code begins, and where the last ends, in bytes from the start of all.
+    #[inline]
+    fn begins(&self) -> &'a [U16] {
+        let begins = self.section.get(index(self.begins)..index(self.codes));
+        <[U16]>::ref_from_bytes(begins.unwrap_or(&[])).unwrap_or(&[])
+    }
+
+    #[inline]
+    fn groups(&self) -> &'a [Group] {
+        let groups = self.section.get(index(self.groups)..index(self.data));
+        <[Group]>::ref_from_bytes(groups.unwrap_or(&[])).unwrap_or(&[])
+    }
+
+    #[inline]
+    fn data(&self) -> &'a [u8] {
+        self.section.get(index(self.data)..).unwrap_or(&[])
     }
 
     /// The light check: codes, and the heads of groups.
@@ -148,9 +191,9 @@ impl<'a> Functions<'a> {
                 index(self.in_headers),
             ));
         }
-        let codes = self.begins.len().saturating_sub(1);
+        let codes = self.begins().len().saturating_sub(1);
         let (map, defaults) = self
-            .map
+            .map()
             .split_at_checked(self.form.contexts())
             .unwrap_or_default();
         for code in map {
@@ -165,7 +208,7 @@ impl<'a> Functions<'a> {
                 return Err(fault("an op below 48, or 255", (*default).into()));
             }
         }
-        if self.begins.first().is_none_or(|first| first.get() != 0) {
+        if self.begins().first().is_none_or(|first| first.get() != 0) {
             return Err(fault("a first code at the start", codes));
         }
         for number in 0..codes {
@@ -177,7 +220,7 @@ impl<'a> Functions<'a> {
         }
         let mut end = 0;
         let mut last = Place { file: 0, line: 0 };
-        for (number, group) in self.groups.iter().enumerate() {
+        for (number, group) in self.groups().iter().enumerate() {
             step();
             let place = group_place(group);
             if place < last || place.file >= files {
@@ -191,7 +234,7 @@ impl<'a> Functions<'a> {
             }
             last = place;
         }
-        if end != self.data.len() {
+        if end != self.data().len() {
             return Err(fault("data that end with the last group", end));
         }
         Ok(())
@@ -212,16 +255,20 @@ impl<'a> Functions<'a> {
                 .filter(|place| *place >= last && place.file < files)
                 .ok_or_else(|| fault("functions that ascend by file and line"))?;
             last = place;
-            let mut list = self
-                .list(function)
+            let mut list = List::new();
+            let list_end = self
+                .open(function, &mut list)
                 .ok_or_else(|| fault("a list of callers"))?;
-            for _ in 0..list.edges {
+            for _ in 0..list.edges() {
                 list.next_edge(self)
                     .ok_or_else(|| fault("a caller in a list"))?;
             }
             let number = index(function.wrapping_div(GROUP));
-            let end = self.groups.get(number).map_or(0, Group::end);
-            if list.begin(self) < group_begin {
+            let end = self.groups().get(number).map_or(0, Group::end);
+            if list
+                .begins_at(list_end)
+                .is_none_or(|begin| begin < group_begin)
+            {
                 return Err(fault("a list inside its group"));
             }
             let is_last = function.wrapping_add(1) == self.count
@@ -233,10 +280,13 @@ impl<'a> Functions<'a> {
         Ok(())
     }
 
+    #[inline]
     fn code_bytes(&self, number: usize) -> Option<&'a [u8]> {
-        let begin = usize::from(self.begins.get(number)?.get());
-        let end = usize::from(self.begins.get(number.wrapping_add(1))?.get());
-        self.codes.get(begin..end)
+        let begins = self.begins();
+        let begin = usize::from(begins.get(number)?.get());
+        let end = usize::from(begins.get(number.wrapping_add(1))?.get());
+        let codes = self.section.get(index(self.codes)..index(self.groups))?;
+        codes.get(begin..end)
     }
 
     /// Reads a number in a context.
@@ -247,13 +297,13 @@ impl<'a> Functions<'a> {
         context: usize,
         bits: &mut Bits<'_, true>,
     ) -> Option<u32> {
-        let code = *self.map.get(kind.context(self.form, context))?;
+        let code = *self.map().get(kind.context(self.form, context))?;
         codes::read(self.code_bytes(code.into())?, bits)
     }
 
     /// The op that is taken in a context while a run lasts.
     pub(super) fn default_op(&self, context: usize) -> Option<u32> {
-        let defaults = self.map.get(self.form.contexts()..)?;
+        let defaults = self.map().get(self.form.contexts()..)?;
         let default = *defaults.get(context)?;
         (default != NO_DEFAULT).then_some(default.into())
     }
@@ -269,17 +319,19 @@ impl<'a> Functions<'a> {
 
     /// The last function of a file that is declared at a line or before.
     pub(super) fn before(&self, place: Place) -> Option<u32> {
-        self.near(place)?.function
+        self.near(place)?.function()
     }
 
     /// The same, with the lines for which it holds.
     #[inline(never)]
     pub(super) fn near(&self, place: Place) -> Option<Near> {
-        let after = self.groups.partition_point(|group| {
+        let key = place.key();
+        let groups = self.groups();
+        let after = groups.partition_point(|group| {
             step();
-            group_place(group) <= place
+            group_place(group).key() <= key
         });
-        let mut next = self.groups.get(after).map_or(Place::MAX, group_place);
+        let mut next = groups.get(after).map_or(Place::MAX, group_place);
         let mut found = None;
         if let Some(number) = after.checked_sub(1) {
             let number = u32::try_from(number).ok()?;
@@ -289,7 +341,7 @@ impl<'a> Functions<'a> {
             let mut at = declarations.place;
             while function < last {
                 declarations.next()?;
-                if declarations.place > place {
+                if declarations.place.key() > key {
                     next = declarations.place;
                     break;
                 }
@@ -298,53 +350,60 @@ impl<'a> Functions<'a> {
             }
             found = (at.file == place.file).then_some((function, at));
         }
-        let file_start = Place {
-            file: place.file,
-            line: 0,
-        };
+        let file = u16::try_from(place.file).ok()?;
         Some(Near {
-            function: found.map(|(function, _)| function),
-            from: found.map_or(file_start, |(_, at)| at),
-            to: next,
+            function: match found {
+                Some((function, _)) => u16::try_from(function).ok()?,
+                None => Near::NONE,
+            },
+            file,
+            from: found.map_or(0, |(_, at)| at.line),
+            to: if next.file == place.file {
+                next.line
+            } else {
+                u32::MAX
+            },
         })
     }
 
     fn declarations(&self, group: u32) -> Option<Declarations<'a>> {
-        let group = self.groups.get(index(group))?;
+        let group = self.groups().get(index(group))?;
         let begin = group.end().checked_sub(group.declarations.into())?;
         Some(Declarations {
-            bytes: self.data.get(begin..group.end())?,
+            bytes: self.data().get(begin..group.end())?,
             place: group_place(group),
         })
     }
 
-    /// The list of the callers of a function.
-    pub(super) fn list(&self, function: u32) -> Option<List<'a>> {
-        let group = self.groups.get(index(function.wrapping_div(GROUP)))?;
+    /// Begins the list of the callers of a function; gives where it ends in the data.
+    #[inline(never)]
+    pub(super) fn open(&self, function: u32, list: &mut List<'a>) -> Option<usize> {
+        let group = self.groups().get(index(function.wrapping_div(GROUP)))?;
         let position = function.wrapping_rem(GROUP);
         let lists = u32::from(group.lists.get());
         let sizes_end = group.end().checked_sub(group.declarations.into())?;
         let count = index(lists.count_ones());
         let at = sizes_end.checked_sub(count)?;
         if lists.wrapping_shr(position) & 1 == 0 {
-            return Some(List {
-                stop: Some(0),
-                entries: 1,
-                ..List::empty(self, function, at)
-            });
+            list.begin(self, function, at)?;
+            list.stop = 0;
+            list.entries = 1;
+            return Some(at);
         }
         let below = 1_u32.wrapping_shl(position).wrapping_sub(1);
         let before = index((lists & below).count_ones());
         let mut end = at;
-        for size in self.data.get(at..at.checked_add(before)?)? {
+        for size in self.data().get(at..at.checked_add(before)?)? {
             step();
             end = end.checked_sub(self.list_size(*size, end)?)?;
         }
-        let size = *self.data.get(at.checked_add(before)?)?;
+        let size = *self.data().get(at.checked_add(before)?)?;
         if size == LONG {
             end = end.checked_sub(size_of::<u16>())?;
         }
-        List::read(self, function, end)
+        list.begin(self, function, end)?;
+        list.read(self)?;
+        Some(end)
     }
 
     /// Bytes of a list that ends at `end`, with its own size if that is long.
@@ -352,7 +411,7 @@ impl<'a> Functions<'a> {
         if size != LONG {
             return Some(size.into());
         }
-        let long = self.data.get(end.checked_sub(size_of::<u16>())?..end)?;
+        let long = self.data().get(end.checked_sub(size_of::<u16>())?..end)?;
         let long = u16::from_le_bytes(*long.first_chunk()?);
         Some(long.into())
     }
@@ -467,89 +526,138 @@ pub(super) fn write_declaration(last: Place, next: Place, out: &mut alloc::vec::
 #[derive(Clone, Debug)]
 pub(super) struct List<'a> {
     bits: Bits<'a, true>,
-    /// Where the list ends in the data: it is read from there down.
-    end: usize,
-    function: u32,
-    /// Number of entries.
-    pub(super) entries: u32,
-    /// The position of the entry that ends a chain, if there is one.
-    pub(super) stop: Option<u32>,
-    /// The position of the entry for what is not in the list, if there is one.
-    pub(super) escape: Option<u32>,
-    /// Number of the other entries.
-    pub(super) edges: u32,
+    function: u16,
     /// The caller of the edge read last; the function itself before the first.
-    pub(super) caller: u32,
+    caller: u16,
+    /// Number of entries.
+    entries: u16,
+    /// The positions of the entry that ends a chain and of the one for what is not in the list, or [`NOWHERE`].
+    stop: u16,
+    escape: u16,
+    is_first: bool,
     /// The line of the call, from the declaration of the caller on.
     pub(super) lines: u32,
-    first: bool,
 }
 
+/// The position of an entry that a list does not have.
+const NOWHERE: u16 = u16::MAX;
+
 impl<'a> List<'a> {
-    fn empty(functions: &Functions<'a>, function: u32, end: usize) -> Self {
+    /// Of no function.
+    pub(super) const fn new() -> Self {
         Self {
-            bits: Bits::new(functions.data, end),
-            end,
-            function,
+            bits: Bits::new(&[], 0),
+            function: 0,
+            caller: 0,
             entries: 0,
-            stop: None,
-            escape: None,
-            edges: 0,
-            caller: function,
+            stop: NOWHERE,
+            escape: NOWHERE,
+            is_first: true,
             lines: 0,
-            first: true,
         }
     }
 
-    fn read(functions: &Functions<'a>, function: u32, end: usize) -> Option<Self> {
-        let mut list = Self::empty(functions, function, end);
-        match functions.number(Kind::Options, 0, &mut list.bits)? {
+    /// A list that ends at `end` in the data: it is read from there down.
+    fn begin(&mut self, functions: &Functions<'a>, function: u32, end: usize) -> Option<()> {
+        let function = u16::try_from(function).ok()?;
+        *self = Self {
+            bits: Bits::new(functions.data(), end),
+            function,
+            caller: function,
+            ..Self::new()
+        };
+        Some(())
+    }
+
+    fn read(&mut self, functions: &Functions<'a>) -> Option<()> {
+        match functions.number(Kind::Options, 0, &mut self.bits)? {
             1 => {
-                list.escape = Some(0);
-                list.entries = 1;
+                self.escape = 0;
+                self.entries = 1;
             }
-            2 => {
-                list.edges = 1;
-                list.entries = 1;
-            }
+            2 => self.entries = 1,
             number => {
-                list.entries = number.checked_sub(1)?;
-                if list.entries > ENTRIES_MAX || list.entries < 2 {
+                let entries = number.checked_sub(1)?;
+                if entries > ENTRIES_MAX || entries < 2 {
                     return None;
                 }
-                let context = index(list.entries.min(7));
-                list.stop = list.position(functions, context)?;
-                list.escape = list.position(functions, context.wrapping_add(8))?;
-                let others =
-                    u32::from(list.stop.is_some()).wrapping_add(list.escape.is_some().into());
-                list.edges = list.entries.checked_sub(others)?;
+                self.entries = u16::try_from(entries).ok()?;
+                let context = index(entries.min(7));
+                self.stop = self.position(functions, context)?;
+                self.escape = self.position(functions, context.wrapping_add(8))?;
             }
         }
-        Some(list)
+        Some(())
     }
 
-    /// A position among the entries; inside of `None` if there is none.
-    #[expect(
-        clippy::option_option,
-        reason = "failure, or a position that is not there"
-    )]
-    fn position(&mut self, functions: &Functions<'_>, context: usize) -> Option<Option<u32>> {
+    fn position(&mut self, functions: &Functions<'_>, context: usize) -> Option<u16> {
         let position = functions.number(Kind::Position, context, &mut self.bits)?;
-        (position <= self.entries).then_some(position.checked_sub(1))
+        if position > self.entries.into() {
+            return None;
+        }
+        Some(u16::try_from(position).ok()?.wrapping_sub(1))
     }
 
-    /// Where the list begins in the data, if its edges were read.
-    fn begin(&self, functions: &Functions<'_>) -> usize {
-        let bytes = self.bits.taken(self.end).div_ceil(8);
-        self.end.checked_sub(bytes).unwrap_or(functions.data.len())
+    /// Number of entries.
+    pub(super) fn entries(&self) -> u32 {
+        self.entries.into()
+    }
+
+    /// Number of the entries that are edges.
+    pub(super) fn edges(&self) -> u32 {
+        let others = u16::from(self.stop != NOWHERE).wrapping_add((self.escape != NOWHERE).into());
+        self.entries.saturating_sub(others).into()
+    }
+
+    /// The caller of the edge read last.
+    pub(super) fn caller(&self) -> u32 {
+        self.caller.into()
+    }
+
+    /// Whether an entry is the one that ends a chain.
+    pub(super) fn is_stop(&self, entry: u32) -> bool {
+        u32::from(self.stop) == entry
+    }
+
+    /// Whether an entry is the one for what is not in the list.
+    pub(super) fn is_escape(&self, entry: u32) -> bool {
+        u32::from(self.escape) == entry
+    }
+
+    /// How many edges come before an entry.
+    pub(super) fn edges_before(&self, entry: u32) -> u32 {
+        let passed = |position: u16| u32::from(u32::from(position) < entry);
+        entry
+            .wrapping_sub(passed(self.stop))
+            .wrapping_sub(passed(self.escape))
+    }
+
+    /// The context of a choice among the entries.
+    pub(super) fn context(&self) -> usize {
+        let position = |position: u16| match position {
+            NOWHERE => 4,
+            position => usize::from(position.min(3)),
+        };
+        position(self.stop)
+            .wrapping_mul(10)
+            .wrapping_add(usize::from(self.entries.min(9)))
+            .wrapping_mul(5)
+            .wrapping_add(position(self.escape))
+    }
+
+    /// Where the list begins in the data, if all of it was read and it ends at `end`.
+    fn begins_at(&self, end: usize) -> Option<usize> {
+        end.checked_sub(self.bits.taken(end).div_ceil(8))
     }
 
     /// Goes to the next edge.
+    #[inline(never)]
     pub(super) fn next_edge(&mut self, functions: &Functions<'_>) -> Option<()> {
         step();
-        let in_header = self.function < functions.in_headers;
-        let context = usize::from(!self.first).wrapping_add(if in_header { 2 } else { 0 });
-        self.first = false;
+        let function = u32::from(self.function);
+        let in_header = function < functions.in_headers;
+        let context = usize::from(!self.is_first).wrapping_add(if in_header { 2 } else { 0 });
+        self.is_first = false;
         let caller = match functions.number(Kind::Caller, context, &mut self.bits)? {
             SPECIAL_126 => {
                 let lines = functions.number(Kind::CallLine, 1, &mut self.bits)?;
@@ -558,9 +666,12 @@ impl<'a> List<'a> {
             }
             SPECIAL_127 => self.bits.number(width(functions.in_headers)),
             SPECIAL_125 => self.bits.number(width(functions.count)),
-            distance => self.function.wrapping_add_signed(unfold(distance)),
+            distance => function.wrapping_add_signed(unfold(distance)),
         };
-        self.caller = (caller < functions.count).then_some(caller)?;
+        if caller >= functions.count {
+            return None;
+        }
+        self.caller = u16::try_from(caller).ok()?;
         self.lines = functions.number(Kind::CallLine, 0, &mut self.bits)?;
         Some(())
     }

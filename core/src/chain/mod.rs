@@ -110,16 +110,22 @@
 //!
 //! | bytes | contents |
 //! |---|---|
-//! | 1 | bits of a size, at most 24 |
-//! | 4 per 32 blocks | `u32` where the stream of the first of them begins, in bytes from the first stream |
-//! | | the size of the stream of each block in bytes, fields of a forward stream |
-//! | | the streams |
+//! | 1 | bits of a size, at most 25 |
+//! | 4 per 32 blocks | `u32` where what the first of them has begins, in bytes from the first |
+//! | | for each block the bytes that it has, twice, and 1 more if these begin with sizes: fields of a forward stream |
+//! | | what the blocks have, one after the other |
 //!
-//! A block of [the region's table](crate::encoding::packed#a-block) has a stream for its entries. If that has no
-//! bytes, all chains are empty. Otherwise a decoder has a chain, the outermost function first, each with the
-//! line of its call; `of` and `ol`, a file and a line to expect; and `pe`. At the start of a block
-//! the chain is empty, `of` and `ol` are what the page says to expect, and `pe` is true; in form 1 it reads a
-//! *run*, RUN (126: the rest of the block). An entry that is a gap leaves all that as it is. For the others:
+//! The entries of a [block](crate::encoding::packed#a-block) are read in *chunks* of 12, each with a stream of its own, so
+//! that a look-up reads the ops of at most 12 entries. The stream of the first chunk is at the end of what the
+//! block has, and that of each other one before it. At the beginning are the sizes of all chunks but the last one that
+//! is not empty: a byte has in its lowest bit whether there is a further size, and above it the bytes of the stream;
+//! 127 there says that these are in two more bytes. A chunk without a stream has empty chains.
+//!
+//! Otherwise a decoder has a chain, the outermost function first, each with the line of its call; `of` and
+//! `ol`, a file and a line to expect; and `pe`. At the start of a chunk
+//! the chain is empty, `pe` is true, and `of` and `ol` are the last location of the block before that is not
+//! in a header, or what the page says to expect; in form 1 it reads a
+//! *run*, RUN (126: the rest of the chunk). An entry that is a gap leaves all that as it is. For the others:
 //!
 //! 1. `a` is pred of the location. `pc` is 0, 1 or 2 if `a` is the innermost function, the next one, or
 //!    further out; 3 if it is not there, 4 if the chain is empty, 5 if there is no `a`. The context is
@@ -149,7 +155,7 @@
 //! A chain has at most 16 levels; from a deeper one the writer leaves out levels in the middle. There are at most
 //! 65,535 functions, and lines below 2^24. The steps of a look-up with its chain are at most
 //! [`Table::CHAIN_STEPS`](crate::Table::CHAIN_STEPS): where a stream needs more, which no writer makes, there is no chain.
-//! It takes at most 2.5 KiB of stack on x86-64, where that of a line alone takes less than 1 KiB.
+//! With its text it takes at most 1.6 KiB of stack on x86-64, where that of a line alone takes at most 1 KiB.
 
 mod codes;
 mod functions;
@@ -166,9 +172,9 @@ use self::functions::{Functions, List, Near, Place, unfold, width};
 use self::names::{NameBytes, Names};
 use crate::buffer::StrBuffer;
 use crate::encoding::packed::bits::{Bits, field, low};
-use crate::encoding::packed::{Entry, Visitor};
+use crate::encoding::packed::{self, Chunk, Entry, Visitor};
 use crate::encoding::{Fault, RegionTable};
-use crate::files::{Character, Characters, FileName};
+use crate::files::{Characters, FileName};
 use crate::location::Location;
 use crate::steps::step;
 use crate::{index, wide};
@@ -176,11 +182,16 @@ use crate::{index, wide};
 /// Most levels of a chain.
 pub(crate) const LEVELS_MAX: usize = 16;
 
-/// Most numbers, edges and declarations that are read for one chain.
-const WORK_MAX: u32 = 32_768;
+/// Most steps that ops and what they read take for one chain: a number and an edge are one, a list is found
+/// among those of a group. Chains of a kernel take 2,000.
+const WORK_MAX: u32 = 8192;
 
-/// Most steps of a chain: each unit of work reads at most a group of declarations and its lists.
-pub(crate) const STEPS_MAX: usize = 2_000_000;
+/// Most steps of a chain: the chunk is found by the sizes of [`ANCHOR`] blocks and of its chunks; then
+/// its ops; and the levels are placed in their groups at last.
+pub(crate) const STEPS_MAX: usize = index(ANCHOR)
+    .saturating_add(packed::CHUNKS_MAX)
+    .saturating_add(index(WORK_MAX).saturating_mul(2))
+    .saturating_add(LEVELS_MAX.saturating_mul(index(functions::GROUP)));
 
 /// Calls in a level that is there already are looked for among so many edges of a list,
 const SITE_EDGES: u32 = 16;
@@ -188,7 +199,13 @@ const SITE_EDGES: u32 = 16;
 const SITES: usize = 8;
 
 /// Functions near locations that are remembered.
-const NEAR: usize = 4;
+const NEARS: usize = 4;
+
+/// What the search of a function by a location takes: one of 4,096 groups, and one of a group.
+const NEAR_STEPS: u32 = 12 + functions::GROUP;
+
+/// The size of a chunk whose size has two bytes of its own.
+const LONG_CHUNK: u8 = 127;
 
 /// Blocks whose sizes follow one position.
 const ANCHOR: u32 = 32;
@@ -207,8 +224,12 @@ impl<'a> FunctionName<'a> {
     /// Appends the name, and stops where the buffer is full.
     #[inline(never)]
     pub fn push_to(&self, text: &mut StrBuffer<'_>) {
-        // By reference: two of them would be much on a short stack.
-        let mut bytes = self.bytes();
+        let Some(names) = Names::new(self.section, self.functions) else {
+            return;
+        };
+        // In its place, and by reference: two of them would be much on a short stack.
+        let mut bytes = NameBytes::new(&names);
+        bytes.go_to(self.function);
         for character in Characters(&mut bytes) {
             text.push_str(character.printable().as_str());
             if text.is_truncated() {
@@ -217,21 +238,21 @@ impl<'a> FunctionName<'a> {
         }
     }
 
-    fn bytes(&self) -> NameBytes<'a> {
+    /// Lets `then` read the bytes of the name.
+    fn with_bytes<R>(&self, then: impl FnOnce(&mut NameBytes<'_, 'a>) -> R) -> R {
         let names = Names::new(self.section, self.functions).unwrap_or(Names::EMPTY);
-        names.bytes(self.function)
-    }
-
-    /// Its characters; one that must not be in a log is a question mark.
-    fn characters(&self) -> impl Iterator<Item = Character> + use<'a> {
-        Characters(self.bytes()).map(Character::printable)
+        let mut bytes = NameBytes::new(&names);
+        bytes.go_to(self.function);
+        then(&mut bytes)
     }
 }
 
 impl fmt::Display for FunctionName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.characters()
-            .try_for_each(|character| f.write_str(character.as_str()))
+        // A character that must not be in a log is a question mark.
+        self.with_bytes(|bytes| {
+            Characters(bytes).try_for_each(|character| f.write_str(character.printable().as_str()))
+        })
     }
 }
 
@@ -243,7 +264,7 @@ impl fmt::Debug for FunctionName<'_> {
 
 impl PartialEq for FunctionName<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes().eq(other.bytes())
+        self.with_bytes(|one| other.with_bytes(|other| one.eq(other)))
     }
 }
 
@@ -251,7 +272,7 @@ impl Eq for FunctionName<'_> {}
 
 impl PartialEq<str> for FunctionName<'_> {
     fn eq(&self, other: &str) -> bool {
-        self.bytes().eq(other.bytes())
+        self.with_bytes(|bytes| bytes.eq(other.bytes()))
     }
 }
 
@@ -283,21 +304,14 @@ impl Frame<'_> {
 /// the physical function, which is always there.
 #[derive(Clone, Debug)]
 pub struct Chain<'a> {
-    file_names: &'a [u8],
-    files: u32,
-    function_names: &'a [u8],
-    /// Their number.
-    names: u32,
+    sections: Sections<'a>,
     levels: Levels,
-    /// The files of the functions.
-    level_files: [u16; LEVELS_MAX],
     /// The location of the innermost function.
     innermost: Place,
     /// The file of the physical function.
     physical_file: u32,
-    /// Levels that are still to come.
-    rest: usize,
-    done: bool,
+    /// Levels that are still to come; the physical function counts as one.
+    rest: u8,
 }
 
 /// A chain, outermost first.
@@ -309,7 +323,7 @@ struct Levels {
     /// Bit `n`: line `n` counts from the declaration of the function around it. It takes time to find that,
     /// and only the lines of the last chain are asked for.
     from_declaration: u16,
-    depth: usize,
+    depth: u8,
 }
 
 impl Levels {
@@ -319,6 +333,15 @@ impl Levels {
         from_declaration: 0,
         depth: 0,
     };
+
+    fn depth(&self) -> usize {
+        self.depth.into()
+    }
+
+    fn set_depth(&mut self, depth: usize) -> Option<()> {
+        self.depth = u8::try_from(depth).ok()?;
+        Some(())
+    }
 
     fn function(&self, level: usize) -> Option<u32> {
         self.functions.get(level).map(|function| (*function).into())
@@ -333,6 +356,20 @@ impl Levels {
         };
         *self.lines.get_mut(level)? = number;
         self.from_declaration = self.from_declaration & !bit | bits;
+        Some(())
+    }
+
+    /// Gives every call its line.
+    #[inline(never)]
+    fn resolve(&mut self, functions: &Functions<'_>) -> Option<()> {
+        for level in 1..self.depth() {
+            if let Line::FromDeclaration(lines) = self.line(level)? {
+                let around = self.function(level.wrapping_sub(1))?;
+                let declared = functions.place(around)?.line;
+                *self.lines.get_mut(level)? = lines.wrapping_add(declared);
+            }
+        }
+        self.from_declaration = 0;
         Some(())
     }
 
@@ -355,14 +392,86 @@ enum Line {
 }
 
 impl<'a> Chain<'a> {
+    /// To be read with [`Chain::read`].
+    #[inline(always)] // It is made where it stays.
+    pub(crate) const fn new(sections: Sections<'a>) -> Self {
+        Self {
+            sections,
+            levels: Levels::EMPTY,
+            innermost: Place { file: 0, line: 0 },
+            physical_file: 0,
+            rest: 0,
+        }
+    }
+
+    /// Reads the chain that covers `target` in a region with rows; `None` also where there is a gap, and for a
+    /// row of a file that is not one of the exact ones.
+    ///
+    /// Not inlined: what it needs on the stack is not there when the chain is printed.
+    #[inline(never)]
+    pub(crate) fn read(
+        &mut self,
+        region: usize,
+        rows: &RegionTable<'_>,
+        target: u32,
+        exact_files: u32,
+    ) -> Option<()> {
+        let mut chunk = Chunk::EMPTY;
+        let row = packed::find_chunk(rows, target, &mut chunk)?;
+        if row.is_gap() || row.file >= exact_files {
+            return None;
+        }
+        self.innermost = Place {
+            file: row.file,
+            line: row.line,
+        };
+        self.decode(region, packed::blocks(rows)?, &chunk)
+    }
+
+    /// Reads the chain of the last entry of a chunk.
+    ///
+    /// Not inlined: it comes after the search of the row, not on top of it.
+    #[inline(never)]
+    fn decode(&mut self, region: usize, blocks: u32, chunk: &Chunk) -> Option<()> {
+        let functions = Functions::new(self.sections.functions)?;
+        let table = self.sections.region(region)?;
+        let mut cursor = Cursor::new(&functions, table, blocks, &mut self.levels);
+        cursor.chunk(chunk)?;
+        self.physical_file = match cursor.levels.depth {
+            0 => self.innermost.file,
+            _ => cursor.expected.file,
+        };
+        self.levels.resolve(&functions)?;
+        self.rest = self.levels.depth.wrapping_add(1);
+        Some(())
+    }
+
     /// How many inlined functions there are.
-    pub const fn inlined(&self) -> usize {
-        self.levels.depth
+    pub fn inlined(&self) -> usize {
+        self.levels.depth()
+    }
+
+    /// Appends ` refcount_inc (include/linux/refcount.h:364) [inline]` for an inlined function, of which the
+    /// innermost has level 0; `false` if there is none of that level.
+    pub fn push_inlined(&mut self, text: &mut StrBuffer<'_>, level: usize) -> bool {
+        let is_there = level < self.inlined();
+        if is_there && let Some(frame) = self.nth(level) {
+            frame.push_to(text);
+        }
+        is_there
+    }
+
+    /// Appends ` (file:line)` of the physical function, that of the symbol.
+    pub fn push_physical(&mut self, text: &mut StrBuffer<'_>) {
+        self.rest = self.rest.min(1);
+        if let Some(frame) = self.next() {
+            frame.push_to(text);
+        }
     }
 
     fn location(&self, file: u32, line: u32) -> Option<Location<'a>> {
         Some(Location {
-            file: FileName::new(self.file_names, self.files, file)?,
+            file: FileName::new(self.sections.file_names, self.sections.files, file)?,
             line,
             approximate: false,
         })
@@ -373,33 +482,30 @@ impl<'a> Iterator for Chain<'a> {
     type Item = Frame<'a>;
 
     fn next(&mut self) -> Option<Frame<'a>> {
-        if self.done {
-            return None;
-        }
-        let rest = self.rest;
+        let level = self.rest.checked_sub(1)?;
+        self.rest = level;
+        let is_innermost = level == self.levels.depth;
         // Where the function is: at the location of the row, or at the call of the next inner one.
-        let line = match rest == self.levels.depth {
+        let line = match is_innermost {
             true => self.innermost.line,
-            false => *self.levels.lines.get(rest)?,
+            false => *self.levels.lines.get(usize::from(level))?,
         };
-        let Some(level) = rest.checked_sub(1) else {
-            self.done = true;
-            let location = self.location(self.physical_file, line)?;
+        let Some(around) = usize::from(level).checked_sub(1) else {
             return Some(Frame {
                 function: None,
-                location,
+                location: self.location(self.physical_file, line)?,
             });
         };
-        self.rest = level;
-        let file = match rest == self.levels.depth {
+        let function = self.levels.function(around)?;
+        let functions = Functions::new(self.sections.functions)?;
+        let file = match is_innermost {
             true => self.innermost.file,
-            false => (*self.level_files.get(level)?).into(),
+            false => functions.place(function)?.file,
         };
-        let function = self.levels.function(level)?;
         Some(Frame {
             function: Some(FunctionName {
-                section: self.function_names,
-                functions: self.names,
+                section: self.sections.function_names,
+                functions: functions.count,
                 function,
             }),
             location: self.location(file, line)?,
@@ -486,45 +592,39 @@ impl<'a> Sections<'a> {
     pub(crate) fn check_chains(&self, region: usize, rows: &RegionTable<'_>) -> Result<(), Fault> {
         let functions = self.view()?;
         let table = self.region(region).unwrap_or(&[]);
-        crate::encoding::packed::visit(rows, &mut Cursor::new(&functions, table))
-    }
-
-    /// The chain that covers `target` in a region with rows; `None` also where there is a gap, and for a
-    /// row of a file that is not one of the exact ones.
-    #[inline(always)]
-    pub(crate) fn find(
-        &self,
-        region: usize,
-        rows: &RegionTable<'_>,
-        target: u32,
-        exact_files: u32,
-    ) -> Option<Chain<'a>> {
-        let functions = Functions::new(self.functions)?;
-        let table = self.region(region)?;
-        let mut cursor = Cursor::new(&functions, table);
-        let row = crate::encoding::packed::find_with(rows, target, &mut cursor)?;
-        if row.is_gap() || row.file >= exact_files {
-            return None;
-        }
-        cursor.chain(
-            self,
-            Place {
-                file: row.file,
-                line: row.line,
-            },
+        let mut levels = Levels::EMPTY;
+        let blocks = packed::blocks(rows).unwrap_or(0);
+        packed::visit(
+            rows,
+            &mut Cursor::new(&functions, table, blocks, &mut levels),
         )
     }
 }
 
-/// Follows the chain through the entries of blocks.
+/// The size of a chunk, and whether another one has its size as well.
+fn chunk_size(sizes: &mut &[u8], more: &mut bool) -> Option<usize> {
+    let (first, rest) = sizes.split_first()?;
+    *sizes = rest;
+    *more = first & 1 == 1;
+    let size = first >> 1;
+    if size != LONG_CHUNK {
+        return Some(size.into());
+    }
+    let (size, rest) = sizes.split_first_chunk()?;
+    *sizes = rest;
+    Some(u16::from_le_bytes(*size).into())
+}
+
+/// Follows the chain through the entries of a chunk.
 struct Cursor<'m, 'a> {
     functions: &'m Functions<'a>,
     table: &'a [u8],
-    bits: Bits<'a, true>,
-    /// The end of the stream, where its reading begins, and its size; no bytes if all chains are empty.
+    blocks: u32,
+    /// Where the stream ends, and its reading begins, and its bits; none if all chains are empty.
     end: usize,
     size: usize,
-    levels: Levels,
+    bits: Bits<'a, true>,
+    levels: &'m mut Levels,
     /// `of` and `ol` of the specification.
     expected: Place,
     /// The chain before was empty.
@@ -532,65 +632,86 @@ struct Cursor<'m, 'a> {
     run: u32,
     work: u32,
     /// What [`Functions::near`] said last, and which of it will be replaced next.
-    near: [Near; NEAR],
-    oldest: usize,
+    near: [Near; NEARS],
+    oldest: u8,
 }
 
 impl<'m, 'a> Cursor<'m, 'a> {
-    fn new(functions: &'m Functions<'a>, table: &'a [u8]) -> Self {
+    fn new(
+        functions: &'m Functions<'a>,
+        table: &'a [u8],
+        blocks: u32,
+        levels: &'m mut Levels,
+    ) -> Self {
         Self {
             functions,
             table,
-            bits: Bits::new(table, 0),
+            blocks,
             end: 0,
             size: 0,
-            levels: Levels::EMPTY,
+            bits: Bits::new(table, 0),
+            levels,
             expected: Place { file: 0, line: 0 },
             was_empty: true,
             run: 0,
             work: 0,
-            near: [Near::NOWHERE; NEAR],
+            near: [Near::NOWHERE; NEARS],
             oldest: 0,
         }
     }
 
-    /// Where the stream of a block ends in the table, and its size.
-    fn stream(&self, block: u32, blocks: u32) -> Option<(usize, usize)> {
+    /// Where the stream of a chunk ends in the table, and its size in bytes.
+    #[inline(never)]
+    fn stream(&self, block: u32, chunk: u32) -> Option<(usize, usize)> {
         let (size_bits, rest) = self.table.split_first()?;
         let size_bits = u32::from(*size_bits);
-        if size_bits > 24 || block >= blocks {
+        if size_bits > 25 || block >= self.blocks {
             return None;
         }
-        let anchors = index(blocks.div_ceil(ANCHOR)).checked_mul(size_of::<u32>())?;
+        let anchors = index(self.blocks.div_ceil(ANCHOR)).checked_mul(size_of::<u32>())?;
         let (anchors, rest) = rest.split_at_checked(anchors)?;
-        let bits = u64::from(blocks).wrapping_mul(size_bits.into());
+        let bits = u64::from(self.blocks).wrapping_mul(size_bits.into());
         let (sizes, streams) = rest.split_at_checked(usize::try_from(bits.div_ceil(8)).ok()?)?;
         let (anchors, _) = anchors.as_chunks();
         let first = block.wrapping_div(ANCHOR);
-        let mut end = u32::from_le_bytes(*anchors.get(index(first))?);
-        let mut size = 0;
+        let mut end = index(u32::from_le_bytes(*anchors.get(index(first))?));
+        let (mut begin, mut more) = (end, false);
         for block in first.wrapping_mul(ANCHOR)..block.wrapping_add(1) {
             step();
             let at = u64::from(block).wrapping_mul(size_bits.into());
-            size = low(field(sizes, at, size_bits)?);
-            end = end.checked_add(size)?;
+            let size = low(field(sizes, at, size_bits)?);
+            more = size & 1 == 1;
+            begin = end;
+            end = end.checked_add(index(size >> 1))?;
         }
-        let start = self.table.len().checked_sub(streams.len())?;
-        let end = start
-            .checked_add(index(end))
-            .filter(|end| *end <= self.table.len())?;
-        Some((end, index(size)))
+        let streams_at = self.table.len().checked_sub(streams.len())?;
+        let mut sizes = streams.get(begin..end)?;
+        end = end.checked_add(streams_at)?;
+        for _ in 0..chunk {
+            step();
+            if !more {
+                return Some((end, 0));
+            }
+            let size = chunk_size(&mut sizes, &mut more)?;
+            end = end.checked_sub(size)?;
+            sizes = sizes.get(..sizes.len().checked_sub(size)?)?;
+        }
+        let size = match more {
+            true => chunk_size(&mut sizes, &mut more)?,
+            false => sizes.len(),
+        };
+        Some((end, size))
     }
 
     fn number(&mut self, kind: Kind, context: usize) -> Option<u32> {
-        self.spend()?;
+        self.spend(1)?;
         self.functions.number(kind, context, &mut self.bits)
     }
 
-    /// Counts a unit of work; `None` where there was too much.
-    fn spend(&mut self) -> Option<()> {
+    /// Counts steps; `None` where there were too many.
+    fn spend(&mut self, steps: u32) -> Option<()> {
         step();
-        self.work = self.work.wrapping_add(1);
+        self.work = self.work.wrapping_add(steps);
         (self.work <= WORK_MAX).then_some(())
     }
 
@@ -598,14 +719,15 @@ impl<'m, 'a> Cursor<'m, 'a> {
     #[inline]
     fn before(&mut self, place: Place) -> Option<u32> {
         if let Some(near) = self.near.iter().find(|near| near.holds(place)) {
-            return near.function;
+            return near.function();
         }
+        self.spend(NEAR_STEPS)?;
         let near = self.functions.near(place)?;
-        if let Some(slot) = self.near.get_mut(self.oldest) {
+        if let Some(slot) = self.near.get_mut(usize::from(self.oldest)) {
             *slot = near;
         }
-        self.oldest = self.oldest.wrapping_add(1).wrapping_rem(NEAR);
-        near.function
+        self.oldest = self.oldest.wrapping_add(1).wrapping_rem(4);
+        near.function()
     }
 
     /// The op of an entry, in its context.
@@ -637,52 +759,43 @@ impl<'m, 'a> Cursor<'m, 'a> {
         let mut function = innermost;
         // New levels are collected at the end of the arrays.
         let mut free = LEVELS_MAX;
-        let list = loop {
-            self.spend()?;
-            let mut list = functions.list(function)?;
-            let entry = match list.entries {
+        let mut list = List::new();
+        loop {
+            self.spend(functions::GROUP)?;
+            functions.open(function, &mut list)?;
+            let entry = match list.entries() {
                 1 => 0,
-                entries => {
-                    let position = |position: Option<u32>| index(position.map_or(4, |p| p.min(3)));
-                    let context = position(list.stop)
-                        .wrapping_mul(10)
-                        .wrapping_add(index(entries.min(9)))
-                        .wrapping_mul(5)
-                        .wrapping_add(position(list.escape));
-                    self.number(Kind::Option, context)?
-                }
+                _ => self.number(Kind::Option, list.context())?,
             };
-            if list.stop == Some(entry) {
-                break list;
+            if list.is_stop(entry) {
+                break;
             }
-            let (caller, line) = if list.escape == Some(entry) {
+            let (caller, line) = if list.is_escape(entry) {
                 let (caller, line) = self.escape()?;
                 (caller, Line::At(line))
             } else {
-                let passed = |position: Option<u32>| {
-                    u32::from(position.is_some_and(|position| position < entry))
-                };
-                let edge = entry
-                    .wrapping_sub(passed(list.stop))
-                    .wrapping_sub(passed(list.escape));
-                if edge >= list.edges {
+                let edge = list.edges_before(entry);
+                if edge >= list.edges() {
                     return None;
                 }
                 for _ in 0..edge.wrapping_add(1) {
-                    self.spend()?;
+                    self.spend(1)?;
                     list.next_edge(functions)?;
                 }
-                (list.caller, Line::FromDeclaration(list.lines))
+                (list.caller(), Line::FromDeclaration(list.lines))
             };
             free = free.checked_sub(1).filter(|free| *free > kept)?;
             self.levels.set(free, function, line)?;
             function = caller;
-        };
+        }
         if kept >= free {
             return None;
         }
         let line = match kept.checked_sub(1) {
-            Some(around) => self.call_line(self.levels.function(around)?, list)?,
+            Some(around) => {
+                let around = self.levels.function(around)?;
+                self.call_line(around, &mut list)?
+            }
             None => Line::At(self.outermost_line(kind)?),
         };
         self.levels.set(kept, function, line)?;
@@ -693,8 +806,7 @@ impl<'m, 'a> Cursor<'m, 'a> {
             self.levels.set(depth, function, line)?;
             depth = depth.wrapping_add(1);
         }
-        self.levels.depth = depth;
-        Some(())
+        self.levels.set_depth(depth)
     }
 
     /// Caller and line of an edge that is in no list.
@@ -718,14 +830,15 @@ impl<'m, 'a> Cursor<'m, 'a> {
     }
 
     /// The line of a call in a level that was there before.
-    fn call_line(&mut self, caller: u32, mut list: List<'a>) -> Option<Line> {
+    #[inline(always)] // A frame less on a short stack.
+    fn call_line(&mut self, caller: u32, list: &mut List<'a>) -> Option<Line> {
         let functions = self.functions;
         let mut calls = [0; SITES];
         let mut found = 0_usize;
-        for _ in 0..list.edges.min(SITE_EDGES) {
-            self.spend()?;
+        for _ in 0..list.edges().min(SITE_EDGES) {
+            self.spend(1)?;
             list.next_edge(functions)?;
-            if list.caller == caller
+            if list.caller() == caller
                 && let Some(call) = calls.get_mut(found)
             {
                 *call = list.lines;
@@ -755,50 +868,36 @@ impl<'m, 'a> Cursor<'m, 'a> {
             lines => self.expected.line.checked_add_signed(unfold(lines)),
         }
     }
-
-    /// The chain at hand, of a row at `innermost`.
-    fn chain(&self, sections: &Sections<'a>, innermost: Place) -> Option<Chain<'a>> {
-        let mut level_files = [0; LEVELS_MAX];
-        let depth = self.levels.depth;
-        let levels = self.levels.functions.iter().take(depth);
-        let mut lines = self.levels;
-        let mut declared = 0;
-        for (level, (file, function)) in level_files.iter_mut().zip(levels).enumerate() {
-            if let Line::FromDeclaration(line) = self.levels.line(level)? {
-                *lines.lines.get_mut(level)? = line.wrapping_add(declared);
-            }
-            let place = self.functions.place((*function).into())?;
-            *file = u16::try_from(place.file).ok()?;
-            declared = place.line;
-        }
-        Some(Chain {
-            file_names: sections.file_names,
-            files: sections.files,
-            function_names: sections.function_names,
-            names: self.functions.count,
-            levels: lines,
-            level_files,
-            innermost,
-            physical_file: match depth {
-                0 => innermost.file,
-                _ => self.expected.file,
-            },
-            rest: depth,
-            done: false,
-        })
-    }
 }
 
 impl Visitor for Cursor<'_, '_> {
-    fn begin(&mut self, block: u32, blocks: u32, file: u32, line: u32) -> Option<()> {
+    #[inline(always)] // A frame less on a short stack.
+    fn chunk(&mut self, chunk: &Chunk) -> Option<()> {
+        self.begin(chunk)?;
+        if self.size == 0 {
+            return Some(());
+        }
+        for entry in chunk.entries() {
+            self.entry(&entry)?;
+        }
+        Some(())
+    }
+}
+
+impl Cursor<'_, '_> {
+    #[inline(always)] // As above.
+    fn begin(&mut self, chunk: &Chunk) -> Option<()> {
         self.levels.depth = 0;
         self.work = 0;
-        self.expected = Place { file, line };
+        self.expected = Place {
+            file: chunk.file,
+            line: chunk.line,
+        };
         self.was_empty = true;
         self.run = 0;
         (self.end, self.size) = match self.table.is_empty() {
             true => (0, 0),
-            false => self.stream(block, blocks)?,
+            false => self.stream(chunk.block, chunk.number)?,
         };
         self.bits = Bits::new(self.table, self.end);
         if self.size > 0 && self.functions.form == codes::Form::Full {
@@ -807,6 +906,7 @@ impl Visitor for Cursor<'_, '_> {
         Some(())
     }
 
+    #[inline(always)] // As above.
     fn entry(&mut self, entry: &Entry) -> Option<()> {
         if self.size == 0 || entry.line == 0 {
             return Some(());
@@ -816,7 +916,7 @@ impl Visitor for Cursor<'_, '_> {
             line: entry.line,
         };
         let near = self.before(place);
-        let depth = self.levels.depth;
+        let depth = self.levels.depth();
         let position = match near {
             None => 5,
             Some(_) if depth == 0 => 4,
@@ -830,7 +930,7 @@ impl Visitor for Cursor<'_, '_> {
         };
         let context = position
             .wrapping_mul(12)
-            .wrapping_add(entry.kind)
+            .wrapping_add(entry.kind.into())
             .wrapping_mul(4)
             .wrapping_add(depth.min(3))
             .wrapping_mul(2)
@@ -842,13 +942,13 @@ impl Visitor for Cursor<'_, '_> {
             _ => depth.checked_sub(pops)?,
         };
         match op.wrapping_rem(3) {
-            0 => self.levels.depth = kept,
-            1 => self.push(kept, near?, entry.kind)?,
+            0 => self.levels.set_depth(kept)?,
+            1 => self.push(kept, near?, entry.kind.into())?,
             _ => {
                 let distance = unfold(self.number(Kind::Edge, 2)?);
                 let function = near.unwrap_or(0).checked_add_signed(distance)?;
                 let known = function < self.functions.count;
-                self.push(kept, known.then_some(function)?, entry.kind)?;
+                self.push(kept, known.then_some(function)?, entry.kind.into())?;
             }
         }
         if self.levels.depth == 0 {

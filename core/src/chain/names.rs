@@ -57,8 +57,8 @@ pub(super) struct Names<'a> {
 }
 
 /// A name, read byte by byte.
-pub(super) struct NameBytes<'a> {
-    names: Names<'a>,
+pub(super) struct NameBytes<'n, 'a> {
+    names: &'n Names<'a>,
     bits: Bits<'a, true>,
     /// The beginnings of the two names before, the last one first, and then of the name at hand; without
     /// the underscores that names begin with.
@@ -126,34 +126,6 @@ impl<'a> Names<'a> {
     fn group_end(&self, group: u32) -> Option<usize> {
         let [a, b, c] = *self.groups.get(index(group))?;
         Some(index(u32::from_le_bytes([a, b, c, 0])))
-    }
-
-    /// The bytes of a name.
-    pub(super) fn bytes(self, name: u32) -> NameBytes<'a> {
-        let mut bytes = self.group(name.wrapping_div(GROUP));
-        for _ in 0..name.wrapping_rem(GROUP) {
-            bytes.begin();
-            bytes.by_ref().for_each(drop);
-        }
-        bytes.begin();
-        bytes
-    }
-
-    /// Before the first name of a group.
-    fn group(self, group: u32) -> NameBytes<'a> {
-        NameBytes {
-            bits: Bits::new(self.streams, self.group_end(group).unwrap_or(0)),
-            names: self,
-            heads: [[0; HEAD]; 3],
-            lengths: [0; 3],
-            underscores: 0,
-            prefix: 0,
-            before: 0,
-            position: 0,
-            stack: [0; DEPTH_MAX],
-            depth: 0,
-            state: State::End,
-        }
     }
 
     /// The next token of a stream.
@@ -224,7 +196,8 @@ impl<'a> Names<'a> {
             let begin = end;
             end = self.group_end(group).unwrap_or(0);
             let bytes = end.saturating_sub(begin);
-            let mut names = self.group(group);
+            let mut names = NameBytes::new(self);
+            names.go_to_group(group);
             for name in first..first.saturating_add(GROUP).min(self.count) {
                 let fault = |expected| fault(expected, index(name));
                 names.begin();
@@ -269,7 +242,44 @@ const fn fault(expected: &'static str, found: usize) -> Fault {
     }
 }
 
-impl NameBytes<'_> {
+impl<'n, 'a> NameBytes<'n, 'a> {
+    /// At no name.
+    #[inline(always)] // It is made where it stays.
+    pub(super) const fn new(names: &'n Names<'a>) -> Self {
+        Self {
+            bits: Bits::new(names.streams, 0),
+            names,
+            heads: [[0; HEAD]; 3],
+            lengths: [0; 3],
+            underscores: 0,
+            prefix: 0,
+            before: 0,
+            position: 0,
+            stack: [0; DEPTH_MAX],
+            depth: 0,
+            state: State::End,
+        }
+    }
+
+    /// Goes to before the first name of a group.
+    fn go_to_group(&mut self, group: u32) {
+        let begin = self.names.group_end(group).unwrap_or(0);
+        self.bits = Bits::new(self.names.streams, begin);
+        self.lengths = [0; 3];
+        self.state = State::End;
+    }
+
+    /// Goes to a name.
+    #[inline(never)]
+    pub(super) fn go_to(&mut self, name: u32) {
+        self.go_to_group(name.wrapping_div(GROUP));
+        for _ in 0..name.wrapping_rem(GROUP) {
+            self.begin();
+            self.by_ref().for_each(drop);
+        }
+        self.begin();
+    }
+
     /// Begins the next name, after the end of the one before.
     fn begin(&mut self) {
         let [last, _, this] = self.heads;
@@ -332,7 +342,7 @@ impl NameBytes<'_> {
     }
 }
 
-impl Iterator for NameBytes<'_> {
+impl Iterator for NameBytes<'_, '_> {
     type Item = u8;
 
     fn next(&mut self) -> Option<u8> {
@@ -665,7 +675,9 @@ mod tests {
         view.check().unwrap();
         view.check_all().unwrap();
         for (number, name) in (0..).zip(names) {
-            let bytes: Vec<u8> = view.bytes(number).collect();
+            let mut bytes = NameBytes::new(&view);
+            bytes.go_to(number);
+            let bytes: Vec<u8> = bytes.collect();
             assert_eq!(String::from_utf8(bytes).as_deref(), Ok(*name));
         }
         section.len()
@@ -718,6 +730,8 @@ mod tests {
             view.check_all().err().map(|fault| fault.expected),
             Some("the end of every name")
         );
-        assert!(view.bytes(0).count() <= NAME_MAX);
+        let mut bytes = NameBytes::new(&view);
+        bytes.go_to(0);
+        assert!(bytes.count() <= NAME_MAX);
     }
 }

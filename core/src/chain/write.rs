@@ -24,11 +24,11 @@ use super::functions::{
     ENTRIES_MAX, GROUP, Group, Header, LONG, NO_DEFAULT, Place, width, write_declaration,
 };
 use super::names;
-use super::{ANCHOR, Cursor, Functions, LEVELS_MAX, Line, SITE_EDGES, SITES};
+use super::{ANCHOR, Cursor, Functions, LEVELS_MAX, LONG_CHUNK, Levels, Line, SITE_EDGES, SITES};
 use crate::encoding::packed::bits::BitVec;
 use crate::encoding::packed::tokens::write::fold;
 use crate::encoding::packed::write::cluster::cluster;
-use crate::encoding::packed::{Entry, Visitor, visit};
+use crate::encoding::packed::{self, Chunk, Visitor, visit};
 use crate::encoding::{RegionTable, Row};
 use crate::index;
 use crate::writer::{EncodeError, narrow};
@@ -153,8 +153,12 @@ struct Step {
     chain: usize,
 }
 
-struct Block {
-    /// What the page says to expect.
+/// A chunk of a block.
+struct Part {
+    block: u32,
+    /// Which of the chunks of the block it is.
+    number: u32,
+    /// Where the physical function is expected.
     expected: Place,
     steps: Vec<Step>,
 }
@@ -181,8 +185,8 @@ struct Job {
     in_headers: u32,
     /// The first one is empty.
     chains: Vec<Chain>,
-    /// The blocks of each region.
-    regions: Vec<Vec<Block>>,
+    /// The chunks of each region.
+    regions: Vec<Vec<Part>>,
     /// For each function the entries of its list; without any, STOP alone.
     lists: Vec<Vec<Choice>>,
 }
@@ -198,38 +202,40 @@ struct Collect<'a> {
     source: &'a Source<'a>,
     /// For each chain of the input one of the output.
     numbers: &'a [usize],
-    blocks: Vec<Block>,
+    parts: Vec<Part>,
 }
 
 impl Visitor for Collect<'_> {
-    fn begin(&mut self, _: u32, _: u32, file: u32, line: u32) -> Option<()> {
-        self.blocks.push(Block {
-            expected: Place { file, line },
-            steps: Vec::new(),
-        });
-        Some(())
-    }
-
-    fn entry(&mut self, entry: &Entry) -> Option<()> {
-        if entry.line == 0 {
-            return Some(());
+    fn chunk(&mut self, chunk: &Chunk) -> Option<()> {
+        let mut steps = Vec::new();
+        for (entry, start) in chunk.entries().zip(chunk.starts()) {
+            if entry.line == 0 {
+                continue;
+            }
+            let rows = self.source.rows;
+            let after = rows.partition_point(|row| row.start <= start);
+            let chain = match self.source.chains[after.checked_sub(1)?] {
+                Some(chain) => self.numbers[index(chain)],
+                None => 0,
+            };
+            steps.push(Step {
+                place: Place {
+                    file: entry.file,
+                    line: entry.line,
+                },
+                kind: entry.kind.into(),
+                in_header: entry.in_header,
+                chain,
+            });
         }
-        let after = self
-            .source
-            .rows
-            .partition_point(|row| row.start <= entry.start);
-        let chain = match self.source.chains[after.checked_sub(1)?] {
-            Some(chain) => self.numbers[index(chain)],
-            None => 0,
-        };
-        self.blocks.last_mut()?.steps.push(Step {
-            place: Place {
-                file: entry.file,
-                line: entry.line,
+        self.parts.push(Part {
+            block: chunk.block,
+            number: chunk.number,
+            expected: Place {
+                file: chunk.file,
+                line: chunk.line,
             },
-            kind: entry.kind,
-            in_header: entry.in_header,
-            chain,
+            steps,
         });
         Some(())
     }
@@ -310,11 +316,11 @@ impl Job {
             let mut collect = Collect {
                 source,
                 numbers: &numbers,
-                blocks: Vec::new(),
+                parts: Vec::new(),
             };
             visit(&source.table, &mut collect)
                 .map_err(|_| EncodeError::Invariant("rows that cannot be read"))?;
-            regions.push(collect.blocks);
+            regions.push(collect.parts);
         }
         let in_headers = order.iter().filter(|(place, ..)| place.file < header_files);
         Ok(Self {
@@ -337,9 +343,9 @@ impl Job {
     /// express.
     fn choose_edges(&mut self) {
         let mut edges: BTreeMap<(u32, Choice), Uses> = BTreeMap::new();
-        for block in self.regions.iter().flatten() {
-            let mut state = State::new(self, block.expected);
-            for step in &block.steps {
+        for part in self.regions.iter().flatten() {
+            let mut state = State::new(self, part.expected);
+            for step in &part.steps {
                 let change = state.change(step);
                 let chain = &self.chains[step.chain];
                 if change.pushes {
@@ -414,8 +420,8 @@ impl Job {
                 self.list(function, &mut counts)?;
             }
         }
-        for block in self.regions.iter().flatten() {
-            self.block(block, &defaults, &mut counts)?;
+        for part in self.regions.iter().flatten() {
+            self.part(part, &defaults, &mut counts)?;
         }
         if counts.largest > NUMBER_MAX {
             return Err(EncodeError::TooLarge {
@@ -540,13 +546,17 @@ impl Job {
     ) -> Result<Vec<u8>, EncodeError> {
         let mut ends = Vec::new();
         let mut tables: Vec<u8> = Vec::new();
-        for blocks in &self.regions {
+        for parts in &self.regions {
             let mut streams = Vec::new();
-            for block in blocks {
-                if block.steps.iter().any(|step| step.chain != 0) {
-                    self.block(block, defaults, &mut writer)?;
+            for block in parts.chunk_by(|one, next| one.block == next.block) {
+                let mut chunks = Vec::new();
+                for part in block {
+                    if part.steps.iter().any(|step| step.chain != 0) {
+                        self.part(part, defaults, &mut writer)?;
+                    }
+                    chunks.push(writer.take());
                 }
-                streams.push(writer.take());
+                streams.push(block_stream(chunks)?);
             }
             tables.extend(region_table(&streams)?);
             let end: u32 = narrow("the size of the chains", tables.len())?;
@@ -558,9 +568,9 @@ impl Job {
     /// The ops that most of the entries of a context have.
     fn defaults(&self) -> Vec<u8> {
         let mut counts = vec![[0_u64; 48]; OP_CONTEXTS];
-        for block in self.regions.iter().flatten() {
-            let mut state = State::new(self, block.expected);
-            for step in &block.steps {
+        for part in self.regions.iter().flatten() {
+            let mut state = State::new(self, part.expected);
+            for step in &part.steps {
                 let change = state.change(step);
                 counts[change.context][index(change.op)] += 1;
                 state.go(step);
@@ -646,19 +656,14 @@ impl Job {
         u32::try_from(self.places.len()).unwrap_or(u32::MAX)
     }
 
-    /// Writes the ops of a block.
-    fn block(
-        &self,
-        block: &Block,
-        defaults: &[u8],
-        sink: &mut impl Sink,
-    ) -> Result<(), EncodeError> {
-        if block.steps.iter().all(|step| step.chain == 0) {
+    /// Writes the ops of a chunk.
+    fn part(&self, part: &Part, defaults: &[u8], sink: &mut impl Sink) -> Result<(), EncodeError> {
+        if part.steps.iter().all(|step| step.chain == 0) {
             return Ok(());
         }
-        let mut state = State::new(self, block.expected);
-        let mut changes = Vec::with_capacity(block.steps.len());
-        for step in &block.steps {
+        let mut state = State::new(self, part.expected);
+        let mut changes = Vec::with_capacity(part.steps.len());
+        for step in &part.steps {
             let change = state.change(step);
             changes.push((change, state.expected, state.was_empty));
             state.go(step);
@@ -695,7 +700,7 @@ impl Job {
                 }
             }
             if change.pushes {
-                let step = &block.steps[position];
+                let step = &part.steps[position];
                 self.push(step, change, *expected, *was_empty, sink)?;
             }
         }
@@ -830,13 +835,13 @@ impl Job {
         };
         for (region, source) in sources.iter().enumerate() {
             let table = sections.region(region);
+            let table = table.ok_or(EncodeError::Invariant("a region without chains"))?;
+            let mut levels = Levels::EMPTY;
+            let blocks = packed::blocks(&source.table).unwrap_or(0);
             let mut check = ReadBack {
-                cursor: Cursor::new(
-                    &functions,
-                    table.ok_or(EncodeError::Invariant("a region without chains"))?,
-                ),
+                cursor: Cursor::new(&functions, table, blocks, &mut levels),
                 job: self,
-                steps: self.regions[region].iter().flat_map(|block| &block.steps),
+                parts: self.regions[region].iter(),
             };
             visit(&source.table, &mut check)
                 .map_err(|_| EncodeError::Invariant("chains that are read as others"))?;
@@ -849,22 +854,32 @@ impl Job {
 struct ReadBack<'a, I> {
     cursor: Cursor<'a, 'a>,
     job: &'a Job,
-    steps: I,
+    parts: I,
 }
 
-impl<'a, I: Iterator<Item = &'a Step>> Visitor for ReadBack<'a, I> {
-    fn begin(&mut self, block: u32, blocks: u32, file: u32, line: u32) -> Option<()> {
-        self.cursor.begin(block, blocks, file, line)
-    }
-
-    fn entry(&mut self, entry: &Entry) -> Option<()> {
-        self.cursor.entry(entry)?;
-        if entry.line == 0 {
-            return Some(());
+impl<'a, I: Iterator<Item = &'a Part>> Visitor for ReadBack<'a, I> {
+    fn chunk(&mut self, chunk: &Chunk) -> Option<()> {
+        self.cursor.begin(chunk)?;
+        let part = self.parts.next()?;
+        if (part.block, part.number) != (chunk.block, chunk.number) {
+            return None;
         }
-        let expected = &self.job.chains[self.steps.next()?.chain];
+        let mut steps = part.steps.iter();
+        for entry in chunk.entries() {
+            self.cursor.entry(&entry)?;
+            if entry.line != 0 && !self.is_read(steps.next()?) {
+                return None;
+            }
+        }
+        Some(())
+    }
+}
+
+impl<I> ReadBack<'_, I> {
+    fn is_read(&self, step: &Step) -> bool {
+        let expected = &self.job.chains[step.chain];
         let levels = &self.cursor.levels;
-        let same = expected.levels.len() == levels.depth
+        expected.levels.len() == levels.depth()
             && expected
                 .levels
                 .iter()
@@ -881,8 +896,7 @@ impl<'a, I: Iterator<Item = &'a Step>> Visitor for ReadBack<'a, I> {
                     };
                     levels.function(level) == Some(*function) && found == Some(*line)
                 })
-            && (levels.depth == 0 || self.cursor.expected.file == expected.file);
-        same.then_some(())
+            && (levels.depth == 0 || self.cursor.expected.file == expected.file)
     }
 }
 
@@ -901,25 +915,51 @@ fn shorten(levels: &[InlineLevel]) -> Vec<InlineLevel> {
     short
 }
 
+/// What a block has: whether there are sizes, and the sizes of all chunks but the last that is not empty, and the
+/// chunks from the end.
+fn block_stream(mut chunks: Vec<Vec<u8>>) -> Result<(bool, Vec<u8>), EncodeError> {
+    while chunks.pop_if(|last| last.is_empty()).is_some() {}
+    let mut stream = Vec::new();
+    let sized = chunks.len().saturating_sub(1);
+    for (number, chunk) in chunks.iter().take(sized).enumerate() {
+        let more = u8::from(number + 1 < sized);
+        match u8::try_from(chunk.len()) {
+            Ok(size) if size < LONG_CHUNK => stream.push(size << 1 | more),
+            _ => {
+                stream.push(LONG_CHUNK << 1 | more);
+                let size: u16 = narrow("the size of a chunk", chunk.len())?;
+                stream.extend(size.to_le_bytes());
+            }
+        }
+    }
+    chunks.iter().rev().for_each(|chunk| stream.extend(chunk));
+    Ok((sized > 0, stream))
+}
+
 /// The table of a region: where the stream of each block is, and the streams.
-fn region_table(streams: &[Vec<u8>]) -> Result<Vec<u8>, EncodeError> {
-    let largest = streams.iter().map(Vec::len).max().unwrap_or(0);
+fn region_table(streams: &[(bool, Vec<u8>)]) -> Result<Vec<u8>, EncodeError> {
+    let largest = streams.iter().map(|(_, stream)| stream.len()).max();
+    let largest = largest.unwrap_or(0);
     if largest == 0 {
         return Ok(Vec::new());
     }
-    let size_bits = usize::BITS - largest.leading_zeros();
+    let size_bits = usize::BITS - largest.leading_zeros() + 1;
     let mut table = vec![narrow::<u8>("the bits of a size", index(size_bits))?];
     let mut position = 0;
     for streams in streams.chunks(index(ANCHOR)) {
         table.extend(narrow::<u32>("the size of the chains", position)?.to_le_bytes());
-        position += streams.iter().map(Vec::len).sum::<usize>();
+        position += streams
+            .iter()
+            .map(|(_, stream)| stream.len())
+            .sum::<usize>();
     }
     let mut sizes = BitVec::<false>::default();
-    for stream in streams {
-        sizes.push(crate::wide(stream.len()), size_bits);
+    for (sized, stream) in streams {
+        let size = crate::wide(stream.len()) << 1 | u64::from(*sized);
+        sizes.push(size, size_bits);
     }
     table.extend(sizes.bytes());
-    table.extend(streams.iter().flatten());
+    table.extend(streams.iter().flat_map(|(_, stream)| stream));
     Ok(table)
 }
 

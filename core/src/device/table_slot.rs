@@ -5,6 +5,7 @@ use zerocopy::FromZeros;
 use super::{Config, Expected, Level, Memory, Policy, Port, Refusal, Sealed, SealedOf, log};
 use crate::address::Address;
 use crate::buffer::StrBuffer;
+use crate::chain::Chain;
 use crate::error::Error;
 use crate::location::Location;
 use crate::slot::{Slot, SwapError};
@@ -39,6 +40,27 @@ impl<S: Sealed> LoadedTable<S> {
     #[inline(always)] // As above.
     fn lookup_from(&self, address: Address<u64>, text_start: u64) -> Option<Location<'_>> {
         self.table().lookup(address.relative_to(text_start)?)
+    }
+
+    /// Lets `then` use the functions at a run-time address ([`Table::with_chain`]); for any context.
+    #[inline(always)] // As above.
+    pub fn with_chain<R>(
+        &self,
+        address: Address<u64>,
+        then: impl FnOnce(&mut Chain<'_>) -> R,
+    ) -> Option<R> {
+        self.with_chain_from(address, self.text_start, then)
+    }
+
+    #[inline(always)] // As above.
+    fn with_chain_from<R>(
+        &self,
+        address: Address<u64>,
+        text_start: u64,
+        then: impl FnOnce(&mut Chain<'_>) -> R,
+    ) -> Option<R> {
+        let address = address.relative_to(text_start)?;
+        self.table().with_chain(address, |chain| then(chain))
     }
 
     /// Memory taken, in bytes.
@@ -120,6 +142,35 @@ impl<P: Port> TableSlot<P> {
         if let Some(location) = table.and_then(|table| self.count(table.lookup(address))) {
             location.push_to(text);
         }
+    }
+
+    /// Appends ` name (file:line) [inline]` of a function that is inlined at a run-time address, for any context:
+    /// at level 0 the innermost. `false` if there is none of that level.
+    pub fn push_inlined(
+        &self,
+        text: &mut StrBuffer<'_>,
+        address: Address<u64>,
+        level: usize,
+    ) -> bool {
+        let reader = self.slot.read();
+        let pushed = reader
+            .get()
+            .and_then(|table| table.with_chain(address, |chain| chain.push_inlined(text, level)));
+        pushed.unwrap_or(false)
+    }
+
+    /// Appends ` (file:line)` of the physical function at a run-time address, that of the symbol, for any
+    /// context; `false` where the table does not know the inlined functions, and [`TableSlot::push_location`]
+    /// is all there is.
+    pub fn push_physical(&self, text: &mut StrBuffer<'_>, address: Address<u64>) -> bool {
+        let reader = self.slot.read();
+        let pushed = reader
+            .get()
+            .and_then(|table| table.with_chain(address, |chain| chain.push_physical(text)));
+        if pushed.is_some() {
+            self.lookups.fetch_add(1, Ordering::Relaxed);
+        }
+        pushed.is_some()
     }
 
     /// Answers a question, if there is a table to ask.

@@ -24,6 +24,9 @@ use crate::log::{
 /// here, or several functions of that name and size have different lines. `~` before a line says that
 /// the log or the table is not exact there.
 ///
+/// If the table has inlined functions, each of them has a line of its own before that of the frame,
+/// innermost first: ` refcount_inc (include/linux/refcount.h:364) [inline]`.
+///
 /// Exit status: 3 if frames were left that a table is there for, 4 if the log was written by another
 /// kernel; then nothing is printed.
 #[derive(Debug, clap::Args)]
@@ -57,6 +60,9 @@ pub(super) struct Args {
     /// Print a JSON object for each frame, and one for the summary, instead of the log.
     #[arg(long)]
     json: bool,
+    /// Leave out the lines of inlined functions: each frame has the line of the innermost one.
+    #[arg(long)]
+    no_inlines: bool,
     /// Go on at the end of FILE, as it may grow.
     #[arg(short, long, requires = "log")]
     follow: bool,
@@ -139,8 +145,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         force: args.force,
         ..args.kernel.options()
     };
+    let annotator = Annotator::new(args.style(), !args.no_inlines);
     if args.key == Some(Key::Host) {
-        let mut fleet = Fleet::new(options, args.style(), args.code);
+        let mut fleet = Fleet::new(options, annotator, args.code);
         read_all(&mut input, &mut fleet, false, args.follow)?;
         return end_of_fleet(fleet, args.json);
     }
@@ -152,7 +159,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     facts.read(input.peek());
     let images = Images::open(options, &facts)?;
     let mut decoder = Decoder {
-        annotator: Annotator::new(args.style()),
+        annotator,
         machine: Machine::default(),
         answers: Answers::new(images),
         facts,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::code::{Code, Disassembled};
 use super::{Frame, Kind, Line, Machine, Reader, Ticket};
 use crate::error::Error;
-use crate::source::LocationBuf;
+use crate::source::{FrameBuf, LocationBuf};
 
 /// Version of the objects of [`Style::Json`].
 const FORMAT_VERSION: u32 = 1;
@@ -157,6 +157,7 @@ enum Object<'a> {
         file: Option<&'a str>,
         line: Option<u32>,
         approximate: bool,
+        frames: &'a [FrameBuf],
     },
     Code {
         format_version: u32,
@@ -170,14 +171,25 @@ enum Object<'a> {
     },
 }
 
+/// What comes out for a frame.
+#[derive(Debug, Default)]
+struct Text {
+    /// Before its line: a line for each inlined function.
+    lines: Vec<u8>,
+    /// After it.
+    location: Vec<u8>,
+}
+
 /// A frame that a later one decides.
 #[derive(Debug)]
 struct Undecided {
     ticket: Ticket,
-    /// Where its location goes in what comes out, in bytes.
+    /// Where the lines of inlined functions go in what comes out, in bytes.
+    lines_at: usize,
+    /// Where its location goes.
     at: usize,
     /// What comes out for it if it is a trap, an instruction, a return address.
-    texts: [(Kind, Vec<u8>); 3],
+    texts: [(Kind, Text); 3],
     /// The log's own location is that of the return address.
     is_printed_return: bool,
 }
@@ -187,6 +199,8 @@ struct Undecided {
 pub struct Annotator {
     reader: Reader,
     style: Style,
+    /// Inlined functions have lines of their own.
+    inlines: bool,
     /// What comes out and was not taken yet.
     out: Vec<u8>,
     undecided: Vec<Undecided>,
@@ -195,11 +209,14 @@ pub struct Annotator {
 }
 
 impl Annotator {
-    /// An annotator at the start of a log.
-    pub fn new(style: Style) -> Self {
+    /// An annotator at the start of a log; `inlines`: a frame is the function of its symbol, and those
+    /// that are inlined there have lines of their own before it. Otherwise it has the line of the
+    /// innermost.
+    pub fn new(style: Style, inlines: bool) -> Self {
         Self {
             reader: Reader::new(),
             style,
+            inlines,
             out: Vec::new(),
             undecided: Vec::new(),
             summary: Summary::default(),
@@ -227,6 +244,7 @@ impl Annotator {
         let host = line.sender.name;
         self.log_line += 1;
         let mut copied = 0;
+        let mut lines_at = self.out.len();
         let frames = self.reader.line(line, machine);
         let line = line.bytes;
         for frame in frames {
@@ -235,7 +253,7 @@ impl Annotator {
                 copied = frame.end;
             }
             if let Some((ticket, kind)) = frame.decides {
-                decide(&mut self.undecided, &mut self.out, ticket, kind);
+                lines_at += decide(&mut self.undecided, &mut self.out, ticket, kind);
             }
             if frame.located && self.style != Style::Json {
                 self.summary.frames += 1;
@@ -244,6 +262,8 @@ impl Annotator {
             }
             let writer = TextWriter {
                 style: self.style,
+                inlines: self.inlines,
+                line,
                 log_line: self.log_line,
                 host,
             };
@@ -251,21 +271,26 @@ impl Annotator {
                 Kind::Warning(ticket) => {
                     let mut is_printed = [false; 3];
                     let mut texts =
-                        [Kind::Trap, Kind::Exact, Kind::Return].map(|kind| (kind, Vec::new()));
+                        [Kind::Trap, Kind::Exact, Kind::Return].map(|kind| (kind, Text::default()));
                     for ((kind, text), is_printed) in texts.iter_mut().zip(&mut is_printed) {
                         let outcome = answers.of(&frame, *kind)?;
                         if let Outcome::Found(location) = outcome {
-                            let location = LocationBuf {
-                                approximate: false,
-                                ..location.clone()
+                            let is_it = |location: LocationBuf| {
+                                let location = LocationBuf {
+                                    approximate: false,
+                                    ..location
+                                };
+                                location.to_bytes() == frame.printed
                             };
-                            *is_printed = location.to_bytes() == frame.printed;
+                            // A kernel prints that, too, if it prints inlined functions.
+                            *is_printed = is_it(location.clone()) || is_it(location.physical());
                         }
                         writer.write(text, &frame, *kind, outcome);
                     }
                     self.summary.count(&frame, answers.of(&frame, Kind::Exact)?);
                     self.undecided.push(Undecided {
                         ticket,
+                        lines_at,
                         at: self.out.len(),
                         texts,
                         is_printed_return: is_printed == [false, false, true],
@@ -274,7 +299,20 @@ impl Annotator {
                 kind => {
                     let outcome = answers.of(&frame, kind)?;
                     self.summary.count(&frame, outcome);
-                    writer.write(&mut self.out, &frame, kind, outcome);
+                    let mut text = Text::default();
+                    writer.write(&mut text, &frame, kind, outcome);
+                    self.out.append(&mut text.location);
+                    let len = text.lines.len();
+                    self.out.splice(lines_at..lines_at, text.lines);
+                    // Those of the same line that are not decided yet.
+                    for other in self
+                        .undecided
+                        .iter_mut()
+                        .filter(|other| other.at > lines_at)
+                    {
+                        other.at += len;
+                    }
+                    lines_at += len;
                 }
             }
         }
@@ -282,7 +320,7 @@ impl Annotator {
             self.out.extend_from_slice(&line[copied..]);
         }
         while let Some(first) = self.undecided.first()
-            && self.out.len() - first.at > UNDECIDED_MAX
+            && self.out.len() - first.lines_at > UNDECIDED_MAX
         {
             self.decide_first();
         }
@@ -366,7 +404,7 @@ impl Annotator {
         let end = self
             .undecided
             .first()
-            .map_or(self.out.len(), |first| first.at);
+            .map_or(self.out.len(), |first| first.lines_at);
         &self.out[..end]
     }
 
@@ -380,24 +418,31 @@ impl Annotator {
         let end = self.ready().len();
         self.out.drain(..end);
         for undecided in &mut self.undecided {
+            undecided.lines_at -= end;
             undecided.at -= end;
         }
     }
 }
 
-/// Puts in the text of an undecided frame.
-fn decide(undecided: &mut Vec<Undecided>, out: &mut Vec<u8>, ticket: Ticket, kind: Kind) {
+/// Puts in the text of an undecided frame; gives how long it is.
+fn decide(undecided: &mut Vec<Undecided>, out: &mut Vec<u8>, ticket: Ticket, kind: Kind) -> usize {
     let position = undecided.iter().position(|one| one.ticket == ticket);
     let Some(position) = position else {
-        return;
+        return 0;
     };
     let decided = undecided.remove(position);
     let text = decided.texts.into_iter().find(|(of, _)| *of == kind);
-    let text = text.map(|(_, text)| text).unwrap_or_default();
+    let Text { lines, location } = text.map(|(_, text)| text).unwrap_or_default();
     for later in &mut undecided[position..] {
-        later.at += text.len();
+        // On the same line, the lines of inlined functions follow those of the frame before.
+        let is_same_line = later.lines_at == decided.lines_at;
+        later.lines_at += lines.len() + if is_same_line { 0 } else { location.len() };
+        later.at += lines.len() + location.len();
     }
-    out.splice(decided.at..decided.at, text);
+    let len = lines.len() + location.len();
+    out.splice(decided.at..decided.at, location);
+    out.splice(decided.lines_at..decided.lines_at, lines);
+    len
 }
 
 /// What knows where frames are, and the answers it gave: logs repeat their frames.
@@ -504,12 +549,15 @@ impl<R: Resolve> Answers<R> {
 #[derive(Clone, Copy, Debug)]
 struct TextWriter<'a> {
     style: Style,
+    inlines: bool,
+    /// The line of the log.
+    line: &'a [u8],
     log_line: u64,
     host: &'a [u8],
 }
 
 impl TextWriter<'_> {
-    fn write(self, to: &mut Vec<u8>, frame: &Frame<'_>, kind: Kind, outcome: &Outcome) {
+    fn write(self, to: &mut Text, frame: &Frame<'_>, kind: Kind, outcome: &Outcome) {
         let location = match outcome {
             Outcome::Found(location) | Outcome::Named(_, Some(location)) => Some(location),
             _ => None,
@@ -517,23 +565,55 @@ impl TextWriter<'_> {
         if let (Outcome::Named(function, _), false) = (outcome, self.style == Style::Json)
             && frame.symbol.is_empty()
         {
-            to.push(b' ');
-            to.extend_from_slice(function.as_bytes());
+            to.location.push(b' ');
+            to.location.extend_from_slice(function.as_bytes());
         }
-        match (self.style, location) {
-            (Style::Plain, Some(location)) => {
-                to.extend_from_slice(b" (");
-                location.push_to(to);
-                to.push(b')');
-            }
-            (Style::Colour, Some(location)) => {
+        let (before, after) = match self.style {
+            Style::Colour => {
                 let colour = anstyle::AnsiColor::Cyan.on_default();
-                to.extend(format!(" {colour}(").into_bytes());
-                location.push_to(to);
-                to.extend(format!("){colour:#}").into_bytes());
+                (format!("{colour}"), format!("{colour:#}"))
             }
-            (Style::Plain | Style::Colour, None) => {}
-            (Style::Json, _) => self.write_frame(to, frame, kind, outcome, location),
+            Style::Plain => Default::default(),
+            Style::Json => {
+                return self.write_frame(&mut to.location, frame, kind, outcome, location);
+            }
+        };
+        let Some(location) = location else {
+            return;
+        };
+        let push = |to: &mut Vec<u8>, location: &LocationBuf| {
+            to.extend_from_slice(b" ");
+            to.extend_from_slice(before.as_bytes());
+            to.push(b'(');
+            location.push_to(to);
+            to.push(b')');
+            to.extend_from_slice(after.as_bytes());
+        };
+        // What is perhaps no return address is not taken apart.
+        if !self.inlines || kind == Kind::Unreliable || location.frames.is_empty() {
+            return push(&mut to.location, location);
+        }
+        for inlined in location.inlined() {
+            to.lines.extend_from_slice(self.prefix(frame, kind));
+            to.lines.push(b' ');
+            to.lines.extend_from_slice(before.as_bytes());
+            to.lines.extend(inlined.to_bytes());
+            to.lines.extend_from_slice(after.as_bytes());
+            to.lines.push(b'\n');
+        }
+        push(&mut to.location, &location.physical());
+    }
+
+    /// What the line of an inlined function begins with, but for a space: what that of the frame has before
+    /// its symbol, or, where this is more than a time, the time.
+    fn prefix(&self, frame: &Frame<'_>, kind: Kind) -> &[u8] {
+        let before = &self.line[..frame.start];
+        match kind {
+            Kind::Return => before.strip_suffix(b" ").unwrap_or(before),
+            _ => {
+                let end = before.windows(2).rposition(|pair| pair == b"] ");
+                &before[..end.map_or(0, |end| end + 2)]
+            }
         }
     }
 
@@ -585,6 +665,7 @@ impl TextWriter<'_> {
             file: location.map(|location| &*location.file),
             line: location.map(|location| location.line),
             approximate: location.is_some_and(|location| location.approximate),
+            frames: location.map_or(&[], |location| &location.frames),
         };
         write_object(to, &object);
     }

@@ -9,6 +9,7 @@
 mod addresses;
 mod bytes;
 mod fleet;
+mod inlines;
 mod kernels;
 mod search;
 mod servers;

@@ -9,6 +9,9 @@ const KERNEL_HELP: &str = "\
 Kernel parameters (the kernel command line; by Linux's rules):
   lineinfo=on|off|never  load the table from the image; only later (default); never
   lineinfo.max=SIZE      largest table that is accepted [default: 16M]
+  lineinfo.inlines=on|off
+                         whether traces have a line for each inlined function before that of
+                         its frame [default: on] (also /sys/kernel/lineinfo/inlines)
   lineinfo.key=HEX|FILE  take only tables signed by this Ed25519 public key: 64 hexadecimal
                          digits, or a file with it (PEM, or 32 bytes)
   lockdown=integrity|confidentiality

@@ -17,6 +17,8 @@ pub(crate) struct Parameters {
     pub(crate) lineinfo_max_bytes: u64,
     /// `lineinfo.timeout=`: seconds without a request after which a loader can lose the device.
     pub(crate) lineinfo_idle_s: u64,
+    /// `lineinfo.inlines=`: traces have lines for inlined functions.
+    pub(crate) lineinfo_inlines: bool,
     /// `lockdown=`.
     pub(crate) lockdown: Lockdown,
     /// `mem=`: memory of the machine, in bytes.
@@ -47,6 +49,7 @@ impl Parameters {
         lineinfo: Policy::Off,
         lineinfo_max_bytes: 16 << 20,
         lineinfo_idle_s: IDLE_MS_DEFAULT / 1000,
+        lineinfo_inlines: true,
         lockdown: Lockdown::None,
         mem_bytes: 64 << 20,
         maxcpus: 2,
@@ -84,6 +87,9 @@ impl Parameters {
                 seconds,
                 "a number of seconds from 1",
             )
+        } else if is("lineinfo.inlines") {
+            let inlines = switch(value, "on", "off");
+            store(&mut self.lineinfo_inlines, inlines, "on or off")
         } else if is("lockdown") {
             let level = Lockdown::from_parameter(value);
             store(&mut self.lockdown, level, "integrity or confidentiality")
@@ -220,7 +226,7 @@ impl CommandLine {
             }
             None if name.starts_with("lineinfo.") => {
                 self.complaints.push(format!(
-                    "lineinfo: unknown parameter '{name}' ignored; there are lineinfo.key, lineinfo.max and lineinfo.timeout"
+                    "lineinfo: unknown parameter '{name}' ignored; there are lineinfo.inlines, lineinfo.key, lineinfo.max and lineinfo.timeout"
                 ));
             }
             // A name with a dot is for a module that is not loaded (`unknown_bootoption`).
@@ -247,7 +253,7 @@ mod tests {
     #[test]
     fn known_parameters_and_the_last_one_wins() {
         let line = parse(
-            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k lineinfo.timeout=5 lineinfo.key=a lineinfo.key=c lockdown=integrity oops=panic load=on watchdog-thresh=3 nmi_watchdog=panic fail_nth=3",
+            "lineinfo=on mem=1G lineinfo=never loglevel=0x3 panic=-1 nokaslr maxcpus=8 lineinfo.max=4k lineinfo.timeout=5 lineinfo.inlines=off lineinfo.key=a lineinfo.key=c lockdown=integrity oops=panic load=on watchdog-thresh=3 nmi_watchdog=panic fail_nth=3",
         );
         assert_eq!(
             line.parameters,
@@ -255,6 +261,7 @@ mod tests {
                 lineinfo: Policy::Never,
                 lineinfo_max_bytes: 4096,
                 lineinfo_idle_s: 5,
+                lineinfo_inlines: false,
                 lockdown: Lockdown::Integrity,
                 mem_bytes: 1 << 30,
                 maxcpus: 8,
@@ -295,6 +302,7 @@ mod tests {
             "fail_nth=-1",
             "lineinfo.max=-1",
             "lineinfo.timeout=0",
+            "lineinfo.inlines=1",
             "lineinfo.min=1",
         ] {
             let line = parse(bad);

@@ -22,7 +22,7 @@ use crate::host::mount::Mount;
 use crate::host::socket::Listener;
 use crate::kernel::image::{self, Image};
 use crate::kernel::kdb::command::{self, Command};
-use crate::kernel::lineinfo::{self, LINEINFO, expected_of, key};
+use crate::kernel::lineinfo::{self, LINEINFO, expected_of, inlines, key};
 use crate::kernel::lockdown::{self, Lockdown};
 use crate::kernel::meminfo::{self, MemInfo};
 use crate::kernel::task::Current;
@@ -115,7 +115,7 @@ fn register() {
 }
 }
 
-const LINEINFO_DEVICE: &[Node] = &[lineinfo::file::NODE];
+const LINEINFO_DEVICE: &[Node] = &[lineinfo::file::NODE, inlines::NODE];
 
 static KDB_LINEINFO: Command = Command {
     name: "lineinfo",
@@ -318,6 +318,7 @@ fn lineinfo_init(parameters: Parameters, trust: Trust, image: Option<&File>) {
         trust,
         idle_ms: parameters.lineinfo_idle_s.saturating_mul(1000),
     };
+    inlines::set(parameters.lineinfo_inlines);
     LINEINFO.init(config, expected_of(image::of_tables()));
     match (parameters.lineinfo, image) {
         (Policy::On, Some(image)) => LINEINFO.load_from_image(image),

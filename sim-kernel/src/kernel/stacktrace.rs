@@ -6,9 +6,10 @@ use std::fmt::{self, Write};
 
 use lineinfo_core::Address;
 use lineinfo_core::buffer::StrBuffer;
+use lineinfo_core::device::TableSlot;
 
 use super::image::{Image, image};
-use super::lineinfo::LINEINFO;
+use super::lineinfo::{LINEINFO, Sim, inlines};
 use super::module::{self, Module};
 use super::printk::{self, Level};
 use super::taint;
@@ -31,6 +32,9 @@ pub(crate) struct Symbolized {
     address: Address<u64>,
     /// It is no return address, or an unwinder that can be trusted found it.
     reliable: bool,
+    /// The functions that are inlined there have lines of their own ([`show_inlined`]), and this is the one of
+    /// the symbol.
+    physical: bool,
 }
 
 impl Symbolized {
@@ -39,6 +43,7 @@ impl Symbolized {
         Self {
             address: Address::Exact(address),
             reliable: true,
+            physical: false,
         }
     }
 
@@ -61,19 +66,35 @@ impl Symbolized {
             return written;
         }
         self.push_symbol(image(), text)?;
-        if let Some(address) = self.question() {
-            LINEINFO.push_location(text, address);
-        }
+        LINEINFO.with_table(|table| self.push_location(table, text));
         Ok(())
     }
 
     fn push_in(self, module: &Module, text: &mut StrBuffer<'_>) -> fmt::Result {
         self.push_symbol(Some(&module.image), text)?;
         write!(text, " [{}]", module.name())?;
-        if let Some(address) = self.question() {
-            module.table.push_location(text, address);
-        }
+        self.push_location(&module.table, text);
         Ok(())
+    }
+
+    fn push_location(self, table: &TableSlot<Sim>, text: &mut StrBuffer<'_>) {
+        let Some(address) = self.question() else {
+            return;
+        };
+        let physical = self.physical && table.push_physical(text, address);
+        if !physical {
+            table.push_location(text, address);
+        }
+    }
+
+    /// Appends the text of a function that is inlined there, at level 0 the innermost; `false` if there is none.
+    fn push_inlined(self, text: &mut StrBuffer<'_>, level: usize) -> bool {
+        let Some(address) = self.question() else {
+            return false;
+        };
+        let mut push = |table: &TableSlot<Sim>| table.push_inlined(text, address, level);
+        let of_module = module::at(self.byte(), |module| push(&module.table));
+        of_module.unwrap_or_else(|| LINEINFO.with_table(push))
     }
 
     fn push_symbol(self, image: Option<&Image>, text: &mut StrBuffer<'_>) -> fmt::Result {
@@ -142,7 +163,9 @@ fn show(registers: &Registers, all: bool, line: &mut dyn FnMut(fmt::Arguments<'_
     let rip_line = Symbolized {
         address,
         reliable: true,
+        physical: inlines::are_shown(),
     };
+    show_inlined(rip_line, line);
     line(format_args!("RIP: 0010:{rip_line}"));
     if all {
         let (rsp, eflags) = (registers.rsp(), registers.eflags());
@@ -160,6 +183,22 @@ fn show(registers: &Registers, all: bool, line: &mut dyn FnMut(fmt::Arguments<'_
     show_frames(Frames::interrupted(registers), reliable, line);
 }
 
+/// Writes a line for each function that is inlined at an address, innermost first.
+#[inline(never)]
+fn show_inlined(at: Symbolized, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    if !at.physical {
+        return;
+    }
+    for level in 0.. {
+        let mut buffer = [0; ADDRESS_BYTES];
+        let mut text = StrBuffer::new(&mut buffer);
+        if !at.push_inlined(&mut text, level) {
+            return;
+        }
+        line(format_args!("{}", text.into_str()));
+    }
+}
+
 fn show_frames(frames: Frames, reliable: bool, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
     let mark = if reliable { "" } else { "? " };
     line(format_args!("Call Trace:"));
@@ -168,7 +207,9 @@ fn show_frames(frames: Frames, reliable: bool, line: &mut dyn FnMut(fmt::Argumen
         let frame = Symbolized {
             address: Address::Return(return_address),
             reliable,
+            physical: inlines::are_shown() && reliable,
         };
+        show_inlined(frame, line);
         line(format_args!(" {mark}{frame}"));
     }
     line(format_args!(" </TASK>"));

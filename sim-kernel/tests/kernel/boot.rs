@@ -240,6 +240,49 @@ fn an_appended_table_is_used_if_the_command_line_says_so() {
 }
 
 #[test]
+fn inlined_functions_have_lines_of_their_own_unless_they_are_off() {
+    let image = Image::read();
+    let directory = open_directory();
+    let path = append(&directory, &image.blob_with_inlines(), |_| {});
+    let crash = |parameter: &str| {
+        let mut kernel = Kernel::boot_image(&path, &["lineinfo=on", parameter]);
+        let file = kernel.output_of("cat /sys/kernel/lineinfo/inlines");
+        let expected = parameter.rsplit('=').next();
+        assert_eq!(file.last().map(String::as_str), expected);
+        kernel.command("sysrq c");
+        kernel.finish().1
+    };
+    let console = crash("lineinfo.inlines=on");
+    let with = trace(&console);
+    assert_eq!(with.len(), 3 * CRASH.len(), "{with:#?}");
+    for lines in with.chunks(3) {
+        let [inner, outer, frame] = lines else {
+            unreachable!("they are three");
+        };
+        let name = frame.trim().rsplit_once('+').expect("an offset").0;
+        let line = image.line_of(name).expect("a function of the image");
+        assert_eq!(*inner, format!(" inner (sim.rs:{line}) [inline]"));
+        assert_eq!(*outer, " outer (sim.rs:8000) [inline]");
+        assert!(frame.ends_with(" (sim.rs:7000)"), "{frame}");
+    }
+
+    let console = crash("lineinfo.inlines=off");
+    let without = trace(&console);
+    assert_eq!(without.len(), CRASH.len(), "{without:#?}");
+    for frame in without {
+        let name = frame.trim().rsplit_once('+').expect("an offset").0;
+        let line = image.line_of(name).expect("a function of the image");
+        assert!(frame.ends_with(&format!(" (sim.rs:{line})")), "{frame}");
+    }
+
+    let mut kernel = Kernel::boot_image(&path, &["lineinfo=on"]);
+    let inlined = |kernel: &mut Kernel| has(&kernel.output_of("sysrq w"), "[inline]");
+    assert!(inlined(&mut kernel));
+    kernel.output_of("echo off > /sys/kernel/lineinfo/inlines");
+    assert!(!inlined(&mut kernel));
+}
+
+#[test]
 fn a_bad_footer_or_table_never_stops_a_boot() {
     let image = Image::read();
     let blob = image.blob(Encoding::Delta);

@@ -11,7 +11,7 @@ use lineinfo_core::Row;
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::uapi::Status;
 use lineinfo_core::uapi::socket::OPEN_READ;
-use lineinfo_core::writer;
+use lineinfo_core::writer::{self, InlineChain, InlineLevel, InlinedFunction, Inlines};
 pub(crate) use lineinfo_harness::Client;
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 use tempfile::TempDir;
@@ -176,6 +176,40 @@ impl Image {
     }
 
     pub(crate) fn blob_for(&self, machine: u16, build_id: &[u8], encoding: Encoding) -> Vec<u8> {
+        self.with_image(machine, build_id, |image| {
+            writer::encode(image, encoding).expect("a table")
+        })
+    }
+
+    /// A packed table as [`Image::blob`], in which `inner` is inlined into `outer` at line 8000, and that into
+    /// every function at line 7000.
+    pub(crate) fn blob_with_inlines(&self) -> Vec<u8> {
+        let function = |name: &str| InlinedFunction {
+            name: name.to_owned(),
+            file: 0,
+            line: 1,
+        };
+        let level = |function, line| InlineLevel { function, line };
+        let inlines = Inlines {
+            functions: vec![function("inner"), function("outer")],
+            chains: vec![InlineChain {
+                file: 0,
+                levels: vec![level(1, 7000), level(0, 8000)],
+            }],
+        };
+        let chains = vec![Some(0); self.functions.len()];
+        self.with_image(62, &self.build_id, |image| {
+            writer::encode_with_inlines(image, &inlines, &[&chains], Encoding::Packed)
+                .expect("a table")
+        })
+    }
+
+    fn with_image<T>(
+        &self,
+        machine: u16,
+        build_id: &[u8],
+        then: impl FnOnce(&writer::Image<'_>) -> T,
+    ) -> T {
         let offset = |address: u64| u32::try_from(address - self.text.start).expect("small text");
         let rows: Vec<Row> = self
             .functions
@@ -203,7 +237,7 @@ impl Image {
             exact_files: 1,
             regions: &[region],
         };
-        writer::encode(&image, encoding).expect("a table")
+        then(&image)
     }
 }
 

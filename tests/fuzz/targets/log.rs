@@ -31,7 +31,7 @@ impl Resolve for All {
 thread_local! {
     /// To make these takes longer than to read most inputs.
     static MADE: RefCell<(Annotator, Answers<All>)> =
-        RefCell::new((Annotator::new(Style::Plain), Answers::new(All)));
+        RefCell::new((Annotator::new(Style::Plain, true), Answers::new(All)));
 }
 
 fuzz_target!(|input: &[u8]| {

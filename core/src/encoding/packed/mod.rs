@@ -301,46 +301,155 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
     None
 }
 
+/// Entries in a chunk: so many entries of a block are shown to a [`Visitor`] together, or what is left of it.
+pub(crate) const CHUNK: usize = 12;
+
+/// Most chunks of a block.
+pub(crate) const CHUNKS_MAX: usize = ENTRIES_MAX.div_ceil(CHUNK);
+
 /// What is known of an entry of a block besides its address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
-    /// Bytes from the start of the region.
-    #[cfg(feature = "write")]
-    pub(crate) start: u32,
     pub(crate) file: u32,
     /// 0 in a gap.
     pub(crate) line: u32,
     /// The kind of its token, 0 to 11 (see [`crate::chain`]).
-    pub(crate) kind: usize,
+    pub(crate) kind: u8,
     pub(crate) in_header: bool,
 }
 
-/// Goes through the entries of blocks with their reader. `None` ends that.
-pub(crate) trait Visitor {
-    /// A block begins, one of so many, with a file and a line to expect.
-    fn begin(&mut self, block: u32, blocks: u32, file: u32, line: u32) -> Option<()>;
-
-    /// The next entry of the block.
-    fn entry(&mut self, entry: &Entry) -> Option<()>;
+/// Entries of a block that follow each other. It is on the stack of a look-up of a chain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunk {
+    /// The block, and which of its chunks this is.
+    pub(crate) block: u32,
+    pub(crate) number: u32,
+    /// The last location before the chunk that is not in a header; the one to expect, if there is none.
+    pub(crate) file: u32,
+    pub(crate) line: u32,
+    /// The same, of all entries so far.
+    last: FileLine,
+    len: usize,
+    /// In the lower half the line, above it 24 bits of the file, then the class of the token, and the highest bit for headers.
+    entries: [u64; CHUNK],
+    /// Bytes from the start of the region.
+    #[cfg(feature = "write")]
+    starts: [u32; CHUNK],
 }
 
-/// As [`find`], with a visitor that sees every entry of the block up to that of `target`.
+impl Chunk {
+    /// Of no block.
+    pub(crate) const EMPTY: Self = Self {
+        block: 0,
+        number: 0,
+        file: 0,
+        line: 0,
+        last: FileLine { file: 0, line: 0 },
+        len: 0,
+        entries: [0; CHUNK],
+        #[cfg(feature = "write")]
+        starts: [0; CHUNK],
+    };
+
+    /// Begins a block.
+    fn begin(&mut self, block: &directory::Block) {
+        self.block = block.number;
+        self.number = 0;
+        self.file = block.guess.file;
+        self.line = block.guess.line;
+        self.last = block.guess;
+        self.len = 0;
+    }
+
+    /// Begins the next chunk of the block.
+    #[inline]
+    fn go_on(&mut self) {
+        self.number = self.number.wrapping_add(1);
+        self.file = self.last.file;
+        self.line = self.last.line;
+        self.len = 0;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn is_full(&self) -> bool {
+        self.len == CHUNK
+    }
+
+    #[inline]
+    fn push(&mut self, start: u32, location: FileLine, class: u8, headers: u32) {
+        let in_header = location.file < headers;
+        let line = u64::from(location.line);
+        let file = u64::from(location.file & 0xff_ffff).wrapping_shl(32);
+        let class = u64::from(class).wrapping_shl(56);
+        let header = u64::from(in_header).wrapping_shl(63);
+        if let Some(entry) = self.entries.get_mut(self.len) {
+            *entry = line | file | class | header;
+        }
+        #[cfg(feature = "write")]
+        if let Some(place) = self.starts.get_mut(self.len) {
+            *place = start;
+        }
+        #[cfg(not(feature = "write"))]
+        let _ = start;
+        self.len = self.len.wrapping_add(1);
+        if !in_header && location.line != 0 {
+            self.last = location;
+        }
+    }
+
+    /// Its entries.
+    pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = Entry> {
+        self.entries.iter().take(self.len).map(|entry| {
+            let high = bits::low(entry.wrapping_shr(32));
+            Entry {
+                file: high & 0xff_ffff,
+                line: bits::low(*entry),
+                kind: recent::KIND
+                    .get(index(high.wrapping_shr(24) & 0x7f))
+                    .copied()
+                    .unwrap_or(0),
+                in_header: high >> 31 == 1,
+            }
+        })
+    }
+
+    /// The starts of its entries, in bytes from the start of the region.
+    #[cfg(feature = "write")]
+    pub(crate) fn starts(&self) -> impl Iterator<Item = u32> {
+        self.starts.iter().take(self.len).copied()
+    }
+}
+
+/// Goes through the entries of blocks with their reader.
+pub(crate) trait Visitor {
+    /// The next chunk. `None` ends that.
+    fn chunk(&mut self, chunk: &Chunk) -> Option<()>;
+}
+
+/// As [`find`], with the chunk of the block up to the entry of `target`.
+///
+/// Inlined: a frame less on a short stack.
 #[inline(always)]
-pub(crate) fn find_with(
+pub(crate) fn find_chunk(table: &RegionTable<'_>, target: u32, chunk: &mut Chunk) -> Option<Row> {
+    let block = directory::find(table, Model::page_bits_of(table.model)?, target)?;
+    chunk.begin(&block);
+    walk(table, &block, target, chunk)
+}
+
+/// Not inlined: the directory is not searched on top of it.
+#[inline(never)]
+fn walk(
     table: &RegionTable<'_>,
+    block: &directory::Block,
     target: u32,
-    visitor: &mut impl Visitor,
+    chunk: &mut Chunk,
 ) -> Option<Row> {
     let model = &Model::new(table.model)?;
-    let block = directory::find(table, model.page_bits, target)?;
-    visitor.begin(
-        block.number,
-        directory::count(table)?,
-        block.guess.file,
-        block.guess.line,
-    )?;
     let mut bits = Bits::<false>::new(table.bytes, block.begin);
-    let (mut tokens, mut location) = Head::new(table.bytes, &block).begin(model, &block)?;
+    let (mut tokens, mut location) = Head::new(table.bytes, block).begin(model, block)?;
     let length_code = model.codes.number(LENGTH);
     let mut start = block.start;
     for entry in 0..ENTRIES_MAX {
@@ -352,14 +461,10 @@ pub(crate) fn find_with(
             let class = length_class(length.wrapping_shr(model.unit_bits));
             location = tokens.next(model, class)?;
         }
-        visitor.entry(&Entry {
-            #[cfg(feature = "write")]
-            start,
-            file: location.file,
-            line: location.line,
-            kind: tokens.kind(),
-            in_header: location.file < model.headers,
-        })?;
+        if chunk.is_full() {
+            chunk.go_on();
+        }
+        chunk.push(start, location, tokens.class(), model.headers);
         let end = start.wrapping_add(length);
         if target < end {
             return Some(row(start, location));
@@ -369,7 +474,12 @@ pub(crate) fn find_with(
     None
 }
 
-/// Shows a visitor all entries of all blocks, and checks them on the way.
+/// Number of blocks of a region with rows.
+pub(crate) fn blocks(table: &RegionTable<'_>) -> Option<u32> {
+    directory::count(table)
+}
+
+/// Shows a visitor all chunks of all blocks, and checks them on the way.
 pub(crate) fn visit(table: &RegionTable<'_>, visitor: &mut impl Visitor) -> Result<(), Fault> {
     Rows::new(table)?.visit(visitor)
 }

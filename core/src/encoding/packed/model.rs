@@ -201,6 +201,15 @@ impl<'a> Model<'a> {
         })
     }
 
+    /// The [`Model::page_bits`] of a section, without a view of the rest.
+    pub(crate) fn page_bits_of(section: &[u8]) -> Option<u32> {
+        let (header, _) = ModelHeader::ref_from_prefix(section).ok()?;
+        let page_bits = u32::from(header.page_bits);
+        (PAGE_BITS_MIN..=PAGE_BITS_MAX)
+            .contains(&page_bits)
+            .then_some(page_bits)
+    }
+
     /// The light check: no code takes more bits than a reader has ready, every context has a code,
     /// and the lists of the hot pairs fill their section.
     pub(crate) fn is_sound(&self) -> bool {

@@ -92,6 +92,9 @@ const fn class_of(symbol: usize) -> u8 {
     }
 }
 
+/// Classes as coarse as the ops of chains need them (see [`crate::chain`]).
+pub(super) const KIND: [u8; 20] = [0, 2, 2, 2, 2, 1, 3, 3, 4, 4, 4, 6, 5, 6, 7, 8, 9, 10, 9, 11];
+
 /// The class of a length, counted in units.
 #[inline(always)]
 pub(super) const fn length_class(length: u32) -> u64 {
@@ -156,22 +159,13 @@ impl Recent {
         self.class == CLASS_GAP
     }
 
-    /// The class of the last token, as coarse as the ops of chains need it (see [`crate::chain`]).
+    /// The class of the last token, that of all hot pairs as one.
     #[inline]
-    pub(super) const fn kind(&self) -> usize {
-        match self.class {
-            CLASS_FIRST => 0,
-            5 => 1,
-            1..=4 => 2,
-            6 | 7 => 3,
-            8..=10 => 4,
-            12 => 5,
-            11 | 13 => 6,
-            14 => 7,
-            15 => 8,
-            16 | CLASS_GAP => 9,
-            17 => 10,
-            CLASS_HOT.. => 11,
+    pub(super) const fn class(&self) -> u8 {
+        if self.class < CLASS_HOT {
+            self.class
+        } else {
+            CLASS_HOT
         }
     }
 

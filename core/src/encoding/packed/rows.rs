@@ -4,11 +4,11 @@
 pub(super) mod write;
 
 use super::bits::Bits;
-use super::directory::{self, Block, Blocks, Extent};
+use super::directory::{Block, Blocks, Extent};
 use super::model::{LENGTH, Model};
 use super::recent::{FileLine, length_class};
 use super::tokens::{Head, Tokens};
-use super::{ENTRIES_MAX, Entry, Visitor, row};
+use super::{Chunk, ENTRIES_MAX, Visitor, row};
 use crate::encoding::{Fault, RegionTable, Row};
 use crate::steps::step;
 
@@ -55,40 +55,41 @@ impl<'a> Rows<'a> {
 
     /// Shows a visitor all entries.
     pub(super) fn visit(mut self, visitor: &mut impl Visitor) -> Result<(), Fault> {
-        let blocks = directory::count(&self.table).unwrap_or(0);
+        let mut chunk = Chunk::EMPTY;
+        let mut at = 0;
         loop {
             let is_first = self
                 .current
                 .as_ref()
                 .is_none_or(|current| current.start == current.end);
-            let Some(row) = self.entry()? else {
-                return Ok(());
-            };
-            let Some(current) = &self.current else {
-                return Ok(());
-            };
-            let block = current.block;
-            let fault = || Fault {
-                at: block.begin,
-                expected: "a chain of inlined functions at every entry",
-                found: row.start.into(),
-            };
-            if is_first {
-                let guess = block.guess;
-                visitor
-                    .begin(block.number, blocks, guess.file, guess.line)
-                    .ok_or_else(fault)?;
+            let row = self.entry()?;
+            let ends = row.is_none() || is_first || chunk.is_full();
+            if ends && !chunk.is_empty() {
+                visitor.chunk(&chunk).ok_or(Fault {
+                    at,
+                    expected: "a chain of inlined functions at every entry",
+                    found: chunk.block.into(),
+                })?;
             }
-            visitor
-                .entry(&Entry {
-                    #[cfg(feature = "write")]
-                    start: row.start,
-                    file: row.file,
-                    line: row.line,
-                    kind: current.tokens.kind(),
-                    in_header: row.file < self.model.headers,
-                })
-                .ok_or_else(fault)?;
+            let (Some(row), Some(current)) = (row, &self.current) else {
+                return Ok(());
+            };
+            at = current.block.begin;
+            if is_first {
+                chunk.begin(&current.block);
+            } else if chunk.is_full() {
+                chunk.go_on();
+            }
+            let location = FileLine {
+                file: row.file,
+                line: row.line,
+            };
+            chunk.push(
+                row.start,
+                location,
+                current.tokens.class(),
+                self.model.headers,
+            );
         }
     }
 

@@ -63,10 +63,10 @@ impl Tokens<'_> {
         Some(rare.location)
     }
 
-    /// The kind of the last token (see [`crate::chain`]).
+    /// The class of the last token, that of all hot pairs as one.
     #[inline]
-    pub(super) const fn kind(&self) -> usize {
-        self.recent.kind()
+    pub(super) const fn class(&self) -> u8 {
+        self.recent.class()
     }
 
     /// Whether the last token was a gap.

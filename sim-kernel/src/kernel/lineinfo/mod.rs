@@ -8,6 +8,7 @@
 //! ```
 
 pub(crate) mod file;
+pub(crate) mod inlines;
 pub(crate) mod key;
 pub(crate) mod sysfs;
 
@@ -16,12 +17,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use lineinfo_core::buffer::StrBuffer;
+use lineinfo_core::Signed;
 use lineinfo_core::device::{
     BuildId, Config, Device, Expected, Level, LoadedTable, Memory, Port, Sealed, TableSlot,
 };
 use lineinfo_core::uapi::Status;
-use lineinfo_core::{Address, Signed};
 
 use super::image::{self, Image};
 use super::printk;
@@ -202,9 +202,9 @@ impl Lineinfo {
         }
     }
 
-    /// Appends ` (file:line)` of an address of the kernel, if its table knows it; for any context.
-    pub(crate) fn push_location(&self, text: &mut StrBuffer<'_>, address: Address<u64>) {
-        self.kernel.push_location(text, address);
+    /// Uses the table of the kernel; for any context.
+    pub(crate) fn with_table<T>(&self, act: impl FnOnce(&TableSlot<Sim>) -> T) -> T {
+        act(&self.kernel)
     }
 
     /// What the slot of the kernel holds; for any context.
