@@ -9,7 +9,9 @@ use super::COLD;
 use crate::encoding::packed::hot::write::Dictionary;
 use crate::encoding::packed::model::write::Costs;
 use crate::encoding::packed::model::{FAR, FILE, FIRST_FILE, FIRST_LINE, HOT, LINE};
-use crate::encoding::packed::recent::{self, DELTA_MIN, FileLine, LOCATIONS, Recent, length_class};
+use crate::encoding::packed::recent::{
+    self, DELTA_MIN, FileLine, LOCATIONS, Recent, Slots, length_class,
+};
 use crate::index;
 
 /// A piece of text and the location it came from (line 0: a gap).
@@ -75,24 +77,24 @@ impl Coder<'_> {
             sink.bit(first.location.line < guess.line);
             first.location
         };
-        let mut recent = Recent::new(start, guess, self.headers);
+        let (mut recent, mut slots) = Recent::new(start, guess, self.headers);
         let mut hot = COLD;
         let mut named = COLD;
         for (position, entry) in rest.iter().enumerate() {
             let class = length_class(entry.length >> self.unit_bits);
             let context = recent.contexts(class) + index(recent.level());
-            let choice = self.choose(&recent, hot, entry, context);
+            let choice = self.choose(&recent, &slots, hot, entry, context);
             sink.token(context, choice.symbol, named);
             let before = hot;
             named = COLD;
             let location = entry.location;
             match choice.symbol {
                 recent::GAP => {}
-                0..recent::FAR => recent.put(choice.symbol >> 7, location),
+                0..recent::FAR => recent.put(&mut slots, choice.symbol >> 7, location),
                 _ => {
                     match choice.symbol {
                         recent::FAR..recent::NEW => {
-                            let from = recent.get(choice.symbol);
+                            let from = recent.get(&slots, choice.symbol);
                             sink.number(FAR, location.line.abs_diff(from.line));
                             sink.bit(location.line < from.line);
                         }
@@ -107,7 +109,7 @@ impl Coder<'_> {
                         }
                         _ => named = entry.hot,
                     }
-                    recent.put(7, location);
+                    recent.put(&mut slots, 7, location);
                 }
             }
             let class = self.dictionary.class(named);
@@ -117,7 +119,14 @@ impl Coder<'_> {
         }
     }
 
-    fn choose(&self, recent: &Recent, hot: u32, entry: &Entry, context: usize) -> Choice {
+    fn choose(
+        &self,
+        recent: &Recent,
+        slots: &Slots,
+        hot: u32,
+        entry: &Entry,
+        context: usize,
+    ) -> Choice {
         let costs = &self.costs.tokens[usize::from(self.costs.cluster_of[context])];
         let location = entry.location;
         if location.line == 0 {
@@ -138,11 +147,11 @@ impl Coder<'_> {
                 best = Choice { symbol, cost };
             }
         };
-        if location.file == recent.next_file().file {
+        if location.file == recent.next_file(slots).file {
             consider(recent::NEXT_FILE, self.costs.number(LINE, location.line));
         }
         for rank in 0..LOCATIONS {
-            let from = recent.get(rank);
+            let from = recent.get(slots, rank);
             if from.file != location.file {
                 continue;
             }
