@@ -213,14 +213,15 @@ fn decodes(subject: &Subject, lineinfo: &Path, directory: &Path) -> Result<Vec<R
 fn log(subject: &Subject, frames: usize) -> Result<String> {
     let bytes = fs::read(&subject.path)?;
     let file = object::File::parse(&*bytes)?;
-    let mut functions: Vec<(u64, u64, &str)> = Vec::new();
-    for symbol in file.symbols() {
-        if symbol.kind() == SymbolKind::Text && symbol.size() > 0 {
-            functions.push((symbol.address(), symbol.size(), symbol.name()?));
-        }
+    let mut functions: Vec<(u64, &str)> = Vec::new();
+    for symbol in file
+        .symbols()
+        .filter(|symbol| symbol.kind() == SymbolKind::Text)
+    {
+        functions.push((symbol.address(), symbol.name()?));
     }
     functions.sort_unstable();
-    let mut names: Vec<&str> = functions.iter().map(|(_, _, name)| *name).collect();
+    let mut names: Vec<&str> = functions.iter().map(|(_, name)| *name).collect();
     names.sort_unstable();
     let text_start = subject.full.identity.text_start;
     let blob = subject.calls.encode(lineinfo_core::blob::Encoding::Flat)?;
@@ -231,13 +232,16 @@ fn log(subject: &Subject, frames: usize) -> Result<String> {
     while written < frames {
         for question in subject.questions(Kind::Points, frames, &mut random) {
             let at = text_start + question.address.value().0;
-            let after = functions.partition_point(|(start, ..)| *start < at);
-            let Some((start, size, name)) = after.checked_sub(1).map(|last| functions[last]) else {
+            let after = functions.partition_point(|(start, _)| *start < at);
+            let Some((start, name)) = after.checked_sub(1).map(|last| functions[last]) else {
                 continue;
             };
+            // A kernel takes what is before the next symbol for the size of a function.
+            let next = functions[after..].iter().find(|(next, _)| *next > start);
+            let size = next.map_or(0, |(next, _)| next - start);
             let first = names.partition_point(|other| *other < name);
             let alone = names.get(first + 1).is_none_or(|next| *next != name);
-            if at > start + size || !alone || table.lookup(question.address).is_none() {
+            if size == 0 || !alone || table.lookup(question.address).is_none() {
                 continue;
             }
             if written % TRACE == 0 {
