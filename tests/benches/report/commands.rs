@@ -18,7 +18,7 @@ use crate::subject::{Kind, Subject};
 /// The option with which this executable runs a command and prints what it took.
 pub(crate) const MEASURE: &str = "--measure";
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// Frames in the long log, and in one trace.
 const FRAMES: usize = 100_000;
@@ -99,8 +99,9 @@ pub(crate) fn measure(command: &[String]) -> Result<()> {
         .output();
     let output = output.with_context(|| program.clone())?;
     let wall = start.elapsed();
+    // 3: `decode` has left some frames as they are.
     ensure!(
-        output.status.success(),
+        matches!(output.status.code(), Some(0 | 3)),
         "{program}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
