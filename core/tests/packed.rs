@@ -1,9 +1,11 @@
 //! The packed encoding over tables of all shapes and sizes: exact, and safe when damaged.
 
 use lineinfo_core::blob::{Encoding, HEADER_SIZE, Profile, SectionKind};
+use lineinfo_core::calls::{Code, reduce};
 use lineinfo_core::writer::{Image, Options, Region, Tuning, encode, seal};
 use lineinfo_core::{Address, Offset, Row, Table};
 use proptest::prelude::*;
+use rayon::ThreadPoolBuilder;
 
 /// A generator of Lehmer: the same tables on every machine.
 struct Random(u128);
@@ -340,4 +342,34 @@ fn what_is_accepted_is_consistent() {
             }
         }
     }
+}
+
+#[test]
+fn the_number_of_processors_does_not_matter() {
+    let (rows, len) = code(9, 120_000, 300);
+    let points: Vec<u32> = (5..len).step_by(23).collect();
+    let calls = Code {
+        len,
+        points: &points,
+        assembly: &[],
+    };
+    let with = |threads| {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(|| {
+            let names = names(300);
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let region = Region {
+                name: ".text",
+                start: 0,
+                len,
+                init: false,
+                rows: &rows,
+            };
+            let blob = encode(&image(&names, &[region]), packed(48)).expect("a table");
+            (blob, reduce(&rows, &calls, 300))
+        })
+    };
+    let (alone, together) = (with(1), with(3));
+    assert!(alone.0 == together.0, "other bytes");
+    assert!(alone.1 == together.1, "other starts of rows");
 }

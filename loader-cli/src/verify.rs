@@ -14,9 +14,9 @@
 //! | `.debug_aranges` of a relocatable file | not read | read without its relocations: the first unit that is long enough answers for all | relocated | not read |
 //! | addresses in a relocatable file | those given by us | those of the first text section that holds it | those of its own layout | one region per section |
 //!
-//! So llvm-symbolizer gets a copy of the file in which `.debug_aranges` is empty and the section
-//! headers of a relocatable file have the addresses that the table has
-//! ([`Elf::copy_for_symbolizer`]), and eu-addr2line is asked for offsets in each section.
+//! So llvm-symbolizer gets a copy of the file in which `.debug_aranges` is empty, units have no entries
+//! but the root entry, and the section headers of a relocatable file have the addresses that the table
+//! has ([`Elf::copy_for_symbolizer`]), and eu-addr2line is asked for offsets in each section.
 
 mod claims;
 mod program;

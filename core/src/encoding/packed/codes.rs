@@ -39,6 +39,14 @@ impl<'a> NumberCode<'a> {
         Self { table, bits }
     }
 
+    /// Whether the codes take at most as many bits as the table has.
+    pub(super) fn is_sound(&self) -> bool {
+        self.table.iter().all(|entry| {
+            step();
+            u32::from(entry.get() & 15) <= self.bits
+        })
+    }
+
     /// Reads a number from a stream that has been filled; takes at most 41 bits.
     #[inline(always)]
     pub(super) fn read<const BACKWARD: bool>(&self, bits: &mut Bits<'_, BACKWARD>) -> Option<u32> {
@@ -79,14 +87,6 @@ impl<'a> NumberCode<'a> {
         bits.take(code);
         (code != 0).then_some(entry)
     }
-}
-
-/// Whether the entries of a number code take at most `bits` bits before their raw ones.
-pub(super) fn is_number_code(table: &[U16], bits: u32) -> bool {
-    table.iter().all(|entry| {
-        step();
-        u32::from(entry.get() & 15) <= bits
-    })
 }
 
 /// The codes of tokens, one for each cluster of contexts.

@@ -53,6 +53,7 @@ pub(super) struct Hot<'a> {
 }
 
 impl<'a> Hot<'a> {
+    #[inline(always)]
     pub(super) fn new(section: &'a [u8], pairs: u32) -> Option<Self> {
         if pairs == 0 && section.is_empty() {
             return Some(Self {
@@ -78,11 +79,13 @@ impl<'a> Hot<'a> {
         })
     }
 
+    #[inline(always)]
     fn record(&self, index: u32) -> Option<u64> {
         let at = u64::from(index).wrapping_mul(u64::from(self.record));
         field(self.records, at, self.record)
     }
 
+    #[inline(always)]
     fn begin(&self, index: u32) -> Option<u32> {
         let fixed = u32::from(self.widths.file)
             .wrapping_add(u32::from(self.widths.line))
@@ -91,7 +94,7 @@ impl<'a> Hot<'a> {
     }
 
     /// The pair with an index, and its class.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, index: u32) -> Option<(FileLine, u8)> {
         if index >= self.pairs {
             return None;

@@ -231,7 +231,7 @@ pub(crate) mod tokens;
 pub(crate) mod write;
 
 use self::bits::Bits;
-use self::directory::Blocks;
+use self::directory::{Block, Blocks};
 use self::model::LENGTH;
 pub(crate) use self::model::Model;
 use self::recent::{FileLine, length_class};
@@ -261,21 +261,26 @@ const fn row(start: u32, location: FileLine) -> Row {
 const FILL: usize = 4;
 const _: () = assert!(ENTRIES_MAX.is_multiple_of(FILL));
 
-/// Lengths and tokens are read in step, so that nothing has to be kept of either; they do not wait
-/// for each other.
-///
-/// Not inlined: the other encodings must not pay for its stack.
-#[inline(never)]
+/// Two functions one after the other, so that only one of them is on the stack of an interrupt.
+#[inline(always)]
 pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
     let block = directory::find(table, Model::page_bits(table.model)?, target)?;
+    find_in_block(table, &block, target)
+}
+
+/// Lengths and tokens are read in step, so that nothing has to be kept of either; they do not wait
+/// for each other.
+#[inline(never)]
+fn find_in_block(table: &RegionTable<'_>, block: &Block, target: u32) -> Option<Row> {
     // The first bytes of the streams are far from what was read last. While they are on their way,
     // the processor can find its way in the model.
     let mut lengths = Bits::<false>::new(table.bytes, block.begin);
     lengths.fill();
-    let head = Head::new(table.bytes, &block);
-    let model = &Model::new(table.model)?;
-    let (mut tokens, mut location) = head.begin(model, &block)?;
-    let length_code = model.codes.number(LENGTH);
+    let head = Head::new(table.bytes, block);
+    let model = Model::new(table.model)?;
+    let rarities = model.rarities();
+    let (mut tokens, mut slots, mut location) = head.begin(&model, block)?;
+    let length_code = model.codes.numbers.code(LENGTH);
     let mut start = block.start;
     let mut is_first = true;
     for _ in 0..ENTRIES_MAX / FILL {
@@ -288,7 +293,7 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
             // The first location came with the head of the block.
             if !is_first {
                 let class = length_class(length.wrapping_shr(model.unit_bits));
-                location = tokens.next_filled(model, class)?;
+                location = tokens.next_filled(&mut slots, &model, &rarities, class)?;
             }
             is_first = false;
             let end = start.wrapping_add(length);
@@ -352,7 +357,7 @@ impl Chunk {
     };
 
     /// Begins a block.
-    fn begin(&mut self, block: &directory::Block) {
+    fn begin(&mut self, block: &Block) {
         self.block = block.number;
         self.number = 0;
         self.file = block.guess.file;
@@ -434,23 +439,19 @@ pub(crate) trait Visitor {
 /// Inlined: a frame less on a short stack.
 #[inline(always)]
 pub(crate) fn find_chunk(table: &RegionTable<'_>, target: u32, chunk: &mut Chunk) -> Option<Row> {
-    let block = directory::find(table, Model::page_bits_of(table.model)?, target)?;
+    let block = directory::find(table, Model::page_bits(table.model)?, target)?;
     chunk.begin(&block);
     walk(table, &block, target, chunk)
 }
 
 /// Not inlined: the directory is not searched on top of it.
 #[inline(never)]
-fn walk(
-    table: &RegionTable<'_>,
-    block: &directory::Block,
-    target: u32,
-    chunk: &mut Chunk,
-) -> Option<Row> {
-    let model = &Model::new(table.model)?;
+fn walk(table: &RegionTable<'_>, block: &Block, target: u32, chunk: &mut Chunk) -> Option<Row> {
+    let model = Model::new(table.model)?;
     let mut bits = Bits::<false>::new(table.bytes, block.begin);
-    let (mut tokens, mut location) = Head::new(table.bytes, block).begin(model, block)?;
-    let length_code = model.codes.number(LENGTH);
+    let head = Head::new(table.bytes, block);
+    let (mut tokens, mut slots, mut location) = head.begin(&model, block)?;
+    let length_code = model.codes.numbers.code(LENGTH);
     let mut start = block.start;
     for entry in 0..ENTRIES_MAX {
         step();
@@ -459,7 +460,7 @@ fn walk(
         let length = number.wrapping_shl(shift);
         if entry > 0 {
             let class = length_class(length.wrapping_shr(model.unit_bits));
-            location = tokens.next(model, class)?;
+            location = tokens.next(&mut slots, &model, class)?;
         }
         if chunk.is_full() {
             chunk.go_on();

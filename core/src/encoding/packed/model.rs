@@ -10,7 +10,7 @@ pub(super) mod write;
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::codes::{self, NUMBER_BITS, NumberCode, POOL_UNIT, ROOT_SIZE, TokenCodes};
+use super::codes::{NUMBER_BITS, NumberCode, POOL_UNIT, ROOT_SIZE, TokenCodes};
 use super::hot::Hot;
 use super::recent::{LEVELS, contexts};
 use crate::index;
@@ -88,9 +88,23 @@ pub(crate) struct Model<'a> {
 pub(super) struct Codes<'a> {
     pub(super) cluster_of: &'a [u8],
     pub(super) tokens: TokenCodes<'a>,
-    /// The tables of all number codes.
-    numbers: &'a [U16],
+    pub(super) numbers: Numbers<'a>,
+}
+
+/// The number codes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbers<'a> {
+    /// The tables of all of them.
+    tables: &'a [U16],
     bits: [u8; NUMBERS],
+}
+
+/// What the rare tokens need: a copy, so that the model itself is never referred to, and the parts
+/// of it that every token needs can stay in registers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rarities<'a> {
+    pub(super) numbers: Numbers<'a>,
+    pub(super) hot: Hot<'a>,
 }
 
 impl<'a> Codes<'a> {
@@ -116,18 +130,16 @@ impl<'a> Codes<'a> {
         Some(Self {
             cluster_of,
             tokens: TokenCodes { roots, pool },
-            numbers,
-            bits: header.bits,
+            numbers: Numbers {
+                tables: numbers,
+                bits: header.bits,
+            },
         })
     }
 
     fn are_sound(&self) -> bool {
         let codes = self.tokens.roots.len();
-        let is_number_code = |kind| {
-            let bits = self.bits.get(kind).copied().unwrap_or(0);
-            codes::is_number_code(self.table(kind), bits.into())
-        };
-        (0..NUMBERS).all(is_number_code)
+        (0..NUMBERS).all(|kind| self.numbers.code(kind).is_sound())
             && self.tokens.are_sound()
             && self
                 .cluster_of
@@ -142,21 +154,16 @@ impl<'a> Codes<'a> {
         let clusters = self.cluster_of.get(context..end)?.first_chunk()?;
         Some(u32::from_le_bytes(*clusters))
     }
+}
 
+impl<'a> Numbers<'a> {
     /// The code of a kind of numbers.
     #[inline]
-    pub(super) fn number(&self, kind: usize) -> NumberCode<'a> {
-        let bits = u32::from(self.bits.get(kind).copied().unwrap_or(0));
-        NumberCode::new(self.table(kind), bits)
-    }
-
-    /// The table of a kind of numbers.
-    #[inline]
-    fn table(&self, kind: usize) -> &'a [U16] {
+    pub(super) fn code(&self, kind: usize) -> NumberCode<'a> {
         let bits = u32::from(self.bits.get(kind).copied().unwrap_or(0));
         let begin = begin_of(kind, &self.bits);
         let end = begin.wrapping_add(1_usize.wrapping_shl(bits));
-        self.numbers.get(begin..end).unwrap_or(&[])
+        NumberCode::new(self.tables.get(begin..end).unwrap_or(&[]), bits)
     }
 }
 
@@ -201,13 +208,11 @@ impl<'a> Model<'a> {
         })
     }
 
-    /// The [`Model::page_bits`] of a section, without a view of the rest.
-    pub(crate) fn page_bits_of(section: &[u8]) -> Option<u32> {
-        let (header, _) = ModelHeader::ref_from_prefix(section).ok()?;
-        let page_bits = u32::from(header.page_bits);
-        (PAGE_BITS_MIN..=PAGE_BITS_MAX)
-            .contains(&page_bits)
-            .then_some(page_bits)
+    pub(super) const fn rarities(&self) -> Rarities<'a> {
+        Rarities {
+            numbers: self.codes.numbers,
+            hot: self.hot,
+        }
     }
 
     /// The light check: no code takes more bits than a reader has ready, every context has a code,

@@ -106,15 +106,13 @@ pub(super) const fn length_class(length: u32) -> u64 {
 
 /// The locations that were left last, and what the context of the next token is made of.
 ///
-/// Nothing here is a branch on what the stream says: the processor would guess it wrong.
+/// Nothing here is a branch on what the stream says: the processor would guess it wrong. The locations
+/// themselves are in [`Slots`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recent {
-    /// In no order: the file in the upper half, the line in the lower, so that a location is one word
-    /// and a comparison with the first that is no header is one comparison.
-    locations: [u64; 8],
-    /// The one of rank 0 once more: the next context waits for it.
+    /// The location of rank 0 once more: the next context waits for it.
     here: u64,
-    /// For each rank the index of its location, four bits each, rank 0 lowest.
+    /// For each rank the index of its slot, four bits each, rank 0 lowest.
     order: u32,
     /// The highest line seen outside headers.
     top: u32,
@@ -136,13 +134,31 @@ const fn unpack(location: u64) -> FileLine {
     }
 }
 
+/// The locations that were left last, in no order: the file in the upper half, the line in the lower,
+/// so that a location is one word and a comparison with the first that is no header is one
+/// comparison.
+///
+/// Apart from [`Recent`], because the compiler keeps in memory what is beside an array with a
+/// variable index.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slots([u64; 8]);
+
+impl Slots {
+    #[inline(always)]
+    fn get(&self, slot: u32) -> u64 {
+        let location = self.0.get(crate::index(slot & 7));
+        location.copied().unwrap_or(0)
+    }
+}
+
 impl Recent {
     /// Before the first token of a block that begins at `first`, in a page where `guess` is to be
     /// expected.
-    pub(super) const fn new(first: FileLine, guess: FileLine, headers: u32) -> Self {
+    #[inline(always)]
+    pub(super) const fn new(first: FileLine, guess: FileLine, headers: u32) -> (Self, Slots) {
         let other = pack(guess);
-        Self {
-            locations: [pack(first), other, other, other, other, other, other, other],
+        let slots = Slots([pack(first), other, other, other, other, other, other, other]);
+        let recent = Self {
             here: pack(first),
             order: 0x7654_3210,
             top: if first.file < headers { 0 } else { first.line },
@@ -151,7 +167,8 @@ impl Recent {
                 line: 0,
             }),
             class: CLASS_FIRST,
-        }
+        };
+        (recent, slots)
     }
 
     /// Whether the last token was a gap.
@@ -175,34 +192,28 @@ impl Recent {
         self.order.wrapping_shr(u32::from(rank & 7) << 2) & 7
     }
 
-    #[inline(always)]
-    fn at(&self, slot: u32) -> u64 {
-        let location = self.locations.get(crate::index(slot & 7));
-        location.copied().unwrap_or(0)
-    }
-
     /// The location at `rank`, of which the low three bits count.
     #[inline(always)]
-    pub(super) fn get(&self, rank: u16) -> FileLine {
-        unpack(self.at(self.slot(rank)))
+    pub(super) fn get(&self, slots: &Slots, rank: u16) -> FileLine {
+        unpack(slots.get(self.slot(rank)))
     }
 
     /// The same, packed.
     #[cfg(feature = "write")]
-    pub(super) fn packed(&self, rank: u16) -> u64 {
-        self.at(self.slot(rank))
+    pub(super) fn packed(&self, slots: &Slots, rank: u16) -> u64 {
+        slots.get(self.slot(rank))
     }
 
     /// Moves ranks below `rank` back by one, over the one at `rank`, and puts `location` at rank 0.
     #[inline(always)]
-    pub(super) fn put(&mut self, rank: u16, location: FileLine) {
+    pub(super) fn put(&mut self, slots: &mut Slots, rank: u16, location: FileLine) {
         let shift = u32::from(rank & 7) << 2;
         let slot = self.order.wrapping_shr(shift) & 7;
         let kept = self.order & 0xffff_fff0_u32.wrapping_shl(shift);
         let moved = self.order & !u32::MAX.wrapping_shl(shift);
         self.order = kept | moved << 4 | slot;
         self.here = pack(location);
-        if let Some(place) = self.locations.get_mut(crate::index(slot)) {
+        if let Some(place) = slots.0.get_mut(crate::index(slot)) {
             *place = self.here;
         }
     }
@@ -210,8 +221,8 @@ impl Recent {
     /// The start of the file after that of the latest location outside headers; of the first file
     /// after the headers if there is none.
     #[inline(always)]
-    pub(super) fn next_file(&self) -> FileLine {
-        let files = (0..LOCATIONS).map(|rank| self.at(self.slot(rank)));
+    pub(super) fn next_file(&self, slots: &Slots) -> FileLine {
+        let files = (0..LOCATIONS).map(|rank| slots.get(self.slot(rank)));
         let mut outside = files.filter(|location| *location >= self.headers_end);
         let file = match outside.next() {
             Some(location) => unpack(location).file.wrapping_add(1),

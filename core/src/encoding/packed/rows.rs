@@ -6,7 +6,7 @@ pub(super) mod write;
 use super::bits::Bits;
 use super::directory::{Block, Blocks, Extent};
 use super::model::{LENGTH, Model};
-use super::recent::{FileLine, length_class};
+use super::recent::{FileLine, Slots, length_class};
 use super::tokens::{Head, Tokens};
 use super::{Chunk, ENTRIES_MAX, Visitor, row};
 use crate::encoding::{Fault, RegionTable, Row};
@@ -31,6 +31,7 @@ struct Current<'a> {
     block: Block,
     lengths: Bits<'a, false>,
     tokens: Tokens<'a>,
+    slots: Slots,
     /// Of the first entry; afterwards none.
     first: Option<FileLine>,
     /// Where the next entry starts.
@@ -98,7 +99,8 @@ impl<'a> Rows<'a> {
         let Some(Extent { block, text_end }) = self.blocks.next()? else {
             return Ok(false);
         };
-        let Some((tokens, first)) = Head::new(self.table.bytes, &block).begin(&self.model, &block)
+        let Some((tokens, slots, first)) =
+            Head::new(self.table.bytes, &block).begin(&self.model, &block)
         else {
             return Err(Fault {
                 at: block.end,
@@ -109,6 +111,7 @@ impl<'a> Rows<'a> {
         self.current = Some(Current {
             lengths: Bits::new(self.table.bytes, block.begin),
             tokens,
+            slots,
             first: Some(first),
             start: block.start,
             end: text_end,
@@ -149,7 +152,7 @@ impl Current<'_> {
         if self.entries > ENTRIES_MAX {
             return Err(fault("a block of at most 160 entries"));
         }
-        let length_code = model.codes.number(LENGTH);
+        let length_code = model.codes.numbers.code(LENGTH);
         self.lengths.fill();
         let (number, shift) = length_code
             .read_length(&mut self.lengths, model.unit_bits)
@@ -165,9 +168,10 @@ impl Current<'_> {
         let is_first = self.first.is_some();
         let location = match self.first.take() {
             Some(first) => Some(first),
-            None => self
-                .tokens
-                .next(model, length_class(length.wrapping_shr(model.unit_bits))),
+            None => {
+                let class = length_class(length.wrapping_shr(model.unit_bits));
+                self.tokens.next(&mut self.slots, model, class)
+            }
         };
         let location = location.ok_or_else(|| fault("a token that leads to a location"))?;
         // A gap is written in one way only: by its own token, or by its own first file.

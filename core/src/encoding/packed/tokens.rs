@@ -5,8 +5,8 @@ pub(crate) mod write;
 
 use super::bits::Bits;
 use super::directory::Block;
-use super::model::{FAR, FILE, FIRST_FILE, FIRST_LINE, HOT, LINE, Model};
-use super::recent::{self, DELTA_MIN, FileLine, Recent};
+use super::model::{FAR, FILE, FIRST_FILE, FIRST_LINE, HOT, LINE, Model, Rarities};
+use super::recent::{self, DELTA_MIN, FileLine, Recent, Slots};
 
 /// No hot pair.
 pub(super) const COLD: u32 = u32::MAX;
@@ -25,26 +25,37 @@ pub(super) struct Tokens<'a> {
 impl Tokens<'_> {
     /// The location of the next entry, whose length is of a class.
     #[inline(always)]
-    pub(super) fn next(&mut self, model: &Model<'_>, length_class: u64) -> Option<FileLine> {
+    pub(super) fn next(
+        &mut self,
+        slots: &mut Slots,
+        model: &Model<'_>,
+        length_class: u64,
+    ) -> Option<FileLine> {
         self.bits.fill();
-        self.next_filled(model, length_class)
+        self.next_filled(slots, model, &model.rarities(), length_class)
     }
 
     /// The same from a stream that has been filled: once for four entries.
     #[inline(always)]
-    pub(super) fn next_filled(&mut self, model: &Model<'_>, length_class: u64) -> Option<FileLine> {
+    pub(super) fn next_filled(
+        &mut self,
+        slots: &mut Slots,
+        model: &Model<'_>,
+        rarities: &Rarities<'_>,
+        length_class: u64,
+    ) -> Option<FileLine> {
         let clusters = model.codes.clusters(self.recent.contexts(length_class))?;
         let cluster = clusters.wrapping_shr(self.recent.level() << 3) & 0xff;
         let symbol = model.codes.tokens.read(cluster, &mut self.bits)?;
         if symbol < recent::FAR {
             let rank = symbol >> 7;
-            let from = self.recent.get(rank);
+            let from = self.recent.get(slots, rank);
             let delta = i32::from(symbol & 127).wrapping_add(DELTA_MIN);
             let location = FileLine {
                 file: from.file,
                 line: from.line.checked_add_signed(delta)?,
             };
-            self.recent.put(rank, location);
+            self.recent.put(slots, rank, location);
             self.recent.note(symbol, 0);
             return Some(location);
         }
@@ -53,12 +64,12 @@ impl Tokens<'_> {
             return Some(FileLine::default());
         }
         let from = match symbol {
-            recent::NEXT_FILE => self.recent.next_file(),
-            _ => self.recent.get(symbol),
+            recent::NEXT_FILE => self.recent.next_file(slots),
+            _ => self.recent.get(slots, symbol),
         };
-        let rare = Rare::read(model, symbol, from, self.hot, self.bits)?;
+        let rare = Rare::read(rarities, symbol, from, self.hot, self.bits)?;
         (self.bits, self.hot) = (rare.bits, rare.hot);
-        self.recent.put(7, rare.location);
+        self.recent.put(slots, 7, rare.location);
         self.recent.note(symbol, rare.class);
         Some(rare.location)
     }
@@ -94,25 +105,32 @@ impl<'a> Head<'a> {
         mut self,
         model: &Model<'_>,
         block: &Block,
-    ) -> Option<(Tokens<'a>, FileLine)> {
+    ) -> Option<(Tokens<'a>, Slots, FileLine)> {
         let bits = &mut self.bits;
-        let (first, location) = match model.codes.number(FIRST_FILE).read(bits)?.checked_sub(1) {
+        let (first, location) = match model
+            .codes
+            .numbers
+            .code(FIRST_FILE)
+            .read(bits)?
+            .checked_sub(1)
+        {
             None => (block.guess, FileLine::default()),
             Some(code) => {
                 let file = block.guess.file.wrapping_add_signed(unfold(code));
                 bits.fill();
-                let distance = model.codes.number(FIRST_LINE).read(bits)?;
+                let distance = model.codes.numbers.code(FIRST_LINE).read(bits)?;
                 let line = moved(block.guess.line, distance, bits.number(1))?;
                 let location = FileLine { file, line };
                 (location, location)
             }
         };
+        let (recent, slots) = Recent::new(first, block.guess, model.headers);
         let tokens = Tokens {
             bits: self.bits,
-            recent: Recent::new(first, block.guess, model.headers),
+            recent,
             hot: COLD,
         };
-        Some((tokens, location))
+        Some((tokens, slots, location))
     }
 }
 
@@ -130,7 +148,7 @@ impl<'a> Rare<'a> {
     /// Not inlined, and everything by value: what is in registers stays there.
     #[inline(never)]
     fn read(
-        model: &Model<'_>,
+        rarities: &Rarities<'_>,
         symbol: u16,
         from: FileLine,
         mut hot: u32,
@@ -138,14 +156,14 @@ impl<'a> Rare<'a> {
     ) -> Option<Self> {
         let mut number = |kind: usize| {
             bits.fill();
-            model.codes.number(kind).read(&mut bits)
+            rarities.numbers.code(kind).read(&mut bits)
         };
         let (location, class) = if (recent::HOT..recent::NEXT_FILE).contains(&symbol) {
             hot = match symbol.checked_sub(recent::SUCCESSOR) {
                 None => number(HOT)?,
-                Some(rank) => model.hot.successor(hot, rank.into())?,
+                Some(rank) => rarities.hot.successor(hot, rank.into())?,
             };
-            model.hot.get(hot)?
+            rarities.hot.get(hot)?
         } else if symbol < recent::NEW {
             let distance = number(FAR)?;
             let line = moved(from.line, distance, bits.number(1))?;

@@ -260,7 +260,7 @@ impl Codes {
         let codes = super::Codes::new(bytes)?;
         let heads = number_heads();
         let mut numbers = Vec::new();
-        for code in (0..NUMBERS).map(|kind| codes.number(kind)) {
+        for code in (0..NUMBERS).map(|kind| codes.numbers.code(kind)) {
             let mut lengths = vec![0; NUMBER_SYMBOLS];
             for entry in code.entries() {
                 let symbol = heads.iter().position(|head| *head == entry & !15)?;

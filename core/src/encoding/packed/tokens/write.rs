@@ -11,7 +11,9 @@ use super::COLD;
 use crate::encoding::packed::hot::write::Dictionary;
 use crate::encoding::packed::model::write::Costs;
 use crate::encoding::packed::model::{FAR, FILE, FIRST_FILE, FIRST_LINE, HOT, LINE};
-use crate::encoding::packed::recent::{self, DELTA_MIN, FileLine, LOCATIONS, Recent, length_class};
+use crate::encoding::packed::recent::{
+    self, DELTA_MIN, FileLine, LOCATIONS, Recent, Slots, length_class,
+};
 use crate::index;
 
 /// A piece of text and the location it came from (line 0: a gap).
@@ -120,24 +122,24 @@ impl<'a> Coder<'a> {
             sink.bit(first.location.line < guess.line);
             first.location
         };
-        let mut recent = Recent::new(start, guess, self.headers);
+        let (mut recent, mut slots) = Recent::new(start, guess, self.headers);
         let mut hot = COLD;
         let mut named = COLD;
         for (position, entry) in rest.iter().enumerate() {
             let class = length_class(entry.length >> self.unit_bits);
             let context = recent.contexts(class) + index(recent.level());
-            let choice = self.choose(&recent, hot, entry, context);
+            let choice = self.choose(&recent, &slots, hot, entry, context);
             sink.token(context, choice.symbol, named);
             let before = hot;
             named = COLD;
             let location = entry.location;
             match choice.symbol {
                 recent::GAP => {}
-                0..recent::FAR => recent.put(choice.symbol >> 7, location),
+                0..recent::FAR => recent.put(&mut slots, choice.symbol >> 7, location),
                 _ => {
                     match choice.symbol {
                         recent::FAR..recent::NEW => {
-                            let from = recent.get(choice.symbol);
+                            let from = recent.get(&slots, choice.symbol);
                             sink.number(FAR, location.line.abs_diff(from.line));
                             sink.bit(location.line < from.line);
                         }
@@ -152,7 +154,7 @@ impl<'a> Coder<'a> {
                         }
                         _ => named = entry.hot,
                     }
-                    recent.put(7, location);
+                    recent.put(&mut slots, 7, location);
                 }
             }
             let class = self.dictionary.class(named);
@@ -162,7 +164,14 @@ impl<'a> Coder<'a> {
         }
     }
 
-    fn choose(&self, recent: &Recent, hot: u32, entry: &Entry, context: usize) -> Choice {
+    fn choose(
+        &self,
+        recent: &Recent,
+        slots: &Slots,
+        hot: u32,
+        entry: &Entry,
+        context: usize,
+    ) -> Choice {
         let cluster = usize::from(self.costs.cluster_of[context]);
         let costs = &self.costs.tokens[cluster];
         let location = entry.location;
@@ -178,7 +187,7 @@ impl<'a> Coder<'a> {
         };
         let packed = recent::pack(location);
         for rank in 0..LOCATIONS {
-            let from = recent.packed(rank);
+            let from = recent.packed(slots, rank);
             // In one comparison: another file is far away, unless the line is one that no file has.
             let low = packed.wrapping_sub(from).wrapping_add(NEAR);
             if let Ok(low @ 0..128) = u16::try_from(low)
@@ -200,7 +209,7 @@ impl<'a> Coder<'a> {
         }
         if self.least_far[cluster] < best.cost {
             for rank in 0..LOCATIONS {
-                let from = recent.get(rank);
+                let from = recent.get(slots, rank);
                 let distance = location.line.abs_diff(from.line);
                 if from.file == location.file {
                     let rest = || SIGN + self.costs.number(FAR, distance);
@@ -209,7 +218,7 @@ impl<'a> Coder<'a> {
             }
         }
         let may_be_next = costs[usize::from(recent::NEXT_FILE)] < best.cost;
-        if may_be_next && location.file == recent.next_file().file {
+        if may_be_next && location.file == recent.next_file(slots).file {
             best.consider(costs, recent::NEXT_FILE, || {
                 self.costs.number(LINE, location.line)
             });
