@@ -58,7 +58,7 @@ const SECTIONS: [SectionId; 9] = [
 
 /// Batches of each thread. A context and a process keep what they have read of the units of a batch; but
 /// each of them looks at all units before its first answer.
-const BATCHES: usize = 3;
+const BATCHES: usize = 4;
 
 /// Addresses in a batch at most.
 const BATCH_MAX: usize = 1 << 20;
