@@ -39,7 +39,7 @@ const TRACE: usize = 20;
 const ARGUMENTS_MAX: usize = 50_000;
 
 /// Frames for the script, which starts a process for each.
-const SCRIPT_FRAMES: usize = 200;
+const SCRIPT_FRAMES: usize = 40;
 
 /// As the first argument: run a command, and print what it took.
 const MEASURE: &str = "--measure";
