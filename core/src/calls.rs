@@ -16,6 +16,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use rayon::prelude::*;
+
 use crate::encoding::Row;
 use crate::encoding::packed::write::{as_f32, log2};
 use crate::index;
@@ -28,6 +30,10 @@ const CANDIDATES: u32 = 41;
 const ROUNDS: usize = 6;
 /// Lengths, in units, that have a cost of their own; above, one for each power of two.
 const OWN_COSTS: usize = 64;
+/// Lengths, in units, whose costs are tabulated.
+const SHORT: u32 = 1024;
+/// Rows for which one processor chooses starts, or some more.
+const PIECE: usize = 8192;
 /// What a length costs that is not a multiple of the unit, in bits.
 const OFF_COST: f32 = 41.0;
 
@@ -56,11 +62,12 @@ pub struct Code<'a> {
 pub fn reduce(rows: &[Row], code: &Code<'_>, files: u32) -> Vec<Row> {
     let len = code.len;
     let spans = spans(rows, code, files);
+    let candidates: Vec<Candidates> = spans.iter().map(Span::candidates).collect();
     let mut costs = Costs::guess();
-    let mut starts = choose(&spans, len, &costs);
+    let mut starts = choose(&candidates, len, &costs);
     for _ in 1..ROUNDS {
         costs = Costs::count(&starts, len);
-        starts = choose(&spans, len, &costs);
+        starts = choose(&candidates, len, &costs);
     }
     let row = |(span, start): (&Span, u32)| Row { start, ..span.row };
     spans.iter().zip(starts).map(row).collect()
@@ -176,31 +183,68 @@ fn stops(code: &Code<'_>) -> Vec<Stop> {
     stops
 }
 
+/// Where a row may start: `count` starts, a unit apart.
+#[derive(Clone, Copy, Debug)]
+struct Candidates {
+    first: u32,
+    count: u32,
+}
+
+impl Candidates {
+    const fn only(start: u32) -> Self {
+        Self {
+            first: start,
+            count: 1,
+        }
+    }
+
+    fn starts(self) -> impl Iterator<Item = u32> {
+        (0..self.count).map(move |number| self.first + number * UNIT)
+    }
+}
+
 impl Span {
     /// Where the row may start: multiples of the unit, the last of them, or if there is none, where
     /// it must.
-    fn candidates(&self) -> Vec<u32> {
+    fn candidates(&self) -> Candidates {
         let Some(after) = self.after else {
-            return vec![0];
+            return Candidates::only(0);
         };
         let last = self.until / UNIT * UNIT;
         let first = (after / UNIT + 1) * UNIT;
         if first > last {
-            return vec![self.until];
+            return Candidates::only(self.until);
         }
         let most = (CANDIDATES - 1) * UNIT;
         let first = first.max(last.saturating_sub(most));
-        (first..=last).step_by(index(UNIT)).collect()
+        Candidates {
+            first,
+            count: (last - first) / UNIT + 1,
+        }
     }
 }
 
 /// What lengths cost, in bits.
-struct Costs(Vec<f32>);
+struct Costs {
+    /// By class.
+    classes: Vec<f32>,
+    /// By length in units, for those that are frequent.
+    short: Vec<f32>,
+}
 
 impl Costs {
+    fn new(classes: Vec<f32>) -> Self {
+        let mut costs = Self {
+            classes,
+            short: Vec::new(),
+        };
+        costs.short = (0..SHORT).map(|units| costs.of(units * UNIT)).collect();
+        costs
+    }
+
     fn guess() -> Self {
         let class = |class: u16| 3.0 + f32::from(class) * 0.1;
-        Self((0..).map(class).take(OWN_COSTS + 32).collect())
+        Self::new((0..).map(class).take(OWN_COSTS + 32).collect())
     }
 
     fn count(starts: &[u32], len: u32) -> Self {
@@ -213,14 +257,23 @@ impl Costs {
                 total += 1.0;
             }
         }
-        Self(counts.iter().map(|count| log2(total / count)).collect())
+        Self::new(counts.iter().map(|count| log2(total / count)).collect())
     }
 
     fn of(&self, length: u32) -> f32 {
         match class(length) {
-            Some((class, raw)) => self.0[class] + raw,
+            Some((class, raw)) => self.classes[class] + raw,
             None => OFF_COST,
         }
+    }
+
+    /// What the lengths cost that begin at a start and end at each of some candidates, which are all
+    /// after it; absent where they are not tabulated.
+    fn between(&self, start: u32, ends: Candidates) -> Option<&[f32]> {
+        let shortest = ends.first - start;
+        let units = index(shortest / UNIT);
+        let costs = self.short.get(units..units + index(ends.count));
+        costs.filter(|_| shortest.is_multiple_of(UNIT))
     }
 }
 
@@ -237,47 +290,77 @@ fn class(length: u32) -> Option<(usize, f32)> {
 }
 
 /// The starts with which all lengths together cost least.
-fn choose(spans: &[Span], len: u32, costs: &Costs) -> Vec<u32> {
-    // The cost of the best way to each candidate, and for each span where the ways came from.
-    let mut ways: Vec<(u32, f32)> = vec![];
-    let mut from: Vec<Vec<(u32, usize)>> = Vec::with_capacity(spans.len());
-    for span in spans {
-        let candidates = span.candidates();
-        let mut next = Vec::with_capacity(candidates.len());
-        let mut choices = Vec::with_capacity(candidates.len());
-        for start in candidates {
-            let way = |(number, (before, cost)): (usize, &(u32, f32))| {
-                (number, cost + costs.of(start - before))
-            };
-            let best = ways.iter().enumerate().map(way);
-            let best = best.min_by(|a, b| a.1.total_cmp(&b.1));
-            let (number, cost) = best.unwrap_or((0, 0.0));
-            next.push((start, cost));
-            choices.push((start, number));
+///
+/// On a row that can start at one address only nothing after it depends on what was before, so there the
+/// rows are cut into pieces, for all processors.
+fn choose(candidates: &[Candidates], len: u32, costs: &Costs) -> Vec<u32> {
+    let mut pieces = Vec::new();
+    let mut rest = candidates;
+    loop {
+        let mut next = rest.iter().skip(PIECE);
+        let cut = next.position(|row| row.count == 1).map(|at| PIECE + at);
+        let Some((piece, after)) = cut.and_then(|cut| rest.split_at_checked(cut)) else {
+            pieces.push((rest, len));
+            break;
+        };
+        pieces.push((piece, after.first().map_or(len, |row| row.first)));
+        rest = after;
+    }
+    let choose = |(piece, end): &(&[Candidates], u32)| choose_piece(piece, *end, costs);
+    pieces.par_iter().flat_map(choose).collect()
+}
+
+/// The same for some rows, which end where the next begins.
+fn choose_piece(candidates: &[Candidates], len: u32, costs: &Costs) -> Vec<u32> {
+    // What the best way to each candidate costs, one row of the text after the other.
+    let total: usize = candidates.iter().map(|row| index(row.count)).sum();
+    let mut ways: Vec<f32> = Vec::with_capacity(total);
+    let mut before: Option<Candidates> = None;
+    for row in candidates {
+        let known = ways.len();
+        let Some(before) = before.replace(*row) else {
+            ways.resize(index(row.count), 0.0);
+            continue;
+        };
+        ways.resize(known + index(row.count), f32::INFINITY);
+        let (done, next) = ways.split_at_mut(known);
+        for (start, way) in before.starts().zip(&done[known - index(before.count)..]) {
+            extend(*way, start, *row, costs, next);
         }
         // Costs stay small numbers, so that none of their bits are lost.
-        let least = next
-            .iter()
-            .map(|way| way.1)
-            .min_by(f32::total_cmp)
-            .unwrap_or(0.0);
-        next.iter_mut().for_each(|way| way.1 -= least);
-        ways = next;
-        from.push(choices);
+        let least = next.iter().copied().fold(f32::INFINITY, f32::min);
+        next.iter_mut().for_each(|way| *way -= least);
     }
-    let last = ways.iter().enumerate();
-    let last = last.map(|(number, (start, cost))| (number, cost + costs.of(len - start)));
-    let mut number = last
-        .min_by(|a, b| a.1.total_cmp(&b.1))
-        .map_or(0, |best| best.0);
-    let mut starts: Vec<u32> = Vec::with_capacity(spans.len());
-    for choices in from.iter().rev() {
-        let (start, before) = choices[number];
-        starts.push(start);
-        number = before;
+    // Back along the best way: what it came from is found again.
+    let mut starts = Vec::with_capacity(candidates.len());
+    let (mut end, mut to) = (ways.len(), len);
+    for row in candidates.iter().rev() {
+        let from = end - index(row.count);
+        let ways = row.starts().zip(&ways[from..end]);
+        let ways = ways.map(|(start, cost)| (start, cost + costs.of(to - start)));
+        let best = ways.min_by(|a, b| a.1.total_cmp(&b.1));
+        to = best.map_or(row.first, |(start, _)| start);
+        starts.push(to);
+        end = from;
     }
     starts.reverse();
     starts
+}
+
+/// Goes on from a start, to which the best way costs `way`, to each of some candidates.
+fn extend(way: f32, start: u32, to: Candidates, costs: &Costs, ways: &mut [f32]) {
+    match costs.between(start, to) {
+        Some(lengths) => {
+            for (best, length) in ways.iter_mut().zip(lengths) {
+                *best = best.min(way + length);
+            }
+        }
+        None => {
+            for (best, end) in ways.iter_mut().zip(to.starts()) {
+                *best = best.min(way + costs.of(end - start));
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -55,8 +55,8 @@ impl<'a> FileName<'a> {
         })
     }
 
-    /// Its position among [`crate::Table::files`].
-    pub const fn position(&self) -> u32 {
+    /// Its index among [`crate::Table::files`].
+    pub const fn index(&self) -> u32 {
         self.file
     }
 

@@ -83,9 +83,9 @@ pub struct Tuning {
 impl Tuning {
     /// The smallest tables.
     pub const SIZE: Self = Self { block: 80 };
-    /// Small tables, and look-ups at most twice as long as with [`Encoding::Delta`].
+    /// Small tables, and look-ups as fast as with [`Encoding::Delta`].
     pub const BALANCED: Self = Self { block: 48 };
-    /// Look-ups as fast as with [`Encoding::Delta`].
+    /// Look-ups in two thirds of the time that [`Encoding::Delta`] takes.
     pub const SPEED: Self = Self { block: 24 };
 }
 
@@ -227,14 +227,16 @@ fn encode_all(
             Some(Numbering::new(image, chains)?)
         }
     };
-    let (model, encoded) = match &numbering {
-        None => (Vec::new(), encode_regions(image, encoding, files)?),
-        Some(numbering) => numbering.encode_regions(image, tuning)?,
-    };
     let names: Vec<&str> = match &numbering {
         None => image.files.to_vec(),
         Some(numbering) => numbering.names.clone(),
     };
+    let encode_rows = || match &numbering {
+        None => Ok((Vec::new(), encode_regions(image, encoding, files)?)),
+        Some(numbering) => numbering.encode_regions(image, tuning),
+    };
+    let (encoded, file_section) = rayon::join(encode_rows, || file_section(&names));
+    let ((model, encoded), file_section) = (encoded?, file_section?);
 
     let chains = match (&numbering, with_chains) {
         (Some(numbering), Some((inlines, _))) => {
@@ -266,7 +268,7 @@ fn encode_all(
     let mut sections = alloc::vec![
         (SectionKind::Regions, entries),
         (SectionKind::RegionNames, region_names),
-        (SectionKind::Files, file_section(&names)?),
+        (SectionKind::Files, file_section),
         (SectionKind::Rows, tables),
     ];
     if encoding == Encoding::Packed {

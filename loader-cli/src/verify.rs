@@ -18,33 +18,53 @@
 //! headers of a relocatable file have the addresses that the table has
 //! ([`Elf::copy_for_symbolizer`]), and eu-addr2line is asked for offsets in each section.
 
+mod claims;
 mod program;
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use addr2line::Context;
-use gimli::{DwarfSections, EndianSlice, RunTimeEndian};
+use gimli::{DwarfSections, EndianSlice, RunTimeEndian, SectionId};
 use lineinfo_core::blob::Profile;
-use lineinfo_core::{Address, Offset, Table};
+use lineinfo_core::{Address, Chain, Location, Offset, Table};
 use rayon::prelude::*;
 
+use self::claims::Claims;
 pub use self::program::Program;
 use crate::error::Error;
 use crate::extract::elf::{Elf, Identity, TextSection};
 use crate::extract::paths::{Naming, SourceRoot};
-use crate::extract::{crate_bytes, hold_points, printable, source_root};
+use crate::extract::{hold_points, measure, printable, source_root};
 use crate::hex;
 use crate::points::Instructions;
 use crate::progress::Progress;
 use crate::raw;
 
-/// Addresses that the crate is asked for at a time.
-const CHUNK: usize = 16 * 1024;
+/// The sections that tell lines and which units have code.
+const SECTIONS: [SectionId; 9] = [
+    SectionId::DebugAbbrev,
+    SectionId::DebugAddr,
+    SectionId::DebugInfo,
+    SectionId::DebugLine,
+    SectionId::DebugLineStr,
+    SectionId::DebugRanges,
+    SectionId::DebugRngLists,
+    SectionId::DebugStr,
+    SectionId::DebugStrOffsets,
+];
 
-/// Addresses that one process is asked for at most, which bounds what it remembers.
-const PROCESS_CHUNK: usize = 256 * 1024;
+/// Batches of each thread. A context and a process keep what they have read of the units of a batch; but
+/// each of them looks at all units before its first answer.
+const BATCHES: usize = 3;
+
+/// Addresses in a batch at most.
+const BATCH_MAX: usize = 1 << 20;
+
+/// Addresses between two reports of progress.
+const STEPS: u64 = 1024;
 
 /// What the two ends of a row may take, in lists that grow to twice their length.
 const OFFSET_BYTES: u64 = 2 * 2 * size_of::<Offset>() as u64;
@@ -64,16 +84,13 @@ pub struct Options {
     pub show: usize,
 }
 
-/// What a decoder says of an address, innermost function first; nothing if it knows nothing.
-pub type Answer = Vec<AnswerFrame>;
-
 /// One function at an address, as a decoder says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AnswerFrame {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerFrame<'a> {
     /// Its name; empty if it was not asked for.
-    pub function: String,
+    pub function: &'a str,
     /// The file, as the decoder writes it.
-    pub file: String,
+    pub file: &'a str,
     /// The line.
     pub line: u32,
 }
@@ -165,83 +182,85 @@ pub fn verify(
             image: hex(&identity.build_id),
         });
     }
+    let measured = measure(elf)?;
     let (offsets, counted) = offsets(table, elf, options)?;
     progress.begin(offsets.len() as u64);
 
     let root = source_root(elf, &options.naming)?;
-    let sections = DwarfSections::load(|id| elf.debug_section(id))?;
-    let contexts_max = contexts_max(elf)?;
-    let (mut copy, mut by_section) = (None, false);
-    match &options.oracle {
-        Some(program) if program.takes_sections() => by_section = identity.relocatable,
-        Some(_) => copy = Some(elf.copy_for_symbolizer()?),
-        None => {}
-    }
-    let asked = copy.as_ref().map_or(elf.dwarf_path(), |copy| copy.path());
-    let batch_len = match options.oracle {
-        Some(_) => offsets
-            .len()
-            .div_ceil(rayon::current_num_threads())
-            .clamp(1, PROCESS_CHUNK),
-        None => CHUNK,
-    };
-    let sections_asked = if by_section { &identity.text[..] } else { &[] };
-    let batches = batches(&offsets, sections_asked, identity.text_start, batch_len);
-    let (dwarf_path, endian) = (elf.dwarf_path(), elf.endian());
-    let failed = |source| Error::Dwarf {
-        path: dwarf_path.to_owned(),
-        source,
-    };
-    let frames = table.layout().has_chains();
+    let sections = DwarfSections::load(|id| match SECTIONS.contains(&id) {
+        true => elf.debug_section(id),
+        false => Ok(Cow::Borrowed(&[][..])),
+    })?;
+    let contexts_max = contexts_max(elf, measured.crate_bytes)?;
+    let endian = elf.endian();
+    let dwarf = || sections.borrow(|section| EndianSlice::new(section, endian));
     let judge = Judge {
         table,
+        names: table.files().map(|name| text(&name.to_string())).collect(),
+        claims: Claims::of(&dwarf(), measured.claimed),
         identity,
         naming: &options.naming,
         root: &root,
         show: options.show,
     };
-    let contexts = Mutex::new(Vec::new());
-    let new_context =
-        || Context::from_dwarf(sections.borrow(|section| EndianSlice::new(section, endian)));
+    let frames = table.layout().has_chains();
+    let (mut copy, mut by_section) = (None, false);
+    match &options.oracle {
+        Some(program) if program.takes_sections() => by_section = identity.relocatable,
+        Some(_) => copy = Some(elf.copy_for_symbolizer(frames)?),
+        None => {}
+    }
+    let asked = copy.as_ref().map_or(elf.dwarf_path(), |copy| copy.path());
+    let threads = rayon::current_num_threads();
+    let at_a_time = match options.oracle {
+        Some(_) => threads,
+        None => contexts_max,
+    };
+    let sections_asked = if by_section { &identity.text[..] } else { &[] };
+    let batch_len = offsets
+        .len()
+        .div_ceil(threads * BATCHES)
+        .clamp(1, BATCH_MAX);
+    let batches = batches(&offsets, sections_asked, identity.text_start, batch_len);
+    let dwarf_path = elf.dwarf_path();
+    let failed = |source| Error::Dwarf {
+        path: dwarf_path.to_owned(),
+        source,
+    };
     // A piece of work for each context, or, where every thread has one, as many as rayon likes.
-    let min_len = if contexts_max < rayon::current_num_threads() {
-        batches.len().div_ceil(contexts_max)
-    } else {
-        1
+    let min_len = match at_a_time < threads {
+        true => batches.len().div_ceil(at_a_time),
+        false => 1,
     };
     let found = batches
         .par_iter()
         .with_min_len(min_len)
         .map(|batch| {
-            let taken = lock(&contexts).pop();
-            let context = taken.map_or_else(new_context, Ok).map_err(failed)?;
             let base = identity.text_start;
-            let addresses = batch
-                .offsets
-                .iter()
-                .map(|offset| base.wrapping_add(offset.0));
-            let answers = match (&options.oracle, batch.section) {
+            let offsets = batch.offsets.iter();
+            let addresses = offsets.map(|offset| base.wrapping_add(offset.0));
+            let mut comparison = Comparison::new(&judge, batch.offsets, progress);
+            match (&options.oracle, batch.section) {
                 (Some(program), None) => {
-                    let addresses: Vec<_> = addresses.collect();
-                    program.ask(asked, None, frames, &addresses, progress)?
+                    program.ask(asked, None, frames, addresses, |answer| {
+                        comparison.next(answer)
+                    })?;
                 }
                 (Some(program), Some(section)) => {
-                    let offsets: Vec<_> = addresses
-                        .map(|address| address.wrapping_sub(section.address))
-                        .collect();
-                    program.ask(asked, Some(&section.name), frames, &offsets, progress)?
+                    let addresses = addresses.map(|address| address.wrapping_sub(section.address));
+                    let name = Some(section.name.as_str());
+                    program.ask(asked, name, frames, addresses, |answer| {
+                        comparison.next(answer)
+                    })?;
                 }
                 (None, _) => {
-                    let answers = addresses
-                        .map(|address| ask_crate(&context, address, frames))
-                        .collect();
-                    progress.advance(batch.offsets.len() as u64);
-                    answers
+                    let context = Context::from_dwarf(dwarf()).map_err(failed)?;
+                    for address in addresses {
+                        ask_crate(&context, address, frames, |answer| comparison.next(answer));
+                    }
                 }
-            };
-            let report = judge.compare(&context, batch.offsets, answers);
-            lock(&contexts).push(context);
-            Ok(report)
+            }
+            Ok(comparison.finish())
         })
         .try_reduce(Report::default, |one, other| {
             Ok(one.merge(other, options.show))
@@ -258,8 +277,8 @@ pub fn verify(
 
 /// How many contexts of the crate there may be at a time: each keeps all units, in the worst case, so
 /// there are as many as the budget of the image has memory for, and one for each thread at most.
-fn contexts_max(elf: &Elf<'_>) -> Result<usize, Error> {
-    let bytes = crate_bytes(elf)?.max(1);
+fn contexts_max(elf: &Elf<'_>, crate_bytes: u64) -> Result<usize, Error> {
+    let bytes = crate_bytes.max(1);
     let budget = elf.budget();
     let threads = rayon::current_num_threads() as u64;
     let contexts = (budget.rest() / bytes).clamp(1, threads);
@@ -267,10 +286,6 @@ fn contexts_max(elf: &Elf<'_>) -> Result<usize, Error> {
         .charge("units for the addr2line crate", contexts * bytes)
         .map_err(|source| elf.over_budget(source))?;
     Ok(contexts as usize)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Addresses that are asked for together.
@@ -389,45 +404,66 @@ fn row_ends(table: &Table<'_>) -> Vec<Offset> {
 
 type Dwarf<'a> = Context<EndianSlice<'a, RunTimeEndian>>;
 
-/// What the crate says of an address: nothing also where the unit is damaged.
-fn ask_crate(context: &Dwarf<'_>, address: u64, frames: bool) -> Answer {
+/// What the crate says of an address, and if `frames` of all functions there: nothing also where the
+/// unit is damaged.
+fn ask_crate(
+    context: &Dwarf<'_>,
+    address: u64,
+    frames: bool,
+    mut answer: impl FnMut(&[AnswerFrame<'_>]),
+) {
     // Line 0 means that there is no line.
     let known = |location: Option<addr2line::Location<'_>>| {
         let location = location?;
         let line = location.line.filter(|line| *line != 0)?;
         Some((location.file?.to_owned(), line))
     };
-    let frame = |function, (file, line)| AnswerFrame {
-        function,
-        file,
-        line,
-    };
     if !frames {
-        let location = context.find_location(address).ok().and_then(known);
-        let location = location.map(|place| frame(String::new(), place));
-        return location.into_iter().collect();
+        let location = context.find_location(address).ok().flatten();
+        let known = location.and_then(|location| {
+            let line = location.line.filter(|line| *line != 0)?;
+            let (function, file) = ("", location.file?);
+            Some(AnswerFrame {
+                function,
+                file,
+                line,
+            })
+        });
+        return answer(known.as_slice());
     }
-    let mut answer = Answer::new();
-    let Ok(mut found) = context.find_frames(address).skip_all_loads() else {
-        return answer;
-    };
-    while let Ok(Some(one)) = found.next() {
-        let name = one
-            .function
-            .as_ref()
-            .and_then(|function| function.raw_name().ok());
-        match known(one.location) {
-            Some(place) => answer.push(frame(name.unwrap_or_default().into_owned(), place)),
-            None if answer.is_empty() => return answer,
-            None => {}
+    let mut found = Vec::new();
+    if let Ok(mut frames) = context.find_frames(address).skip_all_loads() {
+        while let Ok(Some(frame)) = frames.next() {
+            let name = frame.function.as_ref();
+            let name = name.and_then(|function| function.raw_name().ok());
+            match known(frame.location) {
+                Some((file, line)) => {
+                    found.push((name.unwrap_or_default().into_owned(), file, line))
+                }
+                None if found.is_empty() => break,
+                None => {}
+            }
         }
     }
-    answer
+    let frames = found.iter().map(|(function, file, line)| AnswerFrame {
+        function,
+        file,
+        line: *line,
+    });
+    answer(&frames.collect::<Vec<_>>());
+}
+
+/// A name of a table as text; the names of the references are text, too.
+fn text(name: &str) -> String {
+    String::from_utf8_lossy(&raw::to_bytes(name)).into_owned()
 }
 
 /// What is needed to compare.
 struct Judge<'a> {
     table: &'a Table<'a>,
+    /// The names of its files.
+    names: Vec<String>,
+    claims: Claims,
     identity: &'a Identity,
     naming: &'a Naming,
     root: &'a SourceRoot,
@@ -435,72 +471,23 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn compare(&self, context: &Dwarf<'_>, offsets: &[Offset], answers: Vec<Answer>) -> Report {
-        let mut report = Report::default();
-        for (offset, answer) in offsets.iter().zip(answers) {
-            // A table of the same build-id may be of another layout all the same.
-            let address = self.identity.text_start.wrapping_add(offset.0);
-            // Exact at every address of a full table, and at the points of one for calls.
-            let ours = self.table_says(Address::Trap(*offset));
-            // The names of the references are text, too.
-            let text = |found: String| String::from_utf8_lossy(&raw::to_bytes(&found)).into_owned();
-            let ours = ours.map(text);
-            let theirs = self.decoder_says(answer);
-            if let Some(inlined) = self.inlined(Address::Trap(*offset)) {
-                report.inlined = Some(report.inlined.unwrap_or(0) + u64::from(inlined));
-            }
-            if (theirs.is_none() || ours != theirs) && !is_claimed(context, address) {
-                report.unclaimed += 1;
-                continue;
-            }
-            report.checked += 1;
-            if ours != theirs {
-                report.differences += 1;
-                if report.first.len() < self.show {
-                    report.first.push(Difference {
-                        address,
-                        place: self.place(address),
-                        table: ours,
-                        decoder: theirs,
-                    });
-                }
-            }
-        }
-        report
+    /// The name that a table has for a file of the decoder.
+    fn named(&self, file: &str) -> String {
+        let file = self.naming.path([file]);
+        printable(self.root.relative(&file))
     }
 
-    /// Whether there is an inlined function, if the table knows.
-    fn inlined(&self, address: Address) -> Option<bool> {
-        let chain = self.table.chain(address)?;
-        Some(chain.inlined() > 0)
-    }
-
-    /// `list_add (include/linux/list.h:12) < kernel/fork.c:7`, or the place alone.
+    /// `list_add (include/linux/list.h:12) < kernel/fork.c:7`, or the location alone.
     fn table_says(&self, address: Address) -> Option<String> {
         let Some(chain) = self.table.chain(address) else {
-            return self.table.lookup(address).map(|found| found.to_string());
+            let location = self.table.lookup(address)?;
+            return Some(text(&location.to_string()));
         };
         let frames = chain.map(|frame| match frame.function {
             Some(function) => format!("{function} ({})", frame.location),
             None => frame.location.to_string(),
         });
-        Some(frames.collect::<Vec<_>>().join(" < "))
-    }
-
-    /// The same of a decoder. The name of the outermost function is not compared: in a kernel it is that of the
-    /// symbol.
-    fn decoder_says(&self, mut answer: Answer) -> Option<String> {
-        let outermost = answer.pop()?;
-        let place = |frame: &AnswerFrame| {
-            let file = self.naming.path([frame.file.as_str()]);
-            format!("{}:{}", printable(self.root.relative(&file)), frame.line)
-        };
-        let inlined = answer.iter();
-        let mut said: Vec<String> = inlined
-            .map(|frame| format!("{} ({})", frame.function, place(frame)))
-            .collect();
-        said.push(place(&outermost));
-        Some(said.join(" < "))
+        Some(text(&frames.collect::<Vec<_>>().join(" < ")))
     }
 
     fn place(&self, address: u64) -> String {
@@ -513,10 +500,121 @@ impl Judge<'_> {
     }
 }
 
-/// Whether the ranges of any unit hold the address.
-fn is_claimed(context: &Dwarf<'_>, address: u64) -> bool {
-    context
-        .find_dwarf_and_unit(address)
-        .skip_all_loads()
-        .is_some()
+/// Compares the answers for some addresses, one after the other.
+struct Comparison<'a> {
+    judge: &'a Judge<'a>,
+    offsets: std::slice::Iter<'a, Offset>,
+    /// The files of the decoder, and the names that the table has for them.
+    names: HashMap<String, String>,
+    report: Report,
+    progress: &'a dyn Progress,
+    /// Addresses that are not reported yet.
+    steps: u64,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(judge: &'a Judge<'a>, offsets: &'a [Offset], progress: &'a dyn Progress) -> Self {
+        Self {
+            judge,
+            offsets: offsets.iter(),
+            names: HashMap::new(),
+            report: Report::default(),
+            progress,
+            steps: 0,
+        }
+    }
+
+    /// Compares the answer for the next address: its functions, innermost first.
+    fn next(&mut self, answer: &[AnswerFrame<'_>]) {
+        let Some(offset) = self.offsets.next() else {
+            return;
+        };
+        self.steps += 1;
+        if self.steps == STEPS {
+            self.progress.advance(std::mem::take(&mut self.steps));
+        }
+        let judge = self.judge;
+        // A table of the same build-id may be of another layout all the same.
+        let address = judge.identity.text_start.wrapping_add(offset.0);
+        // Exact at every address of a full table, and at the points of one for calls.
+        let point = Address::Trap(*offset);
+        for frame in answer {
+            if !self.names.contains_key(frame.file) {
+                let name = judge.named(frame.file);
+                self.names.insert(frame.file.to_owned(), name);
+            }
+        }
+        let ours = judge.table.lookup(point);
+        let chain = judge.table.chain(point);
+        if let Some(chain) = &chain {
+            let count = self.report.inlined.get_or_insert(0);
+            *count += u64::from(chain.inlined() > 0);
+        }
+        let agree = match (&ours, chain) {
+            (None, _) => answer.is_empty(),
+            (Some(ours), None) => match answer {
+                [answer] => self.agree(ours, answer),
+                _ => false,
+            },
+            (Some(_), Some(chain)) => self.chains_agree(chain, answer),
+        };
+        // Where the table has a line there must be rows, claimed or not.
+        let may_differ =
+            !judge.claims.hold(address) && (ours.is_none() || judge.claims.have_rows(address));
+        if (answer.is_empty() || !agree) && may_differ {
+            self.report.unclaimed += 1;
+            return;
+        }
+        self.report.checked += 1;
+        if !agree {
+            self.report.differences += 1;
+            if self.report.first.len() < judge.show {
+                self.report.first.push(Difference {
+                    address,
+                    place: judge.place(address),
+                    table: judge.table_says(point),
+                    decoder: self.decoder_says(answer),
+                });
+            }
+        }
+    }
+    fn agree(&self, ours: &Location<'_>, theirs: &AnswerFrame<'_>) -> bool {
+        let name = self.judge.names.get(ours.file.index() as usize);
+        !ours.approximate && ours.line == theirs.line && name == self.names.get(theirs.file)
+    }
+
+    /// The name of the outermost function is not compared: in a kernel it is that of the symbol.
+    fn chains_agree(&self, ours: Chain<'_>, answer: &[AnswerFrame<'_>]) -> bool {
+        let mut theirs = answer.iter();
+        for frame in ours {
+            let Some(answer) = theirs.next() else {
+                return false;
+            };
+            let same = frame
+                .function
+                .is_none_or(|function| text(&function.to_string()) == answer.function);
+            if !same || !self.agree(&frame.location, answer) {
+                return false;
+            }
+        }
+        theirs.next().is_none()
+    }
+
+    /// What a decoder says, as [`Judge::table_says`].
+    fn decoder_says(&self, answer: &[AnswerFrame<'_>]) -> Option<String> {
+        let (outermost, inlined) = answer.split_last()?;
+        let location = |frame: &AnswerFrame<'_>| {
+            let file = self.names.get(frame.file);
+            format!("{}:{}", file.map_or(frame.file, String::as_str), frame.line)
+        };
+        let inlined = inlined.iter();
+        let inlined = inlined.map(|frame| format!("{} ({})", frame.function, location(frame)));
+        let said: Vec<String> = inlined.chain([location(outermost)]).collect();
+        Some(said.join(" < "))
+    }
+
+    fn finish(self) -> Report {
+        self.progress.advance(self.steps);
+        self.report
+    }
 }

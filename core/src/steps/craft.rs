@@ -395,7 +395,9 @@ fn blocks(count: u32, is_refused: bool) -> Hostile {
     let size_bits = 6;
     let mut table = vec![1, size_bits as u8, 1, 0];
     table.extend(count.to_le_bytes());
-    table.extend([0; 12]);
+    // One page, of which only the number of its first block has a bit.
+    table.extend([0, 1, 0, 0, 0]);
+    table.push(0);
     let mut records = Vec::new();
     for block in 0..=count {
         let start = if block < count { block } else { 0 };
@@ -425,12 +427,14 @@ fn pages_of_small_blocks() -> Hostile {
     let count = PAGES * 16;
     let mut table = vec![1, 0, 1, 0];
     table.extend(count.to_le_bytes());
+    table.extend([18, 18, 1, 0, 0]);
+    let mut pages = Vec::new();
     for page in 0..PAGES {
-        let back = u32::from(page > 0);
-        table.extend((page * 16).to_le_bytes());
-        table.extend(((page * 16) | (back << 24)).to_le_bytes());
-        table.extend([0; 4]);
+        push_bits(&mut pages, page * 16, 18);
+        push_bits(&mut pages, page * 16, 18);
+        push_bits(&mut pages, u32::from(page > 0), 1);
     }
+    table.extend(bytes_of(&pages));
     let mut records = Vec::new();
     (0..count).for_each(|block| push_bits(&mut records, block % 16, 4));
     push_bits(&mut records, 0, 4);

@@ -172,9 +172,9 @@ fn complain(elf: &Elf<'_>, extracted: &Extracted, strict: bool) -> Result<(), Er
 }
 
 /// The symbols of the image for its table: none, and a warning, if it has none.
-fn section_of_symbols(image: &Path, elf: &Elf<'_>) -> Result<Vec<u8>, Error> {
-    match Symbols::of_image(image, Some(elf.dwarf_path())) {
-        Ok(symbols) => symbols.to_section(elf.identity.text_start),
+fn section_of_symbols(image: &Path, dwarf: &Path, text_start: u64) -> Result<Vec<u8>, Error> {
+    match Symbols::of_image(image, Some(dwarf)) {
+        Ok(symbols) => symbols.to_section(text_start),
         Err(Error::Symbols {
             source: SymbolsError::Stripped,
             ..
@@ -215,11 +215,13 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         path: args.image.clone(),
         source,
     };
-    let blob = extracted.encode(args.options()).map_err(failed)?;
-    let symbols = match args.no_symbols {
-        true => Vec::new(),
-        false => section_of_symbols(&args.image, &elf)?,
+    let (dwarf, text_start) = (elf.dwarf_path(), elf.identity.text_start);
+    let symbols = || match args.no_symbols {
+        true => Ok(Vec::new()),
+        false => section_of_symbols(&args.image, dwarf, text_start),
     };
+    let (blob, symbols) = rayon::join(|| extracted.encode(args.options()), symbols);
+    let (blob, symbols) = (blob.map_err(failed)?, symbols?);
     let table = Table::parse(&blob).map_err(|source| failed(EncodeError::Invalid(source)))?;
     let whole = with_symbols(&table, &symbols).map_err(failed)?;
     let is_stdout = output.is_stdout();

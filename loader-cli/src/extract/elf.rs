@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::mem::offset_of;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,9 +17,11 @@ use object::{Endianness, SectionFlags, elf};
 use tempfile::NamedTempFile;
 
 use super::budget::Budget;
+use super::lines::Slice;
 use super::relocate::Relocator;
 use super::separate::{self, DebugLink, SupplementLink};
 use super::symbols::{self, Symbol};
+use super::units;
 use crate::compressed::Compression;
 use crate::error::{BudgetError, ElfError, Error};
 use crate::files;
@@ -248,10 +252,10 @@ fn decompress(
     /// Why it stopped.
     enum Stop {
         Budget(BudgetError),
-        Io(std::io::Error),
+        Io(io::Error),
     }
-    impl From<std::io::Error> for Stop {
-        fn from(error: std::io::Error) -> Self {
+    impl From<io::Error> for Stop {
+        fn from(error: io::Error) -> Self {
             Self::Io(error)
         }
     }
@@ -420,6 +424,21 @@ impl ModuleAreas {
     }
 }
 
+/// Copies a file without some of its bytes, ascending and within it, which are zero in the copy.
+fn copy_without(from: &Path, mut to: &File, without: &[Range<u64>]) -> io::Result<()> {
+    let from = File::open(from)?;
+    let len = from.metadata()?.len();
+    to.set_len(len)?;
+    let starts = without.iter().map(|range| range.end);
+    let ends = without.iter().map(|range| range.start);
+    for (start, end) in [0].into_iter().chain(starts).zip(ends.chain([len])) {
+        (&from).seek(SeekFrom::Start(start))?;
+        to.seek(SeekFrom::Start(start))?;
+        io::copy(&mut (&from).take(end - start), &mut to)?;
+    }
+    Ok(())
+}
+
 /// Positions of fields in the section headers of a file, in bytes.
 struct HeaderFields {
     /// Start of the headers in the file.
@@ -530,16 +549,22 @@ impl<'a> Elf<'a> {
     }
 
     /// A copy of the file with the DWARF, for llvm-symbolizer: with an empty `.debug_aranges`, which
-    /// units can do without, and, if it is relocatable, the addresses of [`Identity::text`] in its
-    /// section headers.
+    /// units can do without; without `functions`, with nothing after the root entries of units, for it
+    /// reads all entries and keeps several times their size, though there are no lines in them; and, if
+    /// it is relocatable, with the addresses of [`Identity::text`] in its section headers.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn copy_for_symbolizer(&self) -> Result<NamedTempFile, Error> {
+    pub fn copy_for_symbolizer(&self, functions: bool) -> Result<NamedTempFile, Error> {
         let dwarf = self.dwarf();
         let copy = NamedTempFile::new().map_err(Error::io(std::env::temp_dir()))?;
-        std::fs::copy(dwarf.path, copy.path()).map_err(Error::io(copy.path()))?;
+        // Zeros, which are not on disk, are entries that end a list of children.
+        let left_out = match functions {
+            true => Vec::new(),
+            false => dwarf.children_of_roots()?,
+        };
+        copy_without(dwarf.path, copy.as_file(), &left_out).map_err(Error::io(copy.path()))?;
         let fields = dwarf.header_fields();
         let mut patches = Vec::new();
         if dwarf.identity.relocatable {
@@ -564,6 +589,27 @@ impl<'a> Elf<'a> {
                 .map_err(Error::io(copy.path()))?;
         }
         Ok(copy)
+    }
+
+    /// Where in this file the children of the root entries of units are; nowhere, if `.debug_info` is
+    /// compressed.
+    fn children_of_roots(&self) -> Result<Vec<Range<u64>>, Error> {
+        let info = self.file.section_by_name(SectionId::DebugInfo.name());
+        let range = info.map(|info| info.compressed_file_range()).transpose();
+        let range = range.map_err(|source| self.failed(source))?;
+        let Some(section) = range.filter(|range| range.format == CompressionFormat::None) else {
+            return Ok(Vec::new());
+        };
+        let (info, abbrev) = (
+            self.debug_section(SectionId::DebugInfo)?,
+            self.debug_section(SectionId::DebugAbbrev)?,
+        );
+        let slice = |section| Slice::new(section, self.endian());
+        let in_file = |at: usize| section.offset + at as u64;
+        let children = units::children(slice(&info), slice(&abbrev)).into_iter();
+        Ok(children
+            .map(|children| in_file(children.start)..in_file(children.end))
+            .collect())
     }
 
     fn header_fields(&self) -> HeaderFields {

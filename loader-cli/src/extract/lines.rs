@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -33,8 +34,10 @@ pub(super) struct Lines {
     /// Of the units that have code, for [`super::paths::SourceRoot::find`].
     pub(super) units: Vec<UnitPaths>,
     pub(super) bad: BadUnits,
-    /// What the addr2line crate may keep of them, in bytes.
-    crate_bytes: u64,
+    /// What the addr2line crate may keep of them, in bytes, where that was asked for.
+    pub(super) crate_bytes: u64,
+    /// The addresses of all sequences, inside text sections or not, where that was asked for.
+    pub(super) claimed: Vec<Range<u64>>,
 }
 
 /// One line program, with its files named and its rows reduced.
@@ -182,9 +185,9 @@ pub(super) fn unit_paths(elf: &Elf<'_>, naming: &Naming) -> Result<Vec<UnitPaths
     Ok(read(elf, naming, Work::Paths, &())?.units)
 }
 
-/// What all that the addr2line crate keeps of the units may take, in bytes.
-pub(super) fn crate_bytes(elf: &Elf<'_>) -> Result<u64, Error> {
-    Ok(read(elf, &Naming::default(), Work::Count, &())?.crate_bytes)
+/// What there is for a reference: which addresses have sequences, and what the addr2line crate may keep.
+pub(super) fn measure(elf: &Elf<'_>) -> Result<Lines, Error> {
+    read(elf, &Naming::default(), Work::Measure, &())
 }
 
 /// What is wanted of the line programs.
@@ -194,8 +197,8 @@ enum Work {
     Rows,
     /// The names in their headers.
     Paths,
-    /// The number of their rows.
-    Count,
+    /// How many rows there are, and at which addresses.
+    Measure,
 }
 
 fn read(
@@ -243,7 +246,7 @@ fn read(
             slice(&info),
             slice(&abbrev),
             slice(&supplement),
-            work == Work::Count,
+            work == Work::Measure,
             elf.budget(),
         );
         let units = units.map_err(|source| elf.over_budget(source))?;
@@ -265,7 +268,7 @@ fn read(
     // `.debug_info` is by far the largest section, and only programs before DWARF 5 need it, and
     // damaged ones.
     let frames = Frames::of(line_slice, &BTreeSet::new());
-    if work != Work::Count && frames.are_new_and_whole() {
+    if work != Work::Measure && frames.are_new_and_whole() {
         let scope = elf.budget().scope();
         let lines = read(false)?;
         if lines.bad.count == 0 {
@@ -403,8 +406,9 @@ struct Unit {
     program: Option<Program>,
     /// Length of its header in bytes.
     header_len: u64,
-    /// How many rows it has, where they are only counted.
+    /// How many rows it has, and the addresses of its sequences, where nothing else is wanted of them.
     rows: u64,
+    claimed: Vec<Range<u64>>,
     bad: Option<String>,
 }
 
@@ -458,6 +462,7 @@ impl<'a> ProgramReader<'a> {
             lines.crate_bytes = lines
                 .crate_bytes
                 .saturating_add(users.saturating_mul(bytes));
+            lines.claimed.extend(unit.claimed);
             lines.programs.extend(unit.program);
             lines.units.extend(unit.paths);
             let is_bad = unit.bad.is_some();
@@ -510,10 +515,17 @@ impl<'a> ProgramReader<'a> {
             .dwarf
             .debug_line
             .program(offset, self.address_size, comp_dir, name)?;
-        if self.work == Work::Count {
+        if self.work == Work::Measure {
             let mut rows = program.rows();
-            while let Ok(Some(_)) = rows.next_row() {
+            let mut start = None;
+            while let Ok(Some((_, row))) = rows.next_row() {
                 unit.rows += 1;
+                let first = *start.get_or_insert(row.address());
+                if row.end_sequence() {
+                    self.budget.charge("sequences of rows", SEQUENCE_BYTES)?;
+                    unit.claimed.push(first..row.address());
+                    start = None;
+                }
             }
             return Ok(());
         }
@@ -545,6 +557,7 @@ impl<'a> ProgramReader<'a> {
             sequences_discarded: 0,
         };
         let mut file_indices = HashMap::new();
+        let mut last_file = None;
         let mut sequence: Option<Sequence> = None;
         let mut kept = 0;
         let mut rows = program.rows();
@@ -579,16 +592,21 @@ impl<'a> ProgramReader<'a> {
             let line = row
                 .line()
                 .map_or(0, |line| u32::try_from(line.get()).unwrap_or(0));
-            let file = match file_indices.get(&row.file_index()) {
-                Some(file) => *file,
-                None => {
-                    let file = read.files.len() as u32;
-                    let name = self.names().file_name(header, row.file_index())?;
-                    read.files.push(name);
-                    file_indices.insert(row.file_index(), file);
-                    file
-                }
+            let index = row.file_index();
+            // Mostly it is that of the row before.
+            let file = match last_file {
+                Some((last, file)) if last == index => file,
+                _ => match file_indices.get(&index) {
+                    Some(file) => *file,
+                    None => {
+                        let file = read.files.len() as u32;
+                        read.files.push(self.names().file_name(header, index)?);
+                        file_indices.insert(index, file);
+                        file
+                    }
+                },
             };
+            last_file = Some((index, file));
             if sequence.push(row.address(), file, line) {
                 kept += 1;
                 if kept % ROWS_CHARGED == 0 {

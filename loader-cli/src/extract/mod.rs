@@ -187,10 +187,26 @@ pub fn source_root(elf: &Elf<'_>, naming: &Naming) -> Result<SourceRoot, Error> 
     }
 }
 
-/// What the addr2line crate may take for all units of an image, in bytes.
-pub(crate) fn crate_bytes(elf: &Elf<'_>) -> Result<u64, Error> {
+/// What a reference has of an image.
+pub(crate) struct Measured {
+    /// What the addr2line crate may take for all units, in bytes.
+    pub(crate) crate_bytes: u64,
+    /// The addresses of all sequences of rows, in any order.
+    pub(crate) claimed: Vec<Range<u64>>,
+}
+
+/// Measures the line programs of an image.
+pub(crate) fn measure(elf: &Elf<'_>) -> Result<Measured, Error> {
     let _scope = elf.budget().scope();
-    lines::crate_bytes(elf)
+    let Lines {
+        crate_bytes,
+        claimed,
+        ..
+    } = lines::measure(elf)?;
+    Ok(Measured {
+        crate_bytes,
+        claimed,
+    })
 }
 
 /// The root that was given, or see [`SourceRoot::find`].

@@ -2,6 +2,7 @@
 //! do without, and where line programs begin.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 use gimli::{AttributeValue, DebugAbbrev, DebugInfoOffset, Reader, UnitHeader};
 
@@ -99,6 +100,36 @@ impl<'a> Units<'a> {
         }
         Ok(())
     }
+}
+
+/// What follows the root entries of units, in bytes from the start of `.debug_info`: in the units whose
+/// root entry says where their code is.
+///
+/// Of a unit that cannot be read nothing is known.
+pub(super) fn children(info: Slice<'_>, abbrev: Slice<'_>) -> Vec<Range<usize>> {
+    let (info, abbrev) = (gimli::DebugInfo::from(info), DebugAbbrev::from(abbrev));
+    let mut children = Vec::new();
+    let mut units = info.units();
+    while let Ok(Some(unit)) = units.next() {
+        let of_unit = || -> gimli::Result<Option<Range<usize>>> {
+            let abbreviations = unit.abbreviations(&abbrev)?;
+            let mut entries = unit.entries_raw(&abbreviations, None)?;
+            let root = entries.read_abbreviation()?;
+            let Some(root) = root.filter(|root| root.has_children()) else {
+                return Ok(None);
+            };
+            let mut has_code = false;
+            for attribute in root.attributes() {
+                let attribute = entries.read_attribute(*attribute)?;
+                has_code |= matches!(attribute.name(), gimli::DW_AT_ranges | gimli::DW_AT_high_pc);
+            }
+            let offset = unit.debug_info_offset().filter(|_| has_code);
+            let len = unit.length_including_self();
+            Ok(offset.map(|unit| unit.0 + entries.next_offset().0..unit.0 + len))
+        };
+        children.extend(of_unit().ok().flatten());
+    }
+    children
 }
 
 /// The attributes of a root entry.

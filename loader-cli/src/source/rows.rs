@@ -109,7 +109,7 @@ impl RowsFile {
 
 /// The name of a file, which is kept.
 fn name_of(names: &mut [Option<Arc<str>>], file: FileName<'_>) -> Arc<str> {
-    match names.get_mut(file.position() as usize) {
+    match names.get_mut(file.index() as usize) {
         Some(name) => Arc::clone(name.get_or_insert_with(|| file.to_string().into())),
         None => file.to_string().into(),
     }

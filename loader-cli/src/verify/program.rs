@@ -2,14 +2,14 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 
-use super::{Answer, AnswerFrame};
+use super::AnswerFrame;
 use crate::error::Error;
-use crate::progress::Progress;
 
 /// A program that reads addresses from stdin and prints one answer a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,8 @@ impl Program {
     }
 
     /// Asks one process for file and line of addresses of an image, and if `frames` for those of all
-    /// functions there; nothing where it knows neither.
+    /// functions there, and passes its answers on as they come, in the order of the questions: the
+    /// innermost function first, and nothing where it knows neither file nor line.
     ///
     /// With a section the addresses are offsets in it.
     ///
@@ -71,19 +72,22 @@ impl Program {
         image: &Path,
         section: Option<&str>,
         frames: bool,
-        addresses: &[u64],
-        progress: &dyn Progress,
-    ) -> Result<Vec<Answer>, Error> {
+        addresses: impl ExactSizeIterator<Item = u64>,
+        mut answer: impl FnMut(&[AnswerFrame<'_>]),
+    ) -> Result<(), Error> {
         let temporary = || tempfile::tempfile().map_err(Error::io(std::env::temp_dir()));
-        let (mut questions, mut complaints) = (temporary()?, temporary()?);
-        let text: String = addresses
-            .iter()
-            .map(|address| format!("{address:#x}\n"))
-            .collect();
-        questions
-            .write_all(text.as_bytes())
-            .and_then(|()| questions.rewind())
-            .map_err(Error::io(std::env::temp_dir()))?;
+        let (questions, mut complaints) = (temporary()?, temporary()?);
+        let asked = addresses.len();
+        let write = |mut questions: BufWriter<File>| {
+            for address in addresses {
+                writeln!(questions, "{address:#x}")?;
+            }
+            let mut questions = questions.into_inner()?;
+            questions.rewind()?;
+            io::Result::Ok(questions)
+        };
+        let questions =
+            write(BufWriter::new(questions)).map_err(Error::io(std::env::temp_dir()))?;
 
         let failed = || Error::io(&self.path);
         let mut child = Command::new(&self.path)
@@ -96,34 +100,35 @@ impl Program {
             .spawn()
             .map_err(failed())?;
         let stdout = child.stdout.take().expect("stdout is a pipe");
-        let mut answers = Vec::with_capacity(addresses.len());
-        let mut reader = Frames::default();
-        for line in BufReader::new(stdout).split(b'\n') {
-            let line = line.map_err(failed())?;
-            let line = String::from_utf8_lossy(&line);
-            let answer = match (frames, self.dialect) {
-                (true, dialect) => reader.line(&line, dialect),
-                // An empty line ends an answer of llvm-symbolizer before LLVM 15.
-                (false, _) if line.is_empty() => None,
-                (false, _) => {
-                    let place = parse(&line).into_iter();
-                    let frame = |(file, line)| AnswerFrame {
-                        function: String::new(),
-                        file,
-                        line,
-                    };
-                    Some(place.map(frame).collect())
-                }
-            };
-            if let Some(answer) = answer {
-                answers.push(answer);
-                progress.advance(1);
+        let mut stdout = BufReader::new(stdout);
+        let (mut line, mut answers) = (Vec::new(), 0);
+        let mut answer = |frames: &[AnswerFrame<'_>]| {
+            answers += 1;
+            if answers <= asked {
+                answer(frames);
             }
+        };
+        let mut reader = Frames::default();
+        while stdout.read_until(b'\n', &mut line).map_err(failed())? > 0 {
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim_end_matches(['\n', '\r']);
+            if frames {
+                reader.line(text, self.dialect, &mut answer);
+            } else if !text.is_empty() {
+                // An empty line ends an answer of llvm-symbolizer before LLVM 15.
+                let frame = parse(text).map(|(file, line)| AnswerFrame {
+                    function: "",
+                    file,
+                    line,
+                });
+                answer(frame.as_slice());
+            }
+            line.clear();
         }
-        answers.extend(reader.last());
+        reader.end(&mut answer);
         let status = child.wait().map_err(failed())?;
-        if status.success() && answers.len() == addresses.len() {
-            return Ok(answers);
+        if status.success() && answers == asked {
+            return Ok(());
         }
         let mut said = String::new();
         complaints
@@ -133,8 +138,8 @@ impl Program {
         Err(Error::Oracle {
             program: self.path.clone(),
             image_path: image.to_owned(),
-            questions: addresses.len(),
-            answers: answers.len(),
+            questions: asked,
+            answers,
             said: said.lines().next().unwrap_or_default().to_owned(),
         })
     }
@@ -168,25 +173,23 @@ struct Frames {
     unknown: bool,
     /// The function whose file and line come next.
     function: Option<String>,
-    answer: Answer,
+    /// The functions of the answer with their files and lines.
+    found: Vec<(String, String, u32)>,
 }
 
 impl Frames {
-    /// Takes a line; gives an answer that it ends.
+    /// Takes a line; passes on an answer that it ends.
     ///
     /// After the address, which ends no answer but the one before, come a function and its place by
     /// turns. llvm-symbolizer has an empty line after each answer.
-    fn line(&mut self, line: &str, dialect: Dialect) -> Option<Answer> {
+    fn line(&mut self, line: &str, dialect: Dialect, answer: impl FnMut(&[AnswerFrame<'_>])) {
         match dialect {
-            Dialect::Symbolizer if line.is_empty() => {
-                self.function = None;
-                self.unknown = false;
-                return Some(std::mem::take(&mut self.answer));
-            }
+            Dialect::Symbolizer if line.is_empty() => return self.pass_on(answer),
             Dialect::Addr2line if self.function.is_none() && line.starts_with("0x") => {
-                self.unknown = false;
-                let last = std::mem::take(&mut self.answer);
-                return std::mem::replace(&mut self.begun, true).then_some(last);
+                if std::mem::replace(&mut self.begun, true) {
+                    self.pass_on(answer);
+                }
+                return;
             }
             Dialect::Symbolizer | Dialect::Addr2line => {}
         }
@@ -197,26 +200,40 @@ impl Frames {
                 self.function = Some(name.to_owned());
             }
             Some(function) => match parse(line) {
-                Some((file, line)) if !self.unknown => self.answer.push(AnswerFrame {
-                    function,
-                    file,
-                    line,
-                }),
+                Some((file, line)) if !self.unknown => {
+                    self.found.push((function, file.to_owned(), line));
+                }
                 Some(_) => {}
-                None => self.unknown |= self.answer.is_empty(),
+                None => self.unknown |= self.found.is_empty(),
             },
         }
-        None
     }
 
     /// The answer that the end of everything ends.
-    fn last(self) -> Option<Answer> {
-        self.begun.then_some(self.answer)
+    fn end(mut self, answer: impl FnMut(&[AnswerFrame<'_>])) {
+        if self.begun {
+            self.pass_on(answer);
+        }
+    }
+
+    fn pass_on(&mut self, mut answer: impl FnMut(&[AnswerFrame<'_>])) {
+        let found = self.found.iter();
+        let frames: Vec<_> = found
+            .map(|(function, file, line)| AnswerFrame {
+                function,
+                file,
+                line: *line,
+            })
+            .collect();
+        answer(&frames);
+        self.found.clear();
+        self.function = None;
+        self.unknown = false;
     }
 }
 
 /// `file:line`, `file:line:column` or either with ` (discriminator 2)` after it.
-fn parse(answer: &str) -> Option<(String, u32)> {
+fn parse(answer: &str) -> Option<(&str, u32)> {
     let answer = answer.split(" (discriminator ").next()?;
     let (before, last) = answer.rsplit_once(':')?;
     let (file, line) = match before.rsplit_once(':') {
@@ -225,7 +242,7 @@ fn parse(answer: &str) -> Option<(String, u32)> {
     };
     let line: u32 = line.parse().ok()?;
     // Line 0 means that there is no line.
-    (file != "??" && line != 0).then(|| (file.to_owned(), line))
+    (file != "??" && line != 0).then_some((file, line))
 }
 
 fn is_number(text: &str) -> bool {
@@ -238,7 +255,7 @@ mod tests {
 
     #[test]
     fn answers_of_all_programs() {
-        let known = Some(("b/fs/./x.c".to_owned(), 12));
+        let known = Some(("b/fs/./x.c", 12));
         for answer in [
             "b/fs/./x.c:12",
             "b/fs/./x.c:12:3",
@@ -263,18 +280,26 @@ mod tests {
     fn answers_with_all_functions() {
         let read = |text: &str, dialect| {
             let mut frames = Frames::default();
-            let mut answers: Vec<Answer> = text
-                .lines()
-                .filter_map(|line| frames.line(line, dialect))
-                .collect();
-            answers.extend(frames.last());
+            let mut answers = Vec::new();
+            let mut add = |frames: &[AnswerFrame<'_>]| {
+                let frames = frames.iter();
+                let owned = frames.map(|frame| {
+                    let AnswerFrame {
+                        function,
+                        file,
+                        line,
+                    } = frame;
+                    (function.to_string(), file.to_string(), *line)
+                });
+                answers.push(owned.collect::<Vec<_>>());
+            };
+            for line in text.lines() {
+                frames.line(line, dialect, &mut add);
+            }
+            frames.end(&mut add);
             answers
         };
-        let frame = |function: &str, file: &str, line| AnswerFrame {
-            function: function.to_owned(),
-            file: file.to_owned(),
-            line,
-        };
+        let frame = |function: &str, file: &str, line| (function.to_owned(), file.to_owned(), line);
         let known = vec![frame("inner", "b.h", 5), frame("outer", "a.c", 7)];
         let expected = [known, vec![], vec![]];
         let symbolizer = "inner\nb.h:5:1\nouter\na.c:7:3\n\n??\n??:0:0\n\n\
@@ -303,7 +328,7 @@ mod tests {
             dialect: Dialect::Addr2line,
         };
         let error = program
-            .ask(Path::new("x.ko"), None, false, &[1, 2], &())
+            .ask(Path::new("x.ko"), None, false, [1, 2].into_iter(), |_| ())
             .expect_err("no answers");
         assert_eq!(
             error.to_string(),

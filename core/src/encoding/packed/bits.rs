@@ -97,27 +97,30 @@ impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
         };
         match self.bytes.get(start..end).and_then(<[u8]>::first_chunk) {
             Some(word) => u64::from_le_bytes(*word),
-            None => self.load_at_the_edge(),
+            None => load_at_the_edge::<BACKWARD>(self.bytes, self.at),
         }
     }
+}
 
-    /// Bytes that are not there read as zero.
-    #[cold]
-    fn load_at_the_edge(&self) -> u64 {
-        let mut word = [0; 8];
-        for (distance, byte) in word.iter_mut().enumerate() {
-            let at = if BACKWARD {
-                self.at.wrapping_sub(distance).wrapping_sub(1)
-            } else {
-                self.at.wrapping_add(distance)
-            };
-            *byte = self.bytes.get(at).copied().unwrap_or(0);
-        }
-        if BACKWARD {
-            u64::from_be_bytes(word)
+/// Bytes that are not there read as zero.
+///
+/// It gets no reference to a stream, so that the fields of one can stay in registers.
+#[cold]
+#[inline(never)]
+fn load_at_the_edge<const BACKWARD: bool>(bytes: &[u8], from: usize) -> u64 {
+    let mut word = [0; 8];
+    for (distance, byte) in word.iter_mut().enumerate() {
+        let at = if BACKWARD {
+            from.wrapping_sub(distance).wrapping_sub(1)
         } else {
-            u64::from_le_bytes(word)
-        }
+            from.wrapping_add(distance)
+        };
+        *byte = bytes.get(at).copied().unwrap_or(0);
+    }
+    if BACKWARD {
+        u64::from_be_bytes(word)
+    } else {
+        u64::from_le_bytes(word)
     }
 }
 
@@ -134,10 +137,25 @@ pub(crate) fn field(bytes: &[u8], at: u64, width: u32) -> Option<u64> {
     let byte = usize::try_from(at >> 3).ok()?;
     let word = match bytes.get(byte..).and_then(<[u8]>::first_chunk) {
         Some(word) => u64::from_le_bytes(*word),
-        None => Bits::<false>::new(bytes, byte).load_at_the_edge(),
+        None => load_at_the_edge::<false>(bytes, byte),
     };
     let mask = 1_u64.wrapping_shl(width).wrapping_sub(1);
     Some(word.wrapping_shr(low(at & 7)) & mask)
+}
+
+/// The fields in what [`field`] gives, lowest first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fields(pub(super) u64);
+
+impl Fields {
+    /// The next field, of at most 31 bits.
+    #[inline(always)]
+    pub(super) fn next(&mut self, bits: u8) -> u32 {
+        let bits = u32::from(bits);
+        let value = low(self.0) & 1_u32.wrapping_shl(bits).wrapping_sub(1);
+        self.0 = self.0.wrapping_shr(bits);
+        value
+    }
 }
 
 /// Collects the bits of a stream.
@@ -151,23 +169,27 @@ pub(crate) struct BitVec<const BACKWARD: bool> {
 
 #[cfg(feature = "write")]
 impl<const BACKWARD: bool> BitVec<BACKWARD> {
-    /// Appends the low `bits` of `value`.
+    /// Appends the low `bits` (at most 57) of `value`.
     pub(crate) fn push(&mut self, value: u64, bits: u32) {
         let value = if BACKWARD {
             value.reverse_bits().wrapping_shr(64_u32.wrapping_sub(bits))
         } else {
-            value
+            value & 1_u64.wrapping_shl(bits).wrapping_sub(1)
         };
-        for bit in 0..bits {
-            let set = u8::from(value.wrapping_shr(bit) & 1 == 1);
-            if self.bits & 7 == 0 {
-                self.bytes.push(0);
-            }
-            if let Some(last) = self.bytes.last_mut() {
-                *last |= set << (self.bits & 7);
-            }
-            self.bits = self.bits.wrapping_add(1);
+        if bits == 0 {
+            return;
         }
+        let taken = self.bits & 7;
+        let shift = low(crate::wide(taken));
+        let mut bytes = value.wrapping_shl(shift).to_le_bytes().into_iter();
+        if taken > 0
+            && let Some((last, more)) = self.bytes.last_mut().zip(bytes.next())
+        {
+            *last |= more;
+        }
+        self.bits = self.bits.wrapping_add(crate::index(bits));
+        let missing = self.bits.div_ceil(8).wrapping_sub(self.bytes.len());
+        self.bytes.extend(bytes.take(missing));
     }
 
     pub(crate) fn clear(&mut self) {

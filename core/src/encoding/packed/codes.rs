@@ -42,32 +42,42 @@ impl<'a> NumberCode<'a> {
     /// Reads a number from a stream that has been filled; takes at most 41 bits.
     #[inline(always)]
     pub(super) fn read<const BACKWARD: bool>(&self, bits: &mut Bits<'_, BACKWARD>) -> Option<u32> {
-        self.read_raw(bits).map(|(number, _)| number)
+        let entry = self.entry(bits)?;
+        let raw = u32::from(entry >> 4 & 31);
+        let head = u32::from(entry >> 9).wrapping_shl(raw);
+        Some(head.wrapping_add(bits.number(raw)))
     }
 
     /// Reads a length as a number and the binary logarithm of what it counts: units, but bytes
     /// after an escape.
+    ///
+    /// Four lengths can be read from a stream that has been filled once: with raw bits, which are
+    /// rare, it is filled again.
     #[inline(always)]
     pub(super) fn read_length(
         &self,
         bits: &mut Bits<'_, false>,
         unit_bits: u32,
     ) -> Option<(u32, u32)> {
-        let (number, raw) = self.read_raw(bits)?;
+        let entry = self.entry(bits)?;
+        let raw = u32::from(entry >> 4 & 31);
+        let head = u32::from(entry >> 9);
+        if raw == 0 {
+            return Some((head, unit_bits));
+        }
+        bits.fill();
+        let number = head.wrapping_shl(raw).wrapping_add(bits.number(raw));
+        bits.fill();
         Some((number, if raw == ESCAPE_BITS { 0 } else { unit_bits }))
     }
 
+    /// Takes a code and gives its entry.
     #[inline(always)]
-    fn read_raw<const BACKWARD: bool>(&self, bits: &mut Bits<'_, BACKWARD>) -> Option<(u32, u32)> {
+    fn entry<const BACKWARD: bool>(&self, bits: &mut Bits<'_, BACKWARD>) -> Option<u16> {
         let entry = self.table.get(index(bits.peek(self.bits)))?.get();
         let code = u32::from(entry & 15);
-        if code == 0 {
-            return None;
-        }
         bits.take(code);
-        let raw = u32::from(entry >> 4 & 31);
-        let head = u32::from(entry >> 9).wrapping_shl(raw);
-        Some((head.wrapping_add(bits.number(raw)), raw))
+        (code != 0).then_some(entry)
     }
 }
 
@@ -110,8 +120,8 @@ impl TokenCodes<'_> {
 
     /// Reads a symbol from a stream that has been filled; takes at most 14 bits.
     #[inline(always)]
-    pub(super) fn read(&self, cluster: u8, bits: &mut Bits<'_, true>) -> Option<u16> {
-        let root = self.roots.get(usize::from(cluster))?;
+    pub(super) fn read(&self, cluster: u32, bits: &mut Bits<'_, true>) -> Option<u16> {
+        let root = self.roots.get(index(cluster))?;
         let mut entry = root.get(index(bits.peek(ROOT_BITS)))?.get();
         if entry & LINK != 0 {
             bits.take(ROOT_BITS);

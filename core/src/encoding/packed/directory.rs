@@ -13,7 +13,7 @@ pub(super) mod write;
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::bits::{field, low};
+use super::bits::{Fields, field, low};
 use super::model::Model;
 use super::recent::FileLine;
 use crate::encoding::{Fault, RegionTable};
@@ -29,35 +29,62 @@ pub(super) const BACK_MAX: u32 = 255;
 /// Most blocks that start in one page.
 pub(super) const PAGE_BLOCKS_MAX: u32 = 256;
 
-/// The entry of one page, 12 bytes.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
+/// The entry of one page.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Page {
-    /// Offset 0: where that block begins, in bytes from the start of the stream.
-    pub(super) data: U32,
-    /// Offset 4: the first block that starts in this page or later (24 bits), and above that how
-    /// many pages back the block before it starts (8 bits).
-    pub(super) block_and_back: U32,
-    /// Offset 8: the file to expect.
-    pub(super) file: U16,
-    /// Offset 10: the line to expect.
-    pub(super) line: U16,
+    /// Where that block begins, in bytes from the start of the data.
+    pub(super) data: u32,
+    /// The first block that starts in this page or later.
+    pub(super) block: u32,
+    /// How many pages back the block before it starts.
+    pub(super) back: u32,
+    /// The location to expect.
+    pub(super) guess: FileLine,
 }
 
-impl Page {
-    pub(super) const fn block(&self) -> u32 {
-        self.block_and_back.get() & 0xff_ffff
+/// The widths of the fields of a page, in bits.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct PageWidths {
+    /// Offset 0: of where the block begins, at most 31.
+    pub(super) data: u8,
+    /// Offset 1: of the number of a block, 1 to 24.
+    pub(super) block: u8,
+    /// Offset 2: of the pages back, at most 8.
+    pub(super) back: u8,
+    /// Offset 3: of the file to expect, at most 16.
+    pub(super) file: u8,
+    /// Offset 4: of the line to expect, at most 16.
+    pub(super) line: u8,
+}
+
+impl PageWidths {
+    /// None is larger than it may be, and a page has at least one bit.
+    const fn are_sound(self) -> bool {
+        self.data <= 31
+            && 1 <= self.block
+            && self.block <= 24
+            && self.back <= 8
+            && self.file <= 16
+            && self.line <= 16
     }
 
-    pub(super) const fn back(&self) -> u32 {
-        self.block_and_back.get() >> 24
+    /// Bits of what a look-up needs of every page, and of the rest.
+    fn halves(self) -> (u32, u32) {
+        let sum = |widths: &[u8]| {
+            let widths = widths.iter().copied().map(u32::from);
+            widths.fold(0, u32::wrapping_add)
+        };
+        (
+            sum(&[self.data, self.block]),
+            sum(&[self.back, self.file, self.line]),
+        )
     }
 
-    pub(super) fn guess(&self) -> FileLine {
-        FileLine {
-            file: self.file.get().into(),
-            line: self.line.get().into(),
-        }
+    /// Bits of a page.
+    pub(super) fn page(self) -> u32 {
+        let (first, second) = self.halves();
+        first.wrapping_add(second)
     }
 }
 
@@ -66,7 +93,7 @@ pub(super) const ONE_BLOCK: u8 = 0;
 /// The first byte of a region's table: it begins with [`DirectoryHeader`].
 pub(super) const MANY_BLOCKS: u8 = 1;
 
-/// The head of the table of a region with several blocks, 8 bytes; pages, records and stream follow.
+/// The head of the table of a region with several blocks, 13 bytes; pages, records and stream follow.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct DirectoryHeader {
@@ -78,6 +105,8 @@ pub(super) struct DirectoryHeader {
     pub(super) size_min: U16,
     /// Offset 4: number of blocks, at most 2^24 - 1.
     pub(super) blocks: U32,
+    /// Offset 8.
+    pub(super) widths: PageWidths,
 }
 
 /// Where a block is, and what to expect there.
@@ -96,7 +125,10 @@ pub(super) struct Block {
 /// The directory of one region.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Directory<'a> {
-    pages: &'a [Page],
+    pages: &'a [u8],
+    /// Number of pages; 0 in a table of one block.
+    page_count: u32,
+    widths: PageWidths,
     records: &'a [u8],
     /// Where the stream begins in the table.
     stream: usize,
@@ -128,6 +160,14 @@ impl<'a> Directory<'a> {
     /// Of a region without rows.
     const EMPTY: Self = Self {
         pages: &[],
+        page_count: 0,
+        widths: PageWidths {
+            data: 0,
+            block: 0,
+            back: 0,
+            file: 0,
+            line: 0,
+        },
         records: &[],
         stream: 0,
         blocks: 0,
@@ -141,30 +181,30 @@ impl<'a> Directory<'a> {
     fn new(table: &RegionTable<'a>, page_bits: u32) -> Option<Self> {
         if *table.bytes.first()? == ONE_BLOCK {
             return Some(Self {
-                pages: &[],
-                records: &[],
                 stream: 1,
                 blocks: 1,
-                page_bits,
-                size_bits: 0,
-                size_min: 0,
+                ..Self::EMPTY
             });
         }
         let (header, rest) = DirectoryHeader::ref_from_prefix(table.bytes).ok()?;
         let size_bits = u32::from(header.size_bits);
         let blocks = header.blocks.get();
-        if header.form != MANY_BLOCKS || size_bits > 24 || blocks >> 24 != 0 {
+        let known = header.form == MANY_BLOCKS && size_bits <= 24 && blocks >> 24 == 0;
+        if !known || !header.widths.are_sound() {
             return None;
         }
         let last_page = table.len.wrapping_sub(1).wrapping_shr(page_bits);
-        let page_count = index(last_page).wrapping_add(1);
-        let (pages, rest) = <[Page]>::ref_from_prefix_with_elems(rest, page_count).ok()?;
+        let page_count = last_page.wrapping_add(1);
+        let bits = u64::from(page_count).wrapping_mul(header.widths.page().into());
+        let (pages, rest) = rest.split_at_checked(usize::try_from(bits.div_ceil(8)).ok()?)?;
         let bits = u64::from(blocks)
             .wrapping_add(1)
             .wrapping_mul(record_bits(page_bits, size_bits).into());
         let (records, stream) = rest.split_at_checked(usize::try_from(bits.div_ceil(8)).ok()?)?;
         Some(Self {
             pages,
+            page_count,
+            widths: header.widths,
             records,
             stream: table.bytes.len().wrapping_sub(stream.len()),
             blocks,
@@ -174,11 +214,44 @@ impl<'a> Directory<'a> {
         })
     }
 
-    /// The start of a block in its page, in bytes, and the size of the block before.
+    /// Where the first block of a page or of a later one begins in the data, and its number.
     #[inline(always)]
+    fn first_block(&self, page: u32) -> Option<(u32, u32)> {
+        let (width, _) = self.widths.halves();
+        let at = u64::from(page).wrapping_mul(self.widths.page().into());
+        let mut field = Fields(field(self.pages, at, width)?);
+        Some((field.next(self.widths.data), field.next(self.widths.block)))
+    }
+
+    #[inline(always)]
+    fn page(&self, page: u32) -> Option<Page> {
+        if page >= self.page_count {
+            return None;
+        }
+        let (first, width) = self.widths.halves();
+        let at = u64::from(page).wrapping_mul(self.widths.page().into());
+        let mut rest = Fields(field(self.pages, at.wrapping_add(first.into()), width)?);
+        let (data, block) = self.first_block(page)?;
+        Some(Page {
+            data,
+            block,
+            back: rest.next(self.widths.back),
+            guess: FileLine {
+                file: rest.next(self.widths.file),
+                line: rest.next(self.widths.line),
+            },
+        })
+    }
+
+    /// The start of a block in its page, in bytes, and the size of the block before.
     fn record(&self, block: u32) -> Option<(u32, u32)> {
         let width = record_bits(self.page_bits, self.size_bits);
-        let at = u64::from(block).wrapping_mul(width.into());
+        self.record_at(u64::from(block).wrapping_mul(width.into()), width)
+    }
+
+    /// The same from the position of a record and its width, in bits.
+    #[inline(always)]
+    fn record_at(&self, at: u64, width: u32) -> Option<(u32, u32)> {
         let record = field(self.records, at, width)?;
         let start_bits = self.page_bits.wrapping_sub(ALIGN_BITS);
         let start = low(record) & 1_u32.wrapping_shl(start_bits).wrapping_sub(1);
@@ -189,21 +262,25 @@ impl<'a> Directory<'a> {
     /// The block that covers `target`.
     #[inline]
     fn find(&self, table: &RegionTable<'_>, target: u32) -> Option<Block> {
-        if self.pages.is_empty() {
+        if self.page_count == 0 {
             return Some(self.only_block(table));
         }
         let number = target.wrapping_shr(self.page_bits);
-        let page = self.pages.get(index(number))?;
+        let page = self.page(number)?;
         let page_start = number.wrapping_shl(self.page_bits);
         let target_in_page = target.wrapping_sub(page_start);
-        let stop = match self.pages.get(index(number.wrapping_add(1))) {
-            Some(next) => next.block(),
-            None => self.blocks,
+        let after = number.wrapping_add(1);
+        let stop = if after < self.page_count {
+            self.first_block(after)?.1
+        } else {
+            self.blocks
         };
         // The block before the one at hand ends where the latter begins.
-        let mut block = page.block();
-        let mut begin = page.data.get();
-        let (mut start, mut size_before) = self.record(block)?;
+        let mut block = page.block;
+        let mut begin = page.data;
+        let width = record_bits(self.page_bits, self.size_bits);
+        let mut at = u64::from(block).wrapping_mul(width.into());
+        let (mut start, mut size_before) = self.record_at(at, width)?;
         let mut found = None;
         let stop = stop.min(block.saturating_add(PAGE_BLOCKS_MAX));
         while block < stop && start <= target_in_page {
@@ -211,17 +288,18 @@ impl<'a> Directory<'a> {
             let block_start = start;
             let block_begin = begin;
             block = block.wrapping_add(1);
-            (start, size_before) = self.record(block)?;
+            at = at.wrapping_add(width.into());
+            (start, size_before) = self.record_at(at, width)?;
             begin = begin.wrapping_add(size_before);
             found = Some((block_start, block_begin));
         }
         let (start, begin, end, guess) = match found {
-            Some((start, from)) => (page_start.wrapping_add(start), from, begin, page.guess()),
+            Some((start, from)) => (page_start.wrapping_add(start), from, begin, page.guess),
             None => {
-                let home = number.wrapping_sub(page.back());
+                let home = number.wrapping_sub(page.back);
                 let (start, _) = self.record(block.wrapping_sub(1))?;
                 let start = home.wrapping_shl(self.page_bits).wrapping_add(start);
-                let guess = self.pages.get(index(home))?.guess();
+                let guess = self.page(home)?.guess;
                 (start, begin.wrapping_sub(size_before), begin, guess)
             }
         };
@@ -305,8 +383,8 @@ impl<'a> Blocks<'a> {
             page: 0,
             in_page: 0,
         };
-        if let Some(first) = directory.pages.first() {
-            blocks.check_page(first, 0)?;
+        if let Some(first) = directory.page(0) {
+            blocks.check_page(&first, 0)?;
             if directory.record(0).is_none_or(|(start, _)| start != 0) {
                 return Err(table.fault("a first block at the start of the region"));
             }
@@ -328,13 +406,13 @@ impl<'a> Blocks<'a> {
         }
         step();
         self.next = self.next.wrapping_add(1);
-        if directory.pages.is_empty() {
+        if directory.page_count == 0 {
             let block = directory.only_block(&self.table);
             let text_end = self.text_end;
             return Ok(Some(Extent { block, text_end }));
         }
         let (start, begin) = (self.start, self.begin);
-        let guess = directory.pages.get(index(self.page)).map(Page::guess);
+        let guess = directory.page(self.page).map(|page| page.guess);
         let (start_in_page, size) = directory
             .record(self.next)
             .ok_or_else(|| self.fault(begin, "a record for every block"))?;
@@ -345,20 +423,20 @@ impl<'a> Blocks<'a> {
             .ok_or_else(|| self.fault(size, "a block of bytes inside the table"))?;
         self.in_page = self.in_page.wrapping_add(1);
         let home = self.page;
-        while let Some(page) = directory.pages.get(index(self.page.wrapping_add(1))) {
+        while let Some(page) = directory.page(self.page.wrapping_add(1)) {
             // The block that follows starts before this page.
-            if page.block() > self.next {
+            if page.block > self.next {
                 break;
             }
             step();
             self.page = self.page.wrapping_add(1);
             self.in_page = 0;
-            self.check_page(page, home)?;
+            self.check_page(&page, home)?;
         }
         let is_last = self.next == directory.blocks;
         if is_last {
-            let pages = wide(directory.pages.len());
-            if u64::from(self.page).wrapping_add(1) != pages || index(self.begin) != stream.len() {
+            let pages = directory.page_count;
+            if self.page.wrapping_add(1) != pages || index(self.begin) != stream.len() {
                 return Err(self.fault(self.begin, "pages and blocks up to their ends"));
             }
             self.start = self.text_end;
@@ -386,21 +464,22 @@ impl<'a> Blocks<'a> {
     /// Checks that the current page names the block that follows, the block before it starting in
     /// page `home`.
     fn check_page(&self, page: &Page, home: u32) -> Result<(), Fault> {
-        if page.block() != self.next {
-            return Err(self.fault(page.block(), "the first block of the page"));
+        if page.block != self.next {
+            return Err(self.fault(page.block, "the first block of the page"));
         }
-        if page.data.get() != self.begin {
-            return Err(self.fault(page.data.get(), "where that block begins"));
+        if page.data != self.begin {
+            return Err(self.fault(page.data, "where that block begins"));
         }
-        if page.back() != self.page.wrapping_sub(home) {
-            return Err(self.fault(page.back(), "the page of the block before"));
+        if page.back != self.page.wrapping_sub(home) {
+            return Err(self.fault(page.back, "the page of the block before"));
         }
         Ok(())
     }
 
     /// A fault of the directory at the page at hand.
     fn fault(&self, found: u32, expected: &'static str) -> Fault {
-        let page = index(self.page).saturating_mul(size_of::<Page>());
+        let bits = u64::from(self.page).wrapping_mul(self.directory.widths.page().into());
+        let page = usize::try_from(bits / 8).unwrap_or(usize::MAX);
         Fault {
             at: size_of::<DirectoryHeader>().saturating_add(page),
             expected,

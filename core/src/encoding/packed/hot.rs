@@ -11,7 +11,7 @@ pub(super) mod write;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::bits::{field, low};
+use super::bits::{Fields, field, low};
 use super::recent::{FileLine, SUCCESSORS};
 use crate::wide;
 
@@ -96,15 +96,10 @@ impl<'a> Hot<'a> {
         if index >= self.pairs {
             return None;
         }
-        let mut record = self.record(index)?;
-        let mut field = |bits: u8| {
-            let value = low(record) & 1_u32.wrapping_shl(bits.into()).wrapping_sub(1);
-            record = record.wrapping_shr(bits.into());
-            value
-        };
-        let file = field(self.widths.file);
-        let line = field(self.widths.line);
-        let class = u8::try_from(field(self.widths.class)).unwrap_or(0);
+        let mut record = Fields(self.record(index)?);
+        let file = record.next(self.widths.file);
+        let line = record.next(self.widths.line);
+        let class = u8::try_from(record.next(self.widths.class)).unwrap_or(0);
         Some((FileLine { file, line }, class))
     }
 

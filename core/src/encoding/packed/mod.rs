@@ -86,15 +86,15 @@
 //! | 1 | bits of a size, at most 24 |
 //! | 2 | `u16` smallest size of a block, in bytes |
 //! | 4 | `u32` number of blocks, below 2^24 |
-//! | 12 each | the pages that the region's length needs |
-//! | | the records, fields of a forward stream |
+//! | 5 | the bits of a begin (at most 31), a number (1 to 24), a distance (at most 8), a file and a line (at most 16) |
+//! | | the pages that the region's length needs, fields of a forward stream |
+//! | | the records, from the next byte on, fields of a forward stream |
 //! | | the blocks, from the next byte on: the *data* |
 //!
-//! A page is: `u32` where in the data the first block begins that starts in this page or a later one;
-//! `u32`, the number of that block in the lower 24 bits, and in the upper 8 how many pages back the
-//! block before it starts (0 in page 0); `u16` a file and `u16` a line to expect. If there is no such
-//! block, it says where the data ends and how many blocks there are. At most 256 blocks start in a
-//! page, and a block has at least one byte.
+//! A page is: where in the data the first block begins that starts in this page or a later one; the
+//! number of that block; the distance, how many pages back the block before it starts (0 in page 0);
+//! the file and the line to expect. If there is no such block, it says where the data ends and how
+//! many blocks there are. At most 256 blocks start in a page, and a block has at least one byte.
 //!
 //! A record is, for each block and once more after the last: where it starts in its page, in units
 //! of 16 bytes, `p - 4` bits; and the size of the block *before* it, less the smallest size. So the
@@ -120,8 +120,9 @@
 //!
 //! # Tokens
 //!
-//! The decoder has eight recent locations (file and line) with ranks 0 to 7, in the beginning all of them
-//! the first location (in a gap, the location to expect), and a *last hot pair*, in the beginning none. To
+//! The decoder has eight recent locations (file and line) with ranks 0 to 7, and a *last hot pair*. In
+//! the beginning rank 0 is the first location (in a gap, the location to expect), the other ranks are the
+//! location to expect, and there is no last hot pair. To
 //! *put* a location in at rank `r` is to move ranks below `r` back by one, over rank `r`, and make it
 //! rank 0.
 //!
@@ -132,21 +133,27 @@
 //! | 1032 | *file*, *line* | these; put in at 7 |
 //! | 1033 | *hot* | of that hot pair, which is the last hot pair now; put in at 7 |
 //! | 1034 + `i` | | of successor `i` of the last hot pair, which it is now; put in at 7 |
-//! | 1042 | | none: a gap |
+//! | 1042 | *line* | this line of the *next file*; put in at 7 |
+//! | 1043 | | none: a gap |
+//!
+//! The next file is the one after that of the lowest rank outside headers; if all ranks are in headers, the
+//! first file outside headers. A writer numbers the files in the order of the text, so this is where
+//! the text of the next unit begins.
 //!
 //! # Contexts
 //!
-//! The context of a token is `20 class + 5 level + length`.
+//! The context of a token is `20 class + 4 length + level`: the codes of all levels are side by side, and
+//! a reader loads them together, before it knows the level.
 //!
 //! *class* is 0 for the first token of a block, and then that of the token before: with `r` = 0 by `d`,
 //! 1: -64 to -9, 2: -8 to -4, 3: -3 and -2, 4: -1, 5: 0, 6: 1, 7: 2, 8: 3 and 4, 9: 5 to 8,
 //! 10: 9 to 63; with `r` = 1, 11: below 0, 12: 0, 13: above; 14: `r` = 2; 15: higher `r`; 16: far;
-//! 17: a file and a line; 18: a gap; 19 and the class of the hot pair: a hot pair or a successor.
+//! 17: a file and a line, or the next file; 18: a gap; 19 and the class of the hot pair: a hot pair or a successor.
 //!
 //! *level* is 0 if rank 0 is in a header; otherwise by its line, 1: at least the top, 2: at most 12
 //! below it, 3: further below. The top is 0 if a block begins in a header, else its first line. After
 //! a token that leaves rank 0 outside headers the top is the line of rank 0 if the symbol was 1024 to
-//! 1041, otherwise the larger of it and the top before.
+//! 1042, otherwise the larger of it and the top before.
 //!
 //! *length* is by the length of the token's entry in units, rounded down: 0: up to 2, 1: 3, 2: 4 and
 //! 5, 3: 6 to 9, 4: more.
@@ -229,7 +236,7 @@ use self::model::LENGTH;
 pub(crate) use self::model::Model;
 use self::recent::{FileLine, length_class};
 pub(crate) use self::rows::Rows;
-use self::tokens::Tokens;
+use self::tokens::Head;
 use super::{Fault, RegionTable, Row};
 use crate::index;
 use crate::steps::step;
@@ -250,33 +257,46 @@ const fn row(start: u32, location: FileLine) -> Row {
     }
 }
 
+/// Entries for which a stream is filled once.
+const FILL: usize = 4;
+const _: () = assert!(ENTRIES_MAX.is_multiple_of(FILL));
+
 /// Lengths and tokens are read in step, so that nothing has to be kept of either; they do not wait
 /// for each other.
 ///
 /// Not inlined: the other encodings must not pay for its stack.
 #[inline(never)]
 pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
+    let block = directory::find(table, Model::page_bits(table.model)?, target)?;
+    // The first bytes of the streams are far from what was read last. While they are on their way,
+    // the processor can find its way in the model.
+    let mut lengths = Bits::<false>::new(table.bytes, block.begin);
+    lengths.fill();
+    let head = Head::new(table.bytes, &block);
     let model = &Model::new(table.model)?;
-    let block = directory::find(table, model.page_bits, target)?;
-    let mut bits = Bits::<false>::new(table.bytes, block.begin);
-    let (mut tokens, mut location) = Tokens::begin(model, table.bytes, &block)?;
+    let (mut tokens, mut location) = head.begin(model, &block)?;
     let length_code = model.codes.number(LENGTH);
     let mut start = block.start;
-    for entry in 0..ENTRIES_MAX {
-        step();
-        bits.fill();
-        let (number, shift) = length_code.read_length(&mut bits, model.unit_bits)?;
-        let length = number.wrapping_shl(shift);
-        // The first location came with the head of the block.
-        if entry > 0 {
-            let class = length_class(length.wrapping_shr(model.unit_bits));
-            location = tokens.next(model, class)?;
+    let mut is_first = true;
+    for _ in 0..ENTRIES_MAX / FILL {
+        lengths.fill();
+        tokens.bits.fill();
+        for _ in 0..FILL {
+            step();
+            let (number, shift) = length_code.read_length(&mut lengths, model.unit_bits)?;
+            let length = number.wrapping_shl(shift);
+            // The first location came with the head of the block.
+            if !is_first {
+                let class = length_class(length.wrapping_shr(model.unit_bits));
+                location = tokens.next_filled(model, class)?;
+            }
+            is_first = false;
+            let end = start.wrapping_add(length);
+            if target < end {
+                return Some(row(start, location));
+            }
+            start = end;
         }
-        let end = start.wrapping_add(length);
-        if target < end {
-            return Some(row(start, location));
-        }
-        start = end;
     }
     None
 }
@@ -320,7 +340,7 @@ pub(crate) fn find_with(
         block.guess.line,
     )?;
     let mut bits = Bits::<false>::new(table.bytes, block.begin);
-    let (mut tokens, mut location) = Tokens::begin(model, table.bytes, &block)?;
+    let (mut tokens, mut location) = Head::new(table.bytes, &block).begin(model, &block)?;
     let length_code = model.codes.number(LENGTH);
     let mut start = block.start;
     for entry in 0..ENTRIES_MAX {

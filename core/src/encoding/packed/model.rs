@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::codes::{self, NUMBER_BITS, NumberCode, POOL_UNIT, ROOT_SIZE, TokenCodes};
 use super::hot::Hot;
-use super::recent::contexts;
+use super::recent::{LEVELS, contexts};
 use crate::index;
 
 /// The codes that every reader has, for tables that are too small for their own.
@@ -135,6 +135,14 @@ impl<'a> Codes<'a> {
                 .all(|code| usize::from(*code) < codes)
     }
 
+    /// The token codes of a context and of the three after it, eight bits each.
+    #[inline(always)]
+    pub(super) fn clusters(&self, context: usize) -> Option<u32> {
+        let end = context.wrapping_add(LEVELS);
+        let clusters = self.cluster_of.get(context..end)?.first_chunk()?;
+        Some(u32::from_le_bytes(*clusters))
+    }
+
     /// The code of a kind of numbers.
     #[inline]
     pub(super) fn number(&self, kind: usize) -> NumberCode<'a> {
@@ -162,6 +170,15 @@ fn begin_of(kind: usize, bits: &[u8; NUMBERS]) -> usize {
 }
 
 impl<'a> Model<'a> {
+    /// The binary logarithm of the size of a page, without the rest of the model.
+    #[inline(always)]
+    pub(super) fn page_bits(section: &[u8]) -> Option<u32> {
+        let (header, _) = ModelHeader::ref_from_prefix(section).ok()?;
+        let page_bits = u32::from(header.page_bits);
+        let known = (PAGE_BITS_MIN..=PAGE_BITS_MAX).contains(&page_bits);
+        known.then_some(page_bits)
+    }
+
     /// A view of a section; `None` if it does not have the form of one.
     #[inline(always)]
     pub(crate) fn new(section: &'a [u8]) -> Option<Self> {
@@ -172,15 +189,11 @@ impl<'a> Model<'a> {
             CODES_BUILT_IN if rest.is_empty() => BUILT_IN,
             _ => return None,
         };
-        let page_bits = u32::from(header.page_bits);
-        let known = (PAGE_BITS_MIN..=PAGE_BITS_MAX).contains(&page_bits)
-            && header.unit_bits <= 4
-            && header.reserved == 0;
-        if !known {
+        if header.unit_bits > 4 || header.reserved != 0 {
             return None;
         }
         Some(Self {
-            page_bits,
+            page_bits: Self::page_bits(section)?,
             unit_bits: header.unit_bits.into(),
             headers: header.headers.get(),
             hot: Hot::new(hot, header.hot_pairs.get())?,

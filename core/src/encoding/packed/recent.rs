@@ -6,7 +6,6 @@
 //! from which of them to continue and by how many lines.
 
 /// Locations that are remembered.
-#[cfg(feature = "write")]
 pub(super) const LOCATIONS: u16 = 8;
 /// The delta that a token of value 0 in its low seven bits has.
 pub(super) const DELTA_MIN: i32 = -64;
@@ -15,16 +14,17 @@ pub(super) const FAR: u16 = 1024;
 pub(super) const NEW: u16 = 1032;
 pub(super) const HOT: u16 = 1033;
 pub(super) const SUCCESSOR: u16 = 1034;
-pub(super) const GAP: u16 = 1042;
+pub(super) const NEXT_FILE: u16 = 1042;
+pub(super) const GAP: u16 = 1043;
 /// Most successors of a hot pair.
 pub(super) const SUCCESSORS: u32 = 8;
 #[cfg(feature = "write")]
-pub(super) const SYMBOLS: usize = 1043;
+pub(super) const SYMBOLS: usize = 1044;
 
 /// Classes of tokens, but for those that name a hot pair.
 const CLASSES: usize = 19;
 /// Relations of a line to the highest seen.
-const LEVELS: usize = 4;
+pub(super) const LEVELS: usize = 4;
 /// Classes of lengths.
 const LENGTH_CLASSES: usize = 5;
 /// Contexts of a token after one of a class.
@@ -55,8 +55,8 @@ const CLASS_HOT: u8 = 19;
 
 /// The class of every symbol.
 #[expect(clippy::indexing_slicing, reason = "evaluated at compile time")]
-const CLASS: [u8; 1043] = {
-    let mut table = [0; 1043];
+const CLASS: [u8; 1044] = {
+    let mut table = [0; 1044];
     let mut symbol = 0;
     while symbol < table.len() {
         table[symbol] = class_of(symbol);
@@ -87,44 +87,66 @@ const fn class_of(symbol: usize) -> u8 {
         1024..1032 => 16, // far
         1032 => 17,       // new
         1033..1042 => CLASS_HOT,
+        1042 => 17, // new as well
         _ => CLASS_GAP,
     }
 }
 
 /// The class of a length, counted in units.
 #[inline(always)]
-pub(super) const fn length_class(length: u32) -> u8 {
-    match length {
-        0..=2 => 0,
-        3 => 1,
-        4..=5 => 2,
-        6..=9 => 3,
-        _ => 4,
-    }
+pub(super) const fn length_class(length: u32) -> u64 {
+    // A table of nibbles: up to 2, 3, 4 and 5, 6 to 9, more.
+    const CLASSES: u64 = 0x4444_4433_3322_1000;
+    let shift = if length < 15 { length } else { 15 } << 2;
+    CLASSES.wrapping_shr(shift) & 15
 }
 
 /// The locations that were left last, and what the context of the next token is made of.
+///
+/// Nothing here is a branch on what the stream says: the processor would guess it wrong.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recent {
-    /// By rank: the file in the upper half, the line in the lower, so that a move is one move.
+    /// In no order: the file in the upper half, the line in the lower, so that a location is one word
+    /// and a comparison with the first that is no header is one comparison.
     locations: [u64; 8],
+    /// The one of rank 0 once more: the next context waits for it.
+    here: u64,
+    /// For each rank the index of its location, four bits each, rank 0 lowest.
+    order: u32,
     /// The highest line seen outside headers.
     top: u32,
+    /// The first location outside headers.
+    headers_end: u64,
     class: u8,
 }
 
-const fn pack(location: FileLine) -> u64 {
+pub(super) const fn pack(location: FileLine) -> u64 {
     #[expect(clippy::as_conversions, reason = "u64::from is not const")]
     let (file, line) = (location.file as u64, location.line as u64);
     file << 32 | line
 }
 
+const fn unpack(location: u64) -> FileLine {
+    FileLine {
+        file: super::bits::low(location >> 32),
+        line: super::bits::low(location),
+    }
+}
+
 impl Recent {
-    /// Before the first token of a block that begins at `first`.
-    pub(super) const fn new(first: FileLine, headers: u32) -> Self {
+    /// Before the first token of a block that begins at `first`, in a page where `guess` is to be
+    /// expected.
+    pub(super) const fn new(first: FileLine, guess: FileLine, headers: u32) -> Self {
+        let other = pack(guess);
         Self {
-            locations: [pack(first); 8],
+            locations: [pack(first), other, other, other, other, other, other, other],
+            here: pack(first),
+            order: 0x7654_3210,
             top: if first.file < headers { 0 } else { first.line },
+            headers_end: pack(FileLine {
+                file: headers,
+                line: 0,
+            }),
             class: CLASS_FIRST,
         }
     }
@@ -153,75 +175,97 @@ impl Recent {
         }
     }
 
+    /// Where the location of a rank is, of which the low three bits count.
+    #[inline(always)]
+    fn slot(&self, rank: u16) -> u32 {
+        self.order.wrapping_shr(u32::from(rank & 7) << 2) & 7
+    }
+
+    #[inline(always)]
+    fn at(&self, slot: u32) -> u64 {
+        let location = self.locations.get(crate::index(slot & 7));
+        location.copied().unwrap_or(0)
+    }
+
     /// The location at `rank`, of which the low three bits count.
     #[inline(always)]
     pub(super) fn get(&self, rank: u16) -> FileLine {
-        let packed = self
-            .locations
-            .get(usize::from(rank & 7))
-            .copied()
-            .unwrap_or(0);
-        FileLine {
-            file: super::bits::low(packed >> 32),
-            line: super::bits::low(packed),
-        }
+        unpack(self.at(self.slot(rank)))
+    }
+
+    /// The same, packed.
+    #[cfg(feature = "write")]
+    pub(super) fn packed(&self, rank: u16) -> u64 {
+        self.at(self.slot(rank))
     }
 
     /// Moves ranks below `rank` back by one, over the one at `rank`, and puts `location` at rank 0.
-    ///
-    /// Every step is a choice between two values that are both there, so that the processor does
-    /// not have to guess the rank.
     #[inline(always)]
     pub(super) fn put(&mut self, rank: u16, location: FileLine) {
-        let [p0, p1, p2, p3, p4, p5, p6, p7] = self.locations;
-        let choose = |limit: u16, moved: u64, kept: u64| if rank >= limit { moved } else { kept };
-        self.locations = [
-            pack(location),
-            choose(1, p0, p1),
-            choose(2, p1, p2),
-            choose(3, p2, p3),
-            choose(4, p3, p4),
-            choose(5, p4, p5),
-            choose(6, p5, p6),
-            choose(7, p6, p7),
-        ];
+        let shift = u32::from(rank & 7) << 2;
+        let slot = self.order.wrapping_shr(shift) & 7;
+        let kept = self.order & 0xffff_fff0_u32.wrapping_shl(shift);
+        let moved = self.order & !u32::MAX.wrapping_shl(shift);
+        self.order = kept | moved << 4 | slot;
+        self.here = pack(location);
+        if let Some(place) = self.locations.get_mut(crate::index(slot)) {
+            *place = self.here;
+        }
+    }
+
+    /// The start of the file after that of the latest location outside headers; of the first file
+    /// after the headers if there is none.
+    #[inline(always)]
+    pub(super) fn next_file(&self) -> FileLine {
+        let files = (0..LOCATIONS).map(|rank| self.at(self.slot(rank)));
+        let mut outside = files.filter(|location| *location >= self.headers_end);
+        let file = match outside.next() {
+            Some(location) => unpack(location).file.wrapping_add(1),
+            None => unpack(self.headers_end).file,
+        };
+        FileLine { file, line: 0 }
     }
 
     /// Notes what the last token was, and the location it led to; and if it named a hot pair, the
     /// class of that (otherwise 0).
     #[inline(always)]
-    pub(super) fn note(&mut self, symbol: u16, hot_class: u8, headers: u32) {
+    pub(super) fn note(&mut self, symbol: u16, hot_class: u8) {
         let class = CLASS.get(usize::from(symbol)).copied().unwrap_or(0);
         self.class = class.wrapping_add(hot_class);
-        let location = self.get(0);
-        if location.file >= headers {
-            // A line that was not near the last ones is of another function.
-            let other = (FAR..GAP).contains(&symbol);
-            self.top = if other {
-                location.line
-            } else {
-                self.top.max(location.line)
-            };
-        }
+        let line = super::bits::low(self.here);
+        // A line that was not near the last ones is of another function.
+        let other = (FAR..GAP).contains(&symbol);
+        let top = if other { line } else { self.top.max(line) };
+        self.top = if self.here >= self.headers_end {
+            top
+        } else {
+            self.top
+        };
     }
 
-    /// The context of the next token, for an entry with a length of this class.
+    /// The contexts that the next token may have, by level from this one on, for an entry with a
+    /// length of this class.
+    ///
+    /// It needs no location, so the codes of all levels can be loaded before that is known.
     #[inline(always)]
-    pub(super) fn context(&self, headers: u32, length_class: u8) -> usize {
-        let location = self.get(0);
-        let level = if location.file < headers {
-            0
-        } else if location.line >= self.top {
-            1
-        } else if location.line.wrapping_add(12) >= self.top {
-            2
-        } else {
-            3
-        };
+    pub(super) fn contexts(&self, length_class: u64) -> usize {
         usize::from(self.class)
-            .wrapping_mul(LEVELS)
-            .wrapping_add(level)
             .wrapping_mul(LENGTH_CLASSES)
-            .wrapping_add(usize::from(length_class))
+            .wrapping_add(crate::index(super::bits::low(length_class)))
+            .wrapping_mul(LEVELS)
+    }
+
+    /// How the line of rank 0 relates to the highest seen.
+    #[inline(always)]
+    pub(super) fn level(&self) -> u32 {
+        let line = super::bits::low(self.here);
+        let below = u32::from(line < self.top);
+        let far_below = u32::from(line.wrapping_add(12) < self.top);
+        let level = below.wrapping_add(far_below).wrapping_add(1);
+        if self.here >= self.headers_end {
+            level
+        } else {
+            0
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::bits::Bits;
 use super::directory::{self, Block, Blocks, Extent};
 use super::model::{LENGTH, Model};
 use super::recent::{FileLine, length_class};
-use super::tokens::Tokens;
+use super::tokens::{Head, Tokens};
 use super::{ENTRIES_MAX, Entry, Visitor, row};
 use crate::encoding::{Fault, RegionTable, Row};
 use crate::steps::step;
@@ -97,7 +97,8 @@ impl<'a> Rows<'a> {
         let Some(Extent { block, text_end }) = self.blocks.next()? else {
             return Ok(false);
         };
-        let Some((tokens, first)) = Tokens::begin(&self.model, self.table.bytes, &block) else {
+        let Some((tokens, first)) = Head::new(self.table.bytes, &block).begin(&self.model, &block)
+        else {
             return Err(Fault {
                 at: block.end,
                 expected: "the first location of a block",

@@ -22,48 +22,21 @@ pub(super) struct Tokens<'a> {
     hot: u32,
 }
 
-impl<'a> Tokens<'a> {
-    /// Begins a block, and reads its first location.
-    #[inline(always)]
-    pub(super) fn begin(
-        model: &Model<'_>,
-        bytes: &'a [u8],
-        block: &Block,
-    ) -> Option<(Self, FileLine)> {
-        let mut bits = Bits::new(bytes, block.end);
-        bits.fill();
-        let (first, location) = match model
-            .codes
-            .number(FIRST_FILE)
-            .read(&mut bits)?
-            .checked_sub(1)
-        {
-            None => (block.guess, FileLine::default()),
-            Some(code) => {
-                let file = block.guess.file.wrapping_add_signed(unfold(code));
-                bits.fill();
-                let distance = model.codes.number(FIRST_LINE).read(&mut bits)?;
-                let line = moved(block.guess.line, distance, bits.number(1))?;
-                let location = FileLine { file, line };
-                (location, location)
-            }
-        };
-        let tokens = Self {
-            bits,
-            recent: Recent::new(first, model.headers),
-            hot: COLD,
-        };
-        Some((tokens, location))
-    }
-
+impl Tokens<'_> {
     /// The location of the next entry, whose length is of a class.
     #[inline(always)]
-    pub(super) fn next(&mut self, model: &Model<'_>, length_class: u8) -> Option<FileLine> {
+    pub(super) fn next(&mut self, model: &Model<'_>, length_class: u64) -> Option<FileLine> {
         self.bits.fill();
-        let context = self.recent.context(model.headers, length_class);
-        let cluster = *model.codes.cluster_of.get(context)?;
+        self.next_filled(model, length_class)
+    }
+
+    /// The same from a stream that has been filled: once for four entries.
+    #[inline(always)]
+    pub(super) fn next_filled(&mut self, model: &Model<'_>, length_class: u64) -> Option<FileLine> {
+        let clusters = model.codes.clusters(self.recent.contexts(length_class))?;
+        let cluster = clusters.wrapping_shr(self.recent.level() << 3) & 0xff;
         let symbol = model.codes.tokens.read(cluster, &mut self.bits)?;
-        let (location, class) = if symbol < recent::FAR {
+        if symbol < recent::FAR {
             let rank = symbol >> 7;
             let from = self.recent.get(rank);
             let delta = i32::from(symbol & 127).wrapping_add(DELTA_MIN);
@@ -72,12 +45,22 @@ impl<'a> Tokens<'a> {
                 line: from.line.checked_add_signed(delta)?,
             };
             self.recent.put(rank, location);
-            (location, 0)
-        } else {
-            self.rare(model, symbol)?
+            self.recent.note(symbol, 0);
+            return Some(location);
+        }
+        if symbol == recent::GAP {
+            self.recent.note(symbol, 0);
+            return Some(FileLine::default());
+        }
+        let from = match symbol {
+            recent::NEXT_FILE => self.recent.next_file(),
+            _ => self.recent.get(symbol),
         };
-        self.recent.note(symbol, class, model.headers);
-        Some(location)
+        let rare = Rare::read(model, symbol, from, self.hot, self.bits)?;
+        (self.bits, self.hot) = (rare.bits, rare.hot);
+        self.recent.put(7, rare.location);
+        self.recent.note(symbol, rare.class);
+        Some(rare.location)
     }
 
     /// The kind of the last token (see [`crate::chain`]).
@@ -90,39 +73,100 @@ impl<'a> Tokens<'a> {
     pub(super) const fn in_gap(&self) -> bool {
         self.recent.in_gap()
     }
+}
 
-    /// The tokens that are not a rank and a small delta, about one in six: the location, and the class
-    /// if it is a hot pair.
-    #[inline(never)]
-    fn rare(&mut self, model: &Model<'_>, symbol: u16) -> Option<(FileLine, u8)> {
-        let mut number = |kind| model.codes.number(kind).read(&mut self.bits);
-        let (location, class) = match symbol {
-            recent::GAP => return Some((FileLine::default(), 0)),
-            recent::FAR..recent::NEW => {
-                let from = self.recent.get(symbol);
-                let distance = number(FAR)?;
-                let line = moved(from.line, distance, self.bits.number(1))?;
-                (FileLine { line, ..from }, 0)
+/// The backward stream of a block before its first location, filled.
+pub(super) struct Head<'a> {
+    bits: Bits<'a, true>,
+}
+
+impl<'a> Head<'a> {
+    #[inline(always)]
+    pub(super) fn new(bytes: &'a [u8], block: &Block) -> Self {
+        let mut bits = Bits::new(bytes, block.end);
+        bits.fill();
+        Self { bits }
+    }
+
+    /// Reads the first location.
+    #[inline(always)]
+    pub(super) fn begin(
+        mut self,
+        model: &Model<'_>,
+        block: &Block,
+    ) -> Option<(Tokens<'a>, FileLine)> {
+        let bits = &mut self.bits;
+        let (first, location) = match model.codes.number(FIRST_FILE).read(bits)?.checked_sub(1) {
+            None => (block.guess, FileLine::default()),
+            Some(code) => {
+                let file = block.guess.file.wrapping_add_signed(unfold(code));
+                bits.fill();
+                let distance = model.codes.number(FIRST_LINE).read(bits)?;
+                let line = moved(block.guess.line, distance, bits.number(1))?;
+                let location = FileLine { file, line };
+                (location, location)
             }
-            recent::NEW => {
-                let file = number(FILE)?;
-                self.bits.fill();
-                let line = model.codes.number(LINE).read(&mut self.bits)?;
-                (FileLine { file, line }, 0)
-            }
-            recent::HOT => {
-                self.hot = number(HOT)?;
-                model.hot.get(self.hot)?
-            }
-            recent::SUCCESSOR..recent::GAP => {
-                let rank = symbol.wrapping_sub(recent::SUCCESSOR);
-                self.hot = model.hot.successor(self.hot, rank.into())?;
-                model.hot.get(self.hot)?
-            }
-            _ => return None,
         };
-        self.recent.put(7, location);
-        Some((location, class))
+        let tokens = Tokens {
+            bits: self.bits,
+            recent: Recent::new(first, block.guess, model.headers),
+            hot: COLD,
+        };
+        Some((tokens, location))
+    }
+}
+
+/// What a token gives that is not a rank and a small delta, about one in six.
+struct Rare<'a> {
+    location: FileLine,
+    /// The class of the location if it is a hot pair.
+    class: u8,
+    hot: u32,
+    /// The stream after it, filled.
+    bits: Bits<'a, true>,
+}
+
+impl<'a> Rare<'a> {
+    /// Not inlined, and everything by value: what is in registers stays there.
+    #[inline(never)]
+    fn read(
+        model: &Model<'_>,
+        symbol: u16,
+        from: FileLine,
+        mut hot: u32,
+        mut bits: Bits<'a, true>,
+    ) -> Option<Self> {
+        let mut number = |kind: usize| {
+            bits.fill();
+            model.codes.number(kind).read(&mut bits)
+        };
+        let (location, class) = if (recent::HOT..recent::NEXT_FILE).contains(&symbol) {
+            hot = match symbol.checked_sub(recent::SUCCESSOR) {
+                None => number(HOT)?,
+                Some(rank) => model.hot.successor(hot, rank.into())?,
+            };
+            model.hot.get(hot)?
+        } else if symbol < recent::NEW {
+            let distance = number(FAR)?;
+            let line = moved(from.line, distance, bits.number(1))?;
+            (FileLine { line, ..from }, 0)
+        } else if symbol <= recent::NEXT_FILE {
+            let file = match symbol {
+                recent::NEW => number(FILE)?,
+                _ => from.file,
+            };
+            let line = number(LINE)?;
+            (FileLine { file, line }, 0)
+        } else {
+            return None;
+        };
+        bits.fill();
+        Some(Self {
+            location,
+            class,
+            hot,
+            bits,
+        })
     }
 }
 

@@ -1,7 +1,11 @@
 //! The writer of the packed encoding (feature `write`).
 //!
 //! What can be chosen is chosen by what it costs: first with a guess of the costs, and then in
-//! rounds with the codes that the round before gave.
+//! rounds with the codes that the round before gave; in a large table the first rounds look at a part of
+//! the blocks.
+//!
+//! All processors work on pieces of it. What comes out does not depend on their number: pieces are of a
+//! fixed size, or what they give is added up in integers or sorted.
 #![expect(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
@@ -13,6 +17,7 @@ pub(crate) mod cluster;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use rayon::prelude::*;
 use zerocopy::IntoBytes;
 
 pub(crate) use self::cluster::{as_f32, log2};
@@ -36,12 +41,22 @@ use crate::writer::{EncodeError, narrow};
 pub(crate) const BLOCK_MAX: u32 = 96;
 /// Rounds in which codes and choices are fitted to each other.
 const ROUNDS: usize = 4;
+/// The last of them look at all blocks.
+const LAST_ROUNDS: usize = 2;
+/// Entries above which the others look at a part of the blocks: it makes a table no larger.
+const SAMPLED: usize = 400_000;
 /// What a token code costs in the model, in bits: its root table and some sub-tables.
 const CODE_PRICE: f32 = 8000.0;
 /// What one of the built-in token codes is worth: they are in every kernel, needed or not.
 const BUILT_IN_PRICE: f32 = 25_000.0;
 /// Entries below which codes of its own cannot pay for a table.
 const SMALL: usize = 4_000;
+/// Entries above which the built-in codes never fit as well as codes of its own.
+const LARGE: usize = 200_000;
+/// Entries whose first costs are found together.
+const PIECE: usize = 1 << 16;
+/// Blocks that one processor takes at a time.
+pub(super) const BLOCKS: usize = 1024;
 
 /// The rows of one region.
 #[derive(Clone, Copy, Debug)]
@@ -102,11 +117,15 @@ pub(crate) fn encode(
     block: u32,
 ) -> Result<Packed, EncodeError> {
     let job = Job::new(sources, headers, block.clamp(1, BLOCK_MAX))?;
-    let built_in = job.with_built_in_codes();
-    if job.entries() < SMALL {
-        return built_in;
+    match job.entries() {
+        0..SMALL => return job.with_built_in_codes(),
+        SMALL..LARGE => {}
+        LARGE.. => match job.with_own_codes() {
+            Err(EncodeError::TooLarge { .. }) => return job.with_built_in_codes(),
+            packed => return packed,
+        },
     }
-    match (job.with_own_codes(), built_in) {
+    match rayon::join(|| job.with_own_codes(), || job.with_built_in_codes()) {
         (Ok(own), Ok(built_in)) if built_in.size() < own.size() => Ok(built_in),
         (Ok(packed), Ok(_) | Err(EncodeError::TooLarge { .. }))
         | (Err(EncodeError::TooLarge { .. }), Ok(packed)) => Ok(packed),
@@ -125,10 +144,10 @@ pub(crate) fn built_in_codes(
     let dictionary = Dictionary::default();
     let cuts = job.cut(&job.regions, &job.first_costs(&costs))?;
     for _ in 1..ROUNDS {
-        let counts = job.count(&cuts, &costs, &dictionary);
+        let counts = job.count(&cuts, &costs, &dictionary, 1);
         costs = Codes::fit(&counts, BUILT_IN_PRICE)?.costs(false);
     }
-    let counts = job.count(&cuts, &costs, &dictionary);
+    let counts = job.count(&cuts, &costs, &dictionary, 1);
     Codes::fit(&counts, BUILT_IN_PRICE)?.write()
 }
 
@@ -148,6 +167,25 @@ struct Job {
 struct Cuts {
     page_bits: u32,
     regions: Vec<Region>,
+}
+
+/// One block, and the location to expect where it begins.
+struct Block<'a> {
+    entries: &'a [Entry],
+    guess: FileLine,
+}
+
+impl Cuts {
+    /// One of `step` blocks.
+    fn blocks(&self, step: u8) -> Vec<Block<'_>> {
+        let regions = self.regions.iter();
+        let cuts = regions.flat_map(|region| region.cuts.iter().map(move |cut| (region, cut)));
+        let blocks = cuts.map(|(region, cut)| Block {
+            entries: &region.entries[cut.entries.clone()],
+            guess: region.guess(cut),
+        });
+        blocks.step_by(step.into()).collect()
+    }
 }
 
 impl Job {
@@ -211,6 +249,11 @@ impl Job {
         self.regions.iter().map(Vec::len).sum()
     }
 
+    /// Of how many blocks one is looked at in the first rounds.
+    fn step(&self) -> u8 {
+        if self.entries() > SAMPLED { 4 } else { 1 }
+    }
+
     /// What every location costs with no cut and no dictionary.
     fn first_costs(&self, costs: &Costs) -> Vec<Vec<f32>> {
         struct Collect(Vec<f32>);
@@ -222,18 +265,17 @@ impl Job {
                 self.0[index] = cost;
             }
         }
-        let coder = Coder {
-            costs,
-            dictionary: &Dictionary::default(),
-            headers: self.headers,
-            unit_bits: self.unit_bits,
-        };
-        let region = |entries: &Vec<Entry>| {
+        let dictionary = Dictionary::default();
+        let coder = self.coder(costs, &dictionary);
+        let piece = |entries: &[Entry]| {
             let mut collect = Collect(vec![0.0; entries.len()]);
             coder.block(FileLine::default(), entries, &mut collect);
             collect.0
         };
-        self.regions.iter().map(region).collect()
+        let regions = self.regions.iter();
+        regions
+            .map(|entries| entries.par_chunks(PIECE).flat_map(piece).collect())
+            .collect()
     }
 
     /// Cuts regions into blocks, in pages of at most `page_bits` that have room for them.
@@ -280,19 +322,28 @@ impl Job {
         let mut regions = self.regions.clone();
         dictionary.number(&mut regions);
         let cuts = self.cut(&regions, &first_costs)?;
-        let mut codes = Codes::fit(&self.count(&cuts, &guess, &dictionary), CODE_PRICE)?;
+        let step = self.step();
+        let price = |step: u8| CODE_PRICE / f32::from(step);
+        let fit = |costs: &Costs, dictionary: &Dictionary, step: u8| {
+            Codes::fit(&self.count(&cuts, costs, dictionary, step), price(step))
+        };
+        let mut codes = fit(&guess, &dictionary, step)?;
         let costs = codes.costs(false);
         dictionary.successors = self.successors(&cuts, &costs, &dictionary);
-        let counts = self.count(&cuts, &costs, &dictionary);
-        dictionary.classes = hot_classes(&counts.followers, dictionary.pairs.len())?;
+        let counts = self.count(&cuts, &costs, &dictionary, step);
+        dictionary.classes = hot_classes(&counts.followers, dictionary.pairs.len(), step)?;
         let costs = Costs {
             cluster_of: classless(&codes.cluster_of, dictionary.hot_classes()),
             ..costs
         };
-        codes = Codes::fit(&self.count(&cuts, &costs, &dictionary), CODE_PRICE)?;
-        for _ in 1..ROUNDS {
-            let counts = self.count(&cuts, &codes.costs(false), &dictionary);
-            codes = Codes::fit(&counts, CODE_PRICE)?;
+        codes = fit(&costs, &dictionary, step)?;
+        for round in 1..ROUNDS {
+            let step = if round + LAST_ROUNDS < ROUNDS {
+                step
+            } else {
+                1
+            };
+            codes = fit(&codes.costs(false), &dictionary, step)?;
         }
         let costs = codes.costs(true);
         let written = codes.write()?;
@@ -325,22 +376,20 @@ impl Job {
                 }
             }
         }
-        let coder = Coder {
-            costs,
-            dictionary,
-            headers: self.headers,
-            unit_bits: self.unit_bits,
-        };
-        let mut seen = Vec::new();
-        for region in &cuts.regions {
-            for cut in &region.cuts {
-                let entries = &region.entries[cut.entries.clone()];
+        let coder = self.coder(costs, dictionary);
+        let blocks = cuts.blocks(1);
+        let of_piece = |piece: &[Block<'_>]| {
+            let mut seen = Vec::new();
+            for block in piece {
+                let entries = block.entries;
                 let mut follow = Follow { entries, seen };
-                coder.block(region.guess(cut), entries, &mut follow);
+                coder.block(block.guess, entries, &mut follow);
                 seen = follow.seen;
             }
-        }
-        seen.sort_unstable();
+            seen
+        };
+        let mut seen: Vec<(u32, u32)> = blocks.par_chunks(BLOCKS).flat_map(of_piece).collect();
+        seen.par_sort_unstable();
         let mut lists: Vec<Vec<(usize, u32)>> = vec![Vec::new(); dictionary.pairs.len()];
         for run in seen.chunk_by(|a, b| a == b) {
             let (from, to) = run[0];
@@ -356,24 +405,32 @@ impl Job {
         lists.into_iter().map(order).collect()
     }
 
-    fn count(&self, cuts: &Cuts, costs: &Costs, dictionary: &Dictionary) -> Counts {
-        let mut counts = Counts::new(dictionary.hot_classes());
-        let coder = Coder {
-            costs,
-            dictionary,
-            headers: self.headers,
-            unit_bits: self.unit_bits,
-        };
-        for region in &cuts.regions {
-            for cut in &region.cuts {
-                let entries = &region.entries[cut.entries.clone()];
-                for entry in entries {
+    /// Counts in one of `step` blocks what is written with these costs.
+    fn count(&self, cuts: &Cuts, costs: &Costs, dictionary: &Dictionary, step: u8) -> Counts {
+        let coder = self.coder(costs, dictionary);
+        let blocks = cuts.blocks(step);
+        let of_piece = |piece: &[Block<'_>]| {
+            let mut counts = Counts::new(dictionary.hot_classes());
+            for block in piece {
+                for entry in block.entries {
                     counts.length(entry.length, self.unit_bits);
                 }
-                coder.block(region.guess(cut), entries, &mut counts);
+                coder.block(block.guess, block.entries, &mut counts);
             }
-        }
-        counts
+            counts
+        };
+        // Sums are the same however many pieces there are, and each takes megabytes.
+        let piece = blocks
+            .len()
+            .div_ceil(rayon::current_num_threads())
+            .max(BLOCKS);
+        let counts: Vec<Counts> = blocks.par_chunks(piece).map(of_piece).collect();
+        let sum = counts.into_iter().reduce(Counts::add);
+        sum.unwrap_or_else(|| Counts::new(dictionary.hot_classes()))
+    }
+
+    fn coder<'a>(&self, costs: &'a Costs, dictionary: &'a Dictionary) -> Coder<'a> {
+        Coder::new(costs, dictionary, self.headers, self.unit_bits)
     }
 
     fn write(
@@ -398,17 +455,15 @@ impl Job {
         let mut model = header.as_bytes().to_vec();
         model.extend_from_slice(&hot);
         model.extend_from_slice(written);
-        let mut writer = BlockWriter::new(codes)?;
-        let coder = Coder {
-            costs,
-            dictionary,
-            headers: self.headers,
-            unit_bits: self.unit_bits,
+        let writer = BlockWriter::new(codes)?;
+        let coder = self.coder(costs, dictionary);
+        let new_block = || {
+            let (mut writer, coder) = (writer.clone(), &coder);
+            move |entries: &[Entry], guess| writer.block(coder, guess, entries)
         };
         let mut tables = Vec::new();
         for ((region, rows), len) in cuts.regions.iter().zip(&self.rows).zip(&self.lens) {
-            let block = |entries: &[Entry], guess| writer.block(&coder, guess, entries);
-            tables.push((region.write(*len, block)?, *rows));
+            tables.push((region.write(*len, new_block)?, *rows));
         }
         Ok(Packed { model, tables })
     }

@@ -36,6 +36,10 @@ struct Size {
     reach: u64,
 }
 
+/// An entry of more bytes of text begins a block where there are several: a look-up in it must not
+/// pay for entries before it, among which so few addresses are.
+const LONG: u64 = 4096;
+
 /// Cuts the entries of a region into blocks of about `wanted`; splits those that reach across a
 /// cut.
 pub(in super::super) fn cut(
@@ -89,6 +93,7 @@ impl Splitter<'_> {
         const ALIGN: u64 = 1 << ALIGN_BITS;
         let start = u64::from(start);
         let left = self.entries.len() - self.next;
+        let is_large = self.entries.len() > size.most;
         let all = End {
             entry: self.entries.len(),
             address: start,
@@ -114,7 +119,15 @@ impl Splitter<'_> {
                 break;
             }
             let cut_off = if count == 0 { self.cut_off } else { 0 };
-            let end = address + self.length(entry, cut_off);
+            let length = self.length(entry, cut_off);
+            let end = address + length;
+            let at_once = address.next_multiple_of(ALIGN);
+            if length > LONG && is_large && start < at_once && at_once < end {
+                return End {
+                    entry,
+                    address: at_once,
+                };
+            }
             // The first multiple of 16 after the entry's start: a cut within it, if need be.
             let inside = (address + 1).next_multiple_of(ALIGN);
             if inside < end && count >= size.least {

@@ -8,15 +8,19 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use rayon::prelude::*;
 use zerocopy::IntoBytes;
 
 use super::cut::{Cut, cut};
 use super::{
-    ALIGN_BITS, DirectoryHeader, MANY_BLOCKS, ONE_BLOCK, PAGE_BLOCKS_MAX, Page, record_bits,
+    ALIGN_BITS, DirectoryHeader, MANY_BLOCKS, ONE_BLOCK, PAGE_BLOCKS_MAX, Page, PageWidths,
+    record_bits,
 };
 use crate::encoding::packed::bits::BitVec;
+use crate::encoding::packed::hot::write::width;
 use crate::encoding::packed::recent::FileLine;
 use crate::encoding::packed::tokens::write::Entry;
+use crate::encoding::packed::write::BLOCKS;
 use crate::writer::{EncodeError, narrow};
 use crate::{index, wide};
 
@@ -66,25 +70,26 @@ impl Region {
         }
     }
 
-    /// The table of the region, which is `len` bytes long, with each block as `block` encodes it.
-    pub(in super::super) fn write(
+    /// The table of the region, which is `len` bytes long; `new_block` makes for each processor what
+    /// encodes a block.
+    pub(in super::super) fn write<B: FnMut(&[Entry], FileLine) -> Vec<u8>>(
         &self,
         len: u32,
-        mut block: impl FnMut(&[Entry], FileLine) -> Vec<u8>,
+        new_block: impl Fn() -> B + Sync + Send,
     ) -> Result<Vec<u8>, EncodeError> {
         if self.cuts.is_empty() {
             return Ok(Vec::new());
         }
         if let [only] = self.cuts.as_slice() {
             let mut table = vec![ONE_BLOCK];
-            table.append(&mut block(
-                &self.entries[only.entries.clone()],
-                FileLine::default(),
-            ));
+            let entries = &self.entries[only.entries.clone()];
+            table.append(&mut new_block()(entries, FileLine::default()));
             return Ok(table);
         }
-        let block = |cut: &Cut| block(&self.entries[cut.entries.clone()], self.guess(cut));
-        let blocks: Vec<Vec<u8>> = self.cuts.iter().map(block).collect();
+        let encode =
+            |block: &mut B, cut: &Cut| block(&self.entries[cut.entries.clone()], self.guess(cut));
+        let cuts = self.cuts.par_iter().with_min_len(BLOCKS);
+        let blocks: Vec<Vec<u8>> = cuts.map_init(new_block, encode).collect();
         let count: u32 = narrow("the number of blocks", blocks.len())?;
         if count >> 24 != 0 {
             return Err(EncodeError::TooLarge {
@@ -97,14 +102,37 @@ impl Region {
             return Err(EncodeError::Invariant("a region without blocks"));
         };
         let size_bits = usize::BITS - (largest - smallest).leading_zeros();
+        let pages = self.pages(len, &blocks)?;
+        let width = |of: fn(&Page) -> u32| width(pages.iter().map(of).max().unwrap_or(0));
+        let widths = PageWidths {
+            data: width(|page| page.data)?,
+            block: width(|page| page.block)?,
+            back: width(|page| page.back)?,
+            file: width(|page| page.guess.file)?,
+            line: width(|page| page.guess.line)?,
+        };
+        let widths = PageWidths {
+            block: widths.block.max(1),
+            ..widths
+        };
         let header = DirectoryHeader {
             form: MANY_BLOCKS,
             size_bits: narrow("the bits of a size", index(size_bits))?,
             size_min: narrow::<u16>("the size of a block", smallest)?.into(),
             blocks: count.into(),
+            widths,
         };
         let mut table = header.as_bytes().to_vec();
-        self.write_pages(len, &blocks, &mut table)?;
+        let mut records = BitVec::<false>::default();
+        for page in &pages {
+            let guess = page.guess;
+            records.push(page.data.into(), widths.data.into());
+            records.push(page.block.into(), widths.block.into());
+            records.push(page.back.into(), widths.back.into());
+            records.push(guess.file.into(), widths.file.into());
+            records.push(guess.line.into(), widths.line.into());
+        }
+        table.extend_from_slice(records.bytes());
 
         let mut records = BitVec::<false>::default();
         let start_bits = record_bits(self.page_bits, 0);
@@ -123,34 +151,27 @@ impl Region {
         Ok(table)
     }
 
-    fn write_pages(
-        &self,
-        len: u32,
-        blocks: &[Vec<u8>],
-        table: &mut Vec<u8>,
-    ) -> Result<(), EncodeError> {
+    fn pages(&self, len: u32, blocks: &[Vec<u8>]) -> Result<Vec<Page>, EncodeError> {
         let home_of = |block: usize| self.cuts[block].start >> self.page_bits;
-        let pages = (len.wrapping_sub(1) >> self.page_bits) + 1;
+        let count = (len.wrapping_sub(1) >> self.page_bits) + 1;
         let mut block = 0_usize;
         let mut data = 0_usize;
-        for number in 0..pages {
+        let mut pages = Vec::with_capacity(index(count));
+        for number in 0..count {
             while block < blocks.len() && home_of(block) < number {
                 data += blocks[block].len();
                 block += 1;
             }
             let home = block.checked_sub(1).map_or(0, home_of);
             let back: u8 = narrow("the pages of a block", index(number - home))?;
-            let block: u32 = narrow("the number of blocks", block)?;
-            let guess = self.guess_in(number);
-            let page = Page {
-                data: narrow::<u32>("the size of the blocks", data)?.into(),
-                block_and_back: (block | u32::from(back) << 24).into(),
-                file: narrow::<u16>("a file to expect", index(guess.file))?.into(),
-                line: narrow::<u16>("a line to expect", index(guess.line))?.into(),
-            };
-            table.extend_from_slice(page.as_bytes());
+            pages.push(Page {
+                data: narrow("the size of the blocks", data)?,
+                block: narrow("the number of blocks", block)?,
+                back: back.into(),
+                guess: self.guess_in(number),
+            });
         }
-        Ok(())
+        Ok(pages)
     }
 }
 

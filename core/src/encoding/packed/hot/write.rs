@@ -7,6 +7,7 @@
 
 use alloc::vec::Vec;
 
+use rayon::prelude::*;
 use zerocopy::IntoBytes;
 
 use super::Widths;
@@ -17,9 +18,9 @@ use crate::writer::{EncodeError, narrow};
 use crate::{index, wide};
 
 /// Bits of code for a location from which on it counts towards the hot pairs.
-const HOT_COST: f32 = 8.0;
+const HOT_COST: f32 = 11.0;
 /// How often a location must have cost that much to become a hot pair.
-const HOT_THRESHOLD: usize = 12;
+const HOT_THRESHOLD: usize = 8;
 
 /// The hot pairs and their lists of successors.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +39,7 @@ impl Dictionary {
             let entries = entries.filter(|(e, cost)| **cost >= HOT_COST && e.location.line != 0);
             costly.extend(entries.map(|(entry, _)| entry.location));
         }
-        costly.sort_unstable();
+        costly.par_sort_unstable();
         let mut counted: Vec<(usize, FileLine)> = Vec::new();
         for run in costly.chunk_by(|a, b| a == b) {
             // The record of a pair holds 57 bits.
@@ -59,12 +60,15 @@ impl Dictionary {
     pub(in super::super) fn number(&self, regions: &mut [Vec<Entry>]) {
         let mut sorted: Vec<(FileLine, u32)> = self.pairs.iter().copied().zip(0..).collect();
         sorted.sort_unstable();
-        for entry in regions.iter_mut().flatten() {
-            if let Ok(at) = sorted.binary_search_by_key(&entry.location, |(location, _)| *location)
-            {
-                entry.hot = sorted[at].1;
-            }
-        }
+        let entries = regions.iter_mut().map(|entries| entries.par_iter_mut());
+        entries.for_each(|entries| {
+            entries.for_each(|entry| {
+                let found = sorted.binary_search_by_key(&entry.location, |(location, _)| *location);
+                if let Ok(at) = found {
+                    entry.hot = sorted[at].1;
+                }
+            });
+        });
     }
 
     /// Number of classes of hot pairs, at least 1.
@@ -119,7 +123,7 @@ impl Dictionary {
 }
 
 /// Bits of numbers up to `most`.
-fn width(most: u32) -> Result<u8, EncodeError> {
+pub(in super::super) fn width(most: u32) -> Result<u8, EncodeError> {
     narrow(
         "the width of a field",
         index(u32::BITS - most.leading_zeros()),

@@ -8,6 +8,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use rayon::prelude::*;
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::U16;
 
@@ -54,7 +55,10 @@ impl Costs {
             recent::FAR..recent::NEW => 6.0 + f32::from(symbol - recent::FAR),
             recent::NEW => 6.0,
             recent::HOT => 3.0,
-            recent::SUCCESSOR..recent::GAP => 4.0 + f32::from(symbol - recent::SUCCESSOR) * 0.4,
+            recent::NEXT_FILE => 6.0,
+            recent::SUCCESSOR..recent::NEXT_FILE => {
+                4.0 + f32::from(symbol - recent::SUCCESSOR) * 0.4
+            }
             recent::GAP.. => 5.0,
         };
         let number = |(symbol, head): (u16, u16)| {
@@ -94,6 +98,21 @@ impl Counts {
             followers: Vec::new(),
             numbers: vec![vec![0; NUMBER_SYMBOLS]; NUMBERS],
         }
+    }
+
+    /// Both together.
+    pub(in super::super) fn add(mut self, mut other: Self) -> Self {
+        let add = |to: &mut [u64], from: &[u64]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        };
+        for (to, from) in self.tokens.iter_mut().zip(&other.tokens) {
+            *to += from;
+        }
+        for (to, from) in self.numbers.iter_mut().zip(&other.numbers) {
+            add(to, from);
+        }
+        self.followers.append(&mut other.followers);
+        self
     }
 
     pub(in super::super) fn length(&mut self, length: u32, unit_bits: u32) {
@@ -174,7 +193,7 @@ impl Codes {
             } else {
                 NUMBER_BITS - 2
             };
-            codes::lengths(&counts, limit)
+            cheapest_lengths(&counts, limit)
         };
         Ok(Self {
             hot_classes: counts.hot_classes,
@@ -266,20 +285,43 @@ impl Codes {
     }
 }
 
-/// The class of every hot pair, given all pairs and the symbols that came after them.
+/// The lengths of the code, of at most `limit` bits, that takes the fewest bits together with its
+/// table: one bit less halves the table.
+fn cheapest_lengths(counts: &[u64], limit: u32) -> Vec<u8> {
+    let symbols = counts.iter().filter(|count| **count > 0).count();
+    let least = symbols.next_power_of_two().ilog2().clamp(1, limit);
+    let bits = |lengths: &Vec<u8>| {
+        let longest = lengths
+            .iter()
+            .max()
+            .map_or(0, |longest| u32::from(*longest));
+        let lengths = counts.iter().zip(lengths);
+        let codes: u64 = lengths
+            .map(|(count, length)| count * u64::from(*length))
+            .sum();
+        codes + (u64::from(u16::BITS) << longest)
+    };
+    let candidates = (least..=limit).map(|limit| codes::lengths(counts, limit));
+    candidates.min_by_key(bits).unwrap_or_default()
+}
+
+/// The class of every hot pair, given all pairs and the symbols that came after them in one of `step`
+/// blocks.
 pub(in super::super) fn hot_classes(
     followers: &[(u32, u16)],
     pairs: usize,
+    step: u8,
 ) -> Result<Vec<u8>, EncodeError> {
     let mut followers = followers.to_vec();
-    followers.sort_unstable();
+    followers.par_sort_unstable();
     let mut histograms: Vec<Histogram> = vec![Vec::new(); pairs];
     for run in followers.chunk_by(|a, b| a == b) {
         let (pair, symbol) = run[0];
         let count = narrow("the number of tokens", run.len())?;
         histograms[index(pair)].push((symbol, count));
     }
-    cluster(&histograms, HOT_CLASSES_MAX, HOT_CLASS_PRICE).map(|(classes, _)| classes)
+    let price = HOT_CLASS_PRICE / f32::from(step);
+    cluster(&histograms, HOT_CLASSES_MAX, price).map(|(classes, _)| classes)
 }
 
 /// The clusters of all contexts when all hot pairs are treated as those of class 0.

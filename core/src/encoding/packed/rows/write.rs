@@ -15,6 +15,7 @@ use crate::encoding::packed::tokens::write::{Coder, Entry, Sink};
 use crate::writer::EncodeError;
 
 /// Writes blocks, one after the other.
+#[derive(Clone)]
 pub(in super::super) struct BlockWriter<'a> {
     codes: &'a Codes,
     /// The canonical codes that belong to the lengths.

@@ -5,6 +5,8 @@
     reason = "runs on the host, over its own counts and lists; the reader is what a kernel links"
 )]
 
+use alloc::vec::Vec;
+
 use super::COLD;
 use crate::encoding::packed::hot::write::Dictionary;
 use crate::encoding::packed::model::write::Costs;
@@ -45,13 +47,21 @@ pub(in super::super) trait Sink {
 }
 
 /// Chooses tokens by what they cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in super::super) struct Coder<'a> {
-    pub(in super::super) costs: &'a Costs,
-    pub(in super::super) dictionary: &'a Dictionary,
-    pub(in super::super) headers: u32,
+    costs: &'a Costs,
+    dictionary: &'a Dictionary,
+    headers: u32,
     pub(in super::super) unit_bits: u32,
+    /// The least that a far token costs, by cluster.
+    least_far: Vec<f32>,
 }
+
+/// What makes a near difference of lines a symbol.
+const NEAR: u64 = 64;
+const _: () = assert!(DELTA_MIN == -64);
+/// Bits of the sign of a distance.
+const SIGN: f32 = 1.0;
 
 #[derive(Clone, Copy, Debug)]
 struct Choice {
@@ -59,7 +69,42 @@ struct Choice {
     cost: f32,
 }
 
-impl Coder<'_> {
+impl Choice {
+    /// Takes a symbol if it costs less with the `rest` of its token, which is found where the symbol
+    /// alone does.
+    #[inline(always)]
+    fn consider(&mut self, costs: &[f32], symbol: u16, rest: impl FnOnce() -> f32) {
+        let cost = costs[usize::from(symbol)];
+        if cost < self.cost {
+            let cost = cost + rest();
+            if cost < self.cost {
+                *self = Self { symbol, cost };
+            }
+        }
+    }
+}
+
+impl<'a> Coder<'a> {
+    pub(in super::super) fn new(
+        costs: &'a Costs,
+        dictionary: &'a Dictionary,
+        headers: u32,
+        unit_bits: u32,
+    ) -> Self {
+        let least = |costs: &[f32]| costs.iter().copied().fold(f32::INFINITY, f32::min);
+        let distance = SIGN + least(&costs.numbers[FAR]);
+        let far = |costs: &Vec<f32>| {
+            least(&costs[usize::from(recent::FAR)..usize::from(recent::NEW)]) + distance
+        };
+        Self {
+            costs,
+            dictionary,
+            headers,
+            unit_bits,
+            least_far: costs.tokens.iter().map(far).collect(),
+        }
+    }
+
     /// Writes the locations of a block. The first has no alternatives.
     pub(in super::super) fn block(&self, guess: FileLine, entries: &[Entry], sink: &mut impl Sink) {
         let Some((first, rest)) = entries.split_first() else {
@@ -75,12 +120,12 @@ impl Coder<'_> {
             sink.bit(first.location.line < guess.line);
             first.location
         };
-        let mut recent = Recent::new(start, self.headers);
+        let mut recent = Recent::new(start, guess, self.headers);
         let mut hot = COLD;
         let mut named = COLD;
         for (position, entry) in rest.iter().enumerate() {
-            let context =
-                recent.context(self.headers, length_class(entry.length >> self.unit_bits));
+            let class = length_class(entry.length >> self.unit_bits);
+            let context = recent.contexts(class) + index(recent.level());
             let choice = self.choose(&recent, hot, entry, context);
             sink.token(context, choice.symbol, named);
             let before = hot;
@@ -100,6 +145,7 @@ impl Coder<'_> {
                             sink.number(FILE, location.file);
                             sink.number(LINE, location.line);
                         }
+                        recent::NEXT_FILE => sink.number(LINE, location.line),
                         recent::HOT => {
                             sink.number(HOT, entry.hot);
                             named = entry.hot;
@@ -111,13 +157,14 @@ impl Coder<'_> {
             }
             let class = self.dictionary.class(named);
             hot = if named == COLD { hot } else { named };
-            recent.note(choice.symbol, class, self.headers);
+            recent.note(choice.symbol, class);
             sink.entry(position + 1, choice.cost, before);
         }
     }
 
     fn choose(&self, recent: &Recent, hot: u32, entry: &Entry, context: usize) -> Choice {
-        let costs = &self.costs.tokens[usize::from(self.costs.cluster_of[context])];
+        let cluster = usize::from(self.costs.cluster_of[context]);
+        let costs = &self.costs.tokens[cluster];
         let location = entry.location;
         if location.line == 0 {
             return Choice {
@@ -127,41 +174,49 @@ impl Coder<'_> {
         }
         let mut best = Choice {
             symbol: recent::NEW,
-            cost: costs[usize::from(recent::NEW)]
-                + self.costs.number(FILE, location.file)
-                + self.costs.number(LINE, location.line),
+            cost: f32::INFINITY,
         };
-        let mut consider = |symbol: u16, cost: f32| {
-            let cost = costs[usize::from(symbol)] + cost;
-            if cost < best.cost {
-                best = Choice { symbol, cost };
-            }
-        };
+        let packed = recent::pack(location);
         for rank in 0..LOCATIONS {
-            let from = recent.get(rank);
-            if from.file != location.file {
-                continue;
-            }
-            let delta = i64::from(location.line) - i64::from(from.line);
-            match u16::try_from(delta - i64::from(DELTA_MIN)) {
-                Ok(low @ 0..128) => consider(rank << 7 | low, 0.0),
-                _ => {
-                    let distance = location.line.abs_diff(from.line);
-                    consider(recent::FAR | rank, 1.0 + self.costs.number(FAR, distance));
-                }
+            let from = recent.packed(rank);
+            // In one comparison: another file is far away, unless the line is one that no file has.
+            let low = packed.wrapping_sub(from).wrapping_add(NEAR);
+            if let Ok(low @ 0..128) = u16::try_from(low)
+                && from >> 32 == packed >> 32
+            {
+                best.consider(costs, rank << 7 | low, || 0.0);
             }
         }
         if entry.hot != COLD {
-            consider(recent::HOT, self.costs.number(HOT, entry.hot));
+            best.consider(costs, recent::HOT, || self.costs.number(HOT, entry.hot));
             let list = self.dictionary.successors.get(index(hot));
             let list = list.into_iter().flatten();
-            let symbol = (recent::SUCCESSOR..recent::GAP)
+            let symbol = (recent::SUCCESSOR..recent::NEXT_FILE)
                 .zip(list)
                 .find(|(_, to)| **to == entry.hot);
             if let Some((symbol, _)) = symbol {
-                consider(symbol, 0.0);
+                best.consider(costs, symbol, || 0.0);
             }
         }
+        if self.least_far[cluster] < best.cost {
+            for rank in 0..LOCATIONS {
+                let from = recent.get(rank);
+                let distance = location.line.abs_diff(from.line);
+                if from.file == location.file {
+                    let rest = || SIGN + self.costs.number(FAR, distance);
+                    best.consider(costs, recent::FAR | rank, rest);
+                }
+            }
+        }
+        let may_be_next = costs[usize::from(recent::NEXT_FILE)] < best.cost;
+        if may_be_next && location.file == recent.next_file().file {
+            best.consider(costs, recent::NEXT_FILE, || {
+                self.costs.number(LINE, location.line)
+            });
+        }
+        best.consider(costs, recent::NEW, || {
+            self.costs.number(FILE, location.file) + self.costs.number(LINE, location.line)
+        });
         best
     }
 }

@@ -3,6 +3,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use rayon::prelude::*;
+
 use crate::encoding::packed::recent::SYMBOLS;
 use crate::writer::{EncodeError, narrow};
 
@@ -77,19 +79,9 @@ pub(crate) fn cluster(
     }
     let mut cluster_of = vec![0; histograms.len()];
     for _ in 0..ROUNDS {
-        let costs: Vec<Vec<f32>> = clusters.iter().map(Cluster::costs).collect();
-        for (cluster, histogram) in cluster_of.iter_mut().zip(histograms) {
-            let bits = |costs: &Vec<f32>| -> f32 {
-                let bits = histogram
-                    .iter()
-                    .map(|(s, n)| as_f32(*n) * costs[usize::from(*s)]);
-                bits.sum()
-            };
-            let best = (0..costs.len()).map(|c| (c, bits(&costs[c])));
-            *cluster = best
-                .min_by(|a, b| a.1.total_cmp(&b.1))
-                .map_or(0, |(best, _)| best);
-        }
+        let costs = by_symbol(&clusters);
+        let best = |histogram: &Histogram| cheapest(histogram, &costs, clusters.len());
+        cluster_of = histograms.par_iter().map(best).collect();
         for (number, cluster) in clusters.iter_mut().enumerate() {
             let members = histograms.iter().zip(&cluster_of);
             let members: Vec<&Histogram> = members
@@ -107,16 +99,39 @@ pub(crate) fn cluster(
     Ok((cluster_of.collect::<Result<_, _>>()?, count))
 }
 
+/// What each symbol costs in every cluster: symbol by symbol, so that the costs of a histogram in all
+/// clusters are sums of runs.
+fn by_symbol(clusters: &[Cluster]) -> Vec<f32> {
+    let costs: Vec<Vec<f32>> = clusters.par_iter().map(Cluster::costs).collect();
+    let symbols = (0..SYMBOLS).flat_map(|symbol| costs.iter().map(move |costs| costs[symbol]));
+    symbols.collect()
+}
+
+/// The first of the clusters in which a histogram costs least.
+fn cheapest(histogram: &Histogram, costs: &[f32], clusters: usize) -> usize {
+    let mut bits = vec![0.0; clusters];
+    for (symbol, count) in histogram {
+        let costs = &costs[usize::from(*symbol) * clusters..][..clusters];
+        let count = as_f32(*count);
+        for (bits, cost) in bits.iter_mut().zip(costs) {
+            *bits += count * cost;
+        }
+    }
+    let best = bits.iter().enumerate();
+    let best = best.min_by(|a, b| a.1.total_cmp(b.1));
+    best.map_or(0, |(best, _)| best)
+}
+
 fn merge(clusters: &mut Vec<Cluster>, cluster_of: &mut [usize], price: f32) {
     let mut bits: Vec<f32> = clusters.iter().map(Cluster::bits).collect();
     // What a merge of two costs, kept between rounds.
     let loss =
         |a: &Cluster, b: &Cluster, bits_a: f32, bits_b: f32| a.with(b).bits() - bits_a - bits_b;
-    let mut losses: Vec<Vec<f32>> = Vec::new();
-    for b in 0..clusters.len() {
+    let row = |b: usize| {
         let row = (0..b).map(|a| loss(&clusters[a], &clusters[b], bits[a], bits[b]));
-        losses.push(row.collect());
-    }
+        row.collect()
+    };
+    let mut losses: Vec<Vec<f32>> = (0..clusters.len()).into_par_iter().map(row).collect();
     loop {
         let pairs = losses
             .iter()
