@@ -169,27 +169,45 @@ impl Image {
 
     /// The location of an address of the symbols.
     ///
+    /// It is asked for as an offset from `_text`, which a device tells anybody, and which is the same
+    /// wherever the kernel was moved.
+    ///
     /// # Errors
     ///
     /// Those of [`Source::lookup`].
     pub fn lookup(&mut self, address: u64, kind: Kind) -> Result<Option<LocationBuf>, Error> {
-        let address = address.wrapping_sub(self.slide);
-        let address = match kind {
-            Kind::Return => Some(Address::Return(address)),
-            Kind::Unreliable => Address::Return(address).unreliable(),
-            Kind::Exact | Kind::Start | Kind::Warning(_) | Kind::Data => {
-                Some(Address::Exact(address))
-            }
-            Kind::Trap => Some(Address::Trap(address)),
-        };
-        let Some(address) = address else {
+        let offset = address.checked_sub(self.symbols.text_start());
+        let Some(offset) = offset.and_then(|offset| address_of(offset, kind)) else {
             return Ok(None);
         };
-        let location = self.source.lookup(address)?;
+        let location = self.source.lookup_offset(offset)?;
         Ok(location.map(|mut location| {
             location.approximate |= kind == Kind::Start;
             location
         }))
+    }
+
+    /// The location of an address that a user names: of the running kernel if that is asked, else of the
+    /// symbols.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Source::lookup`].
+    pub fn lookup_named(&mut self, address: u64, kind: Kind) -> Result<Option<LocationBuf>, Error> {
+        match (self.source.linked_text_start(), address_of(address, kind)) {
+            (None, Some(address)) => self.source.lookup(address),
+            _ => self.lookup(address, kind),
+        }
+    }
+}
+
+/// An address that is of a kind; `None` for a return to 0.
+fn address_of(address: u64, kind: Kind) -> Option<Address<u64>> {
+    match kind {
+        Kind::Return => Some(Address::Return(address)),
+        Kind::Unreliable => Address::Return(address).unreliable(),
+        Kind::Exact | Kind::Start | Kind::Warning(_) | Kind::Data => Some(Address::Exact(address)),
+        Kind::Trap => Some(Address::Trap(address)),
     }
 }
 

@@ -176,6 +176,56 @@ fn look_ups_through_the_device_are_those_of_the_table() {
     assert_eq!(location(&of_device), location(&in_file), "{name}");
 }
 
+/// `LINEINFO_DEVICE` is the device of every command: of `decode` and `lookup`, too.
+#[test]
+fn the_device_of_the_environment_decodes_logs() {
+    let setup = Setup::new();
+    let mut kernel = setup.boot(&BINARIES.sim_kernel, &["maxcpus=1"]);
+    on_device(&kernel, &["load", &text(&setup.table)]);
+    let trace = kernel.command("sysrq w").expect("a trace");
+    // As a kernel without a table prints it.
+    let frames = trace
+        .iter()
+        .filter(|line| line.contains("/0x") && line.contains(" ("));
+    let frames: Vec<(&str, &str)> = frames.filter_map(|line| line.rsplit_once(" (")).collect();
+    assert!(frames.len() >= 4, "{trace:#?}");
+    let log: String = frames
+        .iter()
+        .map(|(frame, _)| format!("{frame}\n"))
+        .collect();
+    let log = setup.file("oops.txt", log.as_bytes());
+    let vmlinux = text(&BINARIES.sim_kernel);
+    let asked = |args: &[&str]| {
+        let output = std::process::Command::new(&BINARIES.lineinfo)
+            .args(args)
+            .env("LINEINFO_DEVICE", kernel.socket())
+            .output()
+            .expect("lineinfo starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (String::from_utf8_lossy(&output.stdout).into_owned(), said)
+    };
+    let (decoded, said) = asked(&["decode", "--vmlinux", &vmlinux, &text(&log)]);
+    assert_eq!(decoded.lines().count(), frames.len(), "{said}");
+    // The kernel prints the sizes of its ELF symbols; where padding follows, Linux would print others.
+    let mut annotated = 0;
+    for (line, (frame, location)) in decoded.lines().zip(&frames) {
+        if line == *frame {
+            continue;
+        }
+        assert_eq!(line, format!("{frame} ({location}"), "{said}");
+        annotated += 1;
+        // A function of a name, and its size, by the same device.
+        let symbol = frame.rsplit(' ').next().expect("a symbol");
+        let (found, said) = asked(&["lookup", "-r", "--vmlinux", &vmlinux, symbol]);
+        let found = found.lines().next().unwrap_or_default();
+        assert!(
+            found.ends_with(location.trim_end_matches(')')),
+            "{found}{said}"
+        );
+    }
+    assert!(annotated >= 3, "{decoded}{said}");
+}
+
 #[test]
 fn what_is_wrong_is_refused_and_the_old_table_stays() {
     let setup = Setup::new();

@@ -210,7 +210,7 @@ impl Answering {
             }
             (Operand::Addresses(addresses), Self::Images(images)) => {
                 if let Some(image) = images.all().next() {
-                    let lookup = |address| image.lookup(address, kind);
+                    let lookup = |address| image.lookup_named(address, kind);
                     add(&mut answers, addresses, None, lookup)?;
                 }
             }

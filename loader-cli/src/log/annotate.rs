@@ -1,6 +1,6 @@
 //! Puts locations into a log, or lists its frames, as it comes in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::Serialize;
 
@@ -454,10 +454,14 @@ pub struct Answers<R> {
     resolver: R,
     /// By the low bits of a hash of the frame; empty until the first answer.
     places: Vec<Option<Answer>>,
-    /// Frames of the kernel whose symbol has another size, and the same.
-    other_sizes: usize,
+    /// Frames of the kernel whose symbol has another size: the first [`OTHERS_MAX`].
+    other_sizes: HashSet<u64>,
+    /// How often one had the same.
     same_sizes: usize,
 }
+
+/// How many frames with another size are told apart.
+const OTHERS_MAX: usize = 1024;
 
 /// What was answered for a frame.
 #[derive(Clone, Debug)]
@@ -470,11 +474,11 @@ struct Answer {
 
 impl<R: Resolve> Answers<R> {
     /// No answers yet.
-    pub const fn new(resolver: R) -> Self {
+    pub fn new(resolver: R) -> Self {
         Self {
             resolver,
             places: Vec::new(),
-            other_sizes: 0,
+            other_sizes: HashSet::new(),
             same_sizes: 0,
         }
     }
@@ -485,8 +489,8 @@ impl<R: Resolve> Answers<R> {
     }
 
     /// Different frames of the kernel whose symbols have another size than in the log, and the same.
-    pub const fn sizes(&self) -> (usize, usize) {
-        (self.other_sizes, self.same_sizes)
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.other_sizes.len(), self.same_sizes)
     }
 
     /// Forgets the answers, as the resolver will give others.
@@ -522,7 +526,12 @@ impl<R: Resolve> Answers<R> {
             };
             if frame.module.is_none() {
                 match &outcome {
-                    Outcome::OtherSize => self.other_sizes += 1,
+                    Outcome::OtherSize => {
+                        // A `WARN` is asked for as each kind that it may be.
+                        if self.other_sizes.len() < OTHERS_MAX {
+                            self.other_sizes.insert(frame.id);
+                        }
+                    }
                     Outcome::Found(_) | Outcome::NoLine | Outcome::Ambiguous(_) => {
                         self.same_sizes += 1;
                     }

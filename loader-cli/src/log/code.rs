@@ -73,7 +73,13 @@ impl Code {
         let mut all: Vec<Disassembled> = data
             .map(|(offset, byte)| self.one(offset, 1, format!(".byte 0x{byte:02x}")))
             .collect();
+        // As objdump writes it.
         let mut formatter = GasFormatter::new();
+        let options = formatter.options_mut();
+        options.set_uppercase_hex(false);
+        options.set_small_hex_numbers_in_decimal(false);
+        options.set_branch_leading_zeros(false);
+        options.set_rip_relative_addresses(true);
         for instruction in instructions(&self.bytes[start..], bits) {
             let offset = start + instruction.ip() as usize;
             let mut text = String::new();
@@ -158,6 +164,19 @@ mod tests {
             found.ends_with("   1:* 48 8b                   (bad)\n"),
             "{found}"
         );
+    }
+
+    #[test]
+    fn numbers_are_those_of_objdump() {
+        let found = lines("Code: 80 3d e8 85 16 00 00 74 17 <48> 3d 00 f0 ff ff", 64);
+        let found = found.expect("code");
+        for text in [
+            "cmpb $0x0,0x1685e8(%rip)\n",
+            "je 0x20\n",
+            "cmp $0xfffffffffffff000,%rax\n",
+        ] {
+            assert!(found.contains(text), "{text}: {found}");
+        }
     }
 
     #[test]

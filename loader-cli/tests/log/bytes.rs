@@ -270,6 +270,14 @@ fn a_long_log_is_read_in_time_and_memory_of_its_lines() {
     );
 }
 
+/// A `WARN` whose function has another size is one frame, and not one for each kind that it may be: the log is
+/// not that of another kernel yet.
+#[test]
+fn one_warning_of_another_size_is_one_frame() {
+    let log = b"WARNING: CPU: 0 PID: 1 at a.c:1 f+0x10/0x4f\n";
+    assert_eq!(out(&kernel(), log), log);
+}
+
 /// What logs are made of.
 const PIECES: [&[u8]; 18] = [
     b" f+0x10/0x40",
