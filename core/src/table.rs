@@ -295,12 +295,21 @@ impl<'a> Table<'a> {
     #[inline(always)] // A frame less on the stack of an interrupt, which is short.
     pub fn lookup(&self, address: Address) -> Option<Location<'a>> {
         let row = self.row_at(address.byte()?)?;
+        self.location(row, address)
+    }
+
+    /// The location of an address that a row covers; `None` in a gap.
+    #[inline(always)] // As above.
+    pub fn location(&self, row: Row, address: Address) -> Option<Location<'a>> {
         let exact = match (self.layout.profile, address) {
             (Profile::Full, _) | (Profile::Calls, Address::Return(_) | Address::Trap(_)) => {
                 row.file < self.layout.exact_files()
             }
             (Profile::Calls, Address::Exact(_)) => false,
         };
+        if row.is_gap() {
+            return None;
+        }
         Some(Location {
             file: self.file(row.file)?,
             line: row.line,
@@ -463,7 +472,7 @@ impl<'a> Table<'a> {
         (last.kind.get() == number).then(|| Signed::of(self.bytes))?
     }
 
-    /// The row that covers `offset`, unless it is a gap.
+    /// The row that covers `offset`.
     #[inline(always)] // As above.
     fn row_at(&self, offset: Offset) -> Option<Row> {
         let (_, entry, target) = self.region_at(offset)?;

@@ -412,6 +412,14 @@ pub enum ElfError {
         /// Its size in bytes.
         size: u64,
     },
+    /// The name of an executable section cannot be printed.
+    #[error(
+        "executable section {name:?}: a table takes names of 1 to 512 bytes without control characters; rename it with objcopy --rename-section"
+    )]
+    SectionName {
+        /// The name.
+        name: String,
+    },
     /// It would take too much memory.
     #[error(transparent)]
     Budget(#[from] BudgetError),

@@ -9,14 +9,18 @@
 //! kept by build-id ([`crate::images::cache`]).
 
 pub mod cache;
+mod debuginfod;
 pub mod search;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use bstr::ByteSlice;
 use lineinfo_core::Address;
+use object::elf;
 
+use crate::compressed;
 use crate::error::Error;
 use crate::files::BlobFile;
 use crate::hex;
@@ -127,6 +131,42 @@ impl Image {
         })
     }
 
+    /// The function and the location of an address alone, of a kernel that was moved by `slide`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Source::lookup`].
+    pub fn name(
+        &mut self,
+        frame: &Frame<'_>,
+        address: u64,
+        kind: Kind,
+        slide: u64,
+    ) -> Result<Outcome, Error> {
+        let address = address.wrapping_sub(slide).wrapping_add(self.slide);
+        let byte = match kind {
+            Kind::Return | Kind::Unreliable => address.wrapping_sub(1),
+            _ => address,
+        };
+        // What is in no function is no code of the kernel, but of a module or a process.
+        let Some((name, start, size)) = self.symbols.at(byte) else {
+            return Ok(Outcome::Data);
+        };
+        let offset = address - start;
+        let function = format!("{}+{offset:#x}/{size:#x}", name.as_bstr());
+        // A tool has named it: it must be the same.
+        let is_same = frame.symbol.is_empty()
+            || self
+                .symbols
+                .containing(frame.symbol, byte - start)
+                .contains(&start)
+                && (frame.offset == 0 || frame.offset == offset);
+        match is_same {
+            true => Ok(Outcome::Named(function, self.lookup(address, kind)?)),
+            false => Ok(Outcome::OtherSize),
+        }
+    }
+
     /// The location of an address of the symbols.
     ///
     /// # Errors
@@ -197,6 +237,8 @@ pub struct Images {
     /// Read when the first module is looked for.
     files: Option<ModuleFiles>,
     facts: Facts,
+    /// How far the kernel was moved from where it was linked, if that is known.
+    slide: Option<u64>,
     options: Options,
     notes: Vec<String>,
 }
@@ -215,6 +257,7 @@ impl Images {
             missing: HashSet::new(),
             files: None,
             facts: facts.clone(),
+            slide: None,
             options: options.clone(),
             notes: Vec::new(),
         };
@@ -339,6 +382,7 @@ impl Images {
     ) -> Result<Image, Error> {
         let search = &self.options.search;
         let mut paths = search.tables(build_id, release);
+        paths.extend(build_id.and_then(kept));
         paths.extend(search.kernels(&self.facts));
         for path in paths {
             let Some(found) = Candidate::found(&path, &mut self.notes) else {
@@ -359,6 +403,18 @@ impl Images {
                 symbols.release().unwrap_or("of no known release")
             ));
         }
+        let build_id = build_id.map(str::to_owned);
+        let running = || {
+            let is_running = release.is_some() && release == running_release().as_deref();
+            is_running.then(running_build_id)?.as_deref().map(hex)
+        };
+        if let Some(build_id) = build_id.clone().or_else(running)
+            && let Some(image) = self.fetch(&build_id)
+            && image.symbols.module().is_none()
+        {
+            return Ok(image);
+        }
+        let build_id = build_id.as_deref();
         // A table and a list of symbols, without a vmlinux.
         let lists = release.map_or_else(Vec::new, |release| self.options.search.lists(release));
         for table in self.options.search.tables(build_id, release) {
@@ -379,9 +435,52 @@ impl Images {
         })
     }
 
+    /// What debuginfod servers have of a build-id; what is wrong with it is noted.
+    fn fetch(&mut self, build_id: &str) -> Option<Image> {
+        let fetched = debuginfod::fetch(&self.options.search.servers, build_id, &mut self.notes)?;
+        let image = (|| {
+            let table = cache::table_of(&fetched.path(), &self.options.debug_dirs)?;
+            let source = Source::of_blob(Path::new(&fetched.url), table);
+            match source.symbols()? {
+                Some(symbols) => Image::new(symbols, source, self.options.force).map(Some),
+                None => Ok(None),
+            }
+        })();
+        let note = match image {
+            Ok(Some(image)) if image.symbols.build_id().map(hex).as_deref() == Some(build_id) => {
+                return Some(image);
+            }
+            Ok(Some(_)) => "it is of another build-id".to_owned(),
+            Ok(None) => "it has no symbols".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.notes.push(format!("{}: {note}", fetched.url));
+        None
+    }
+
     /// The kernel.
     pub fn kernel(&mut self) -> Option<&mut Image> {
         self.kernel.as_mut()
+    }
+
+    /// How many bits the code of the kernel is for, if it is of x86. A running kernel does not say it: it is
+    /// of this machine.
+    pub fn x86_bits(&self) -> Option<u32> {
+        let machine = self
+            .kernel
+            .as_ref()
+            .and_then(|kernel| kernel.source.machine());
+        match machine.map(elf::Machine) {
+            Some(elf::EM_X86_64) => Some(64),
+            Some(elf::EM_386) => Some(32),
+            Some(_) => None,
+            None => cfg!(target_arch = "x86_64").then_some(64),
+        }
+    }
+
+    /// Says how far the kernel was moved from where it was linked.
+    pub const fn set_slide(&mut self, slide: Option<u64>) {
+        self.slide = slide;
     }
 
     /// The kernel and the modules that are known.
@@ -414,8 +513,7 @@ impl Images {
         let symbols = kernel.symbols();
         let running = || {
             let is_running = symbols.path() == Path::new(RUNNING_SYMBOLS);
-            let release = is_running.then(|| std::fs::read_to_string(RUNNING_RELEASE).ok())??;
-            Some(release.trim().to_owned())
+            is_running.then(running_release)?
         };
         let release = symbols.release().map(str::to_owned).or_else(running);
         let build_id = symbols.build_id().map(hex);
@@ -527,6 +625,7 @@ impl Images {
         let files = self.files.get_or_insert_with(roots);
         let search = &self.options.search;
         let mut paths = search.tables(Some(build_id), None);
+        paths.extend(kept(build_id));
         paths.extend(files.tables_of(name));
         paths.extend(search.debug_files(build_id));
         paths.extend(files.of(name));
@@ -560,12 +659,38 @@ impl Images {
                 Err(error) => self.notes.push(error.to_string()),
             }
         }
-        Ok(None)
+        if build_id.is_empty() {
+            return Ok(None);
+        }
+        let fetched = self.fetch(build_id);
+        Ok(fetched.filter(|image| image.symbols.module() == Some(name)))
     }
+}
+
+/// The table that is kept of a build-id in hexadecimal.
+fn kept(build_id: &str) -> Option<PathBuf> {
+    let bytes: Option<Vec<u8>> = build_id
+        .as_bytes()
+        .chunks(2)
+        .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())
+        .collect();
+    cache::kept(&bytes?).map(|(path, _)| path)
+}
+
+/// The release of the running kernel.
+fn running_release() -> Option<String> {
+    let release = std::fs::read_to_string(RUNNING_RELEASE).ok()?;
+    Some(release.trim().to_owned())
 }
 
 impl Resolve for Images {
     fn resolve(&mut self, frame: &Frame<'_>, kind: Kind) -> Result<Outcome, Error> {
+        if let Some(address) = frame.address {
+            return match (&mut self.kernel, self.slide) {
+                (Some(kernel), Some(slide)) => kernel.name(frame, address, kind, slide),
+                _ => Ok(Outcome::Data),
+            };
+        }
         let image = match frame.module {
             Some(module) => self.module(module)?,
             None => self.kernel.as_mut(),
@@ -674,7 +799,10 @@ impl ModuleFiles {
         };
         if path.extension() == Some(OsStr::new(TABLE_EXTENSION)) {
             self.tables.push(path);
-        } else if let Some(stem) = name.strip_suffix(".ko").or(name.strip_suffix(".ko.debug")) {
+            return;
+        }
+        let name = compressed::plain_name(name);
+        if let Some(stem) = name.strip_suffix(".ko").or(name.strip_suffix(".ko.debug")) {
             let name = stem.replace('-', "_");
             self.modules.entry(name).or_default().push(path);
         }

@@ -17,10 +17,12 @@
 
 pub mod boot_image;
 pub mod cmd;
+pub mod compressed;
 pub mod device;
 pub mod error;
 pub mod extract;
 pub mod files;
+pub mod fleet;
 pub mod images;
 mod interrupt;
 pub mod log;

@@ -1,7 +1,10 @@
 //! Where the locations of addresses come from: a table, or a running kernel.
 
+mod rows;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lineinfo_core::Address;
 use lineinfo_core::uapi::{AddressBase, LOOKUP_APPROXIMATE, LOOKUP_FOUND};
@@ -14,6 +17,8 @@ use crate::files::BlobFile;
 use crate::raw;
 use crate::symbols::Symbols;
 
+use self::rows::RowsFile;
+
 /// Something that knows the locations of addresses.
 #[derive(Debug)]
 pub struct Source {
@@ -24,7 +29,7 @@ pub struct Source {
 #[derive(Debug)]
 enum Lines {
     /// Addresses are those of the image as it was linked.
-    Table(Box<BlobFile>),
+    Table(Box<RowsFile>),
     /// Addresses are those of the running kernel.
     Device(Device),
 }
@@ -33,7 +38,7 @@ enum Lines {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocationBuf {
     /// The file, relative to the root of the sources.
-    pub file: String,
+    pub file: Arc<str>,
     /// The line in it, from 1.
     pub line: u32,
     /// The table is not exact at this address, only near it.
@@ -47,9 +52,9 @@ pub struct LocationBuf {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FrameBuf {
     /// `None` is the physical function: its name is that of the symbol.
-    pub function: Option<String>,
+    pub function: Option<Arc<str>>,
     /// As [`LocationBuf::file`].
-    pub file: String,
+    pub file: Arc<str>,
     /// As [`LocationBuf::line`].
     pub line: u32,
 }
@@ -57,7 +62,30 @@ pub struct FrameBuf {
 impl LocationBuf {
     /// What [`fmt::Display`] shows, with the bytes of a name that is not UTF-8.
     pub fn to_bytes(&self) -> Vec<u8> {
-        raw::to_bytes(&self.to_string()).into_owned()
+        let mut bytes = Vec::new();
+        self.push_to(&mut bytes);
+        bytes
+    }
+
+    /// Appends what [`LocationBuf::to_bytes`] gives: a log has a million of them.
+    pub fn push_to(&self, to: &mut Vec<u8>) {
+        match self.file.is_ascii() {
+            true => to.extend_from_slice(self.file.as_bytes()),
+            false => to.extend_from_slice(&raw::to_bytes(&self.file)),
+        }
+        to.extend_from_slice(if self.approximate { b":~" } else { b":" });
+        let mut digits = [0; 10];
+        let mut start = digits.len();
+        let mut rest = self.line;
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        to.extend_from_slice(&digits[start..]);
     }
 
     /// The location in the physical function, which is that of the address unless functions were inlined
@@ -65,8 +93,8 @@ impl LocationBuf {
     #[must_use]
     pub fn physical(&self) -> Self {
         let (file, line) = match self.frames.last() {
-            Some(frame) => (frame.file.clone(), frame.line),
-            None => (self.file.clone(), self.line),
+            Some(frame) => (Arc::clone(&frame.file), frame.line),
+            None => (Arc::clone(&self.file), self.line),
         };
         Self {
             file,
@@ -122,7 +150,7 @@ impl Source {
     pub fn of_blob(path: &Path, blob: BlobFile) -> Self {
         Self {
             path: path.to_owned(),
-            lines: Lines::Table(Box::new(blob)),
+            lines: Lines::Table(Box::new(RowsFile::new(blob))),
         }
     }
 
@@ -150,7 +178,7 @@ impl Source {
     /// Those of [`Device::status`].
     pub fn build_id(&mut self) -> Result<Vec<u8>, Error> {
         match &mut self.lines {
-            Lines::Table(blob) => Ok(blob.table().layout().build_id().to_owned()),
+            Lines::Table(rows) => Ok(rows.table().layout().build_id().to_owned()),
             Lines::Device(device) => Ok(device.status()?.build_id().to_owned()),
         }
     }
@@ -162,15 +190,23 @@ impl Source {
     /// Those of [`Symbols::of_table`].
     pub fn symbols(&self) -> Result<Option<Symbols>, Error> {
         match &self.lines {
-            Lines::Table(blob) => Symbols::of_table(&self.path, &blob.table()),
+            Lines::Table(rows) => Symbols::of_table(&self.path, &rows.table()),
             Lines::Device(_) => Ok(None),
+        }
+    }
+
+    /// ELF machine number of the image; `None` for a device.
+    pub fn machine(&self) -> Option<u16> {
+        match &self.lines {
+            Lines::Table(rows) => Some(rows.table().layout().machine()),
+            Lines::Device(_) => None,
         }
     }
 
     /// Link-time address of `_text`; `None` for a device, whose addresses are those of the run.
     pub fn linked_text_start(&self) -> Option<u64> {
         match &self.lines {
-            Lines::Table(blob) => Some(blob.table().layout().text_start()),
+            Lines::Table(rows) => Some(rows.table().layout().text_start()),
             Lines::Device(_) => None,
         }
     }
@@ -199,35 +235,18 @@ impl Source {
         base: AddressBase,
     ) -> Result<Option<LocationBuf>, Error> {
         match &mut self.lines {
-            Lines::Table(blob) => {
-                let table = blob.table();
+            Lines::Table(rows) => {
                 let text_start = match base {
-                    AddressBase::RunTime => table.layout().text_start(),
+                    AddressBase::RunTime => rows.table().layout().text_start(),
                     AddressBase::Text => 0,
                 };
                 let address = address.relative_to(text_start);
-                let found = address.and_then(|address| table.lookup(address));
-                let frame = |frame: lineinfo_core::Frame<'_>| FrameBuf {
-                    function: frame.function.map(|function| function.to_string()),
-                    file: frame.location.file.to_string(),
-                    line: frame.location.line,
-                };
-                Ok(found.map(|location| LocationBuf {
-                    file: location.file.to_string(),
-                    line: location.line,
-                    approximate: location.approximate,
-                    frames: address
-                        .and_then(|address| table.chain(address))
-                        .into_iter()
-                        .flatten()
-                        .map(frame)
-                        .collect(),
-                }))
+                Ok(address.and_then(|address| rows.lookup(address)))
             }
             Lines::Device(device) => {
                 let answer = device.lookup(address, base)?;
                 Ok((answer.result & LOOKUP_FOUND != 0).then(|| LocationBuf {
-                    file: answer.file().to_owned(),
+                    file: answer.file().into(),
                     line: answer.line,
                     approximate: answer.result & LOOKUP_APPROXIMATE != 0,
                     frames: Vec::new(),

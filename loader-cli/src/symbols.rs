@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -19,13 +20,12 @@ use bstr::ByteSlice;
 use lineinfo_core::Table;
 use lineinfo_core::blob::SectionKind;
 use memchr::memmem::Finder;
-use object::read::{
-    Object, ObjectKind, ObjectSection, ObjectSymbol, ReadCache, SectionIndex, SymbolSection,
-};
+use object::read::{Object, ObjectKind, ObjectSection, ObjectSymbol, SectionIndex, SymbolSection};
 use object::{SectionFlags, SymbolKind, elf};
 
+use crate::compressed::Compression;
 use crate::error::{ElfError, Error};
-use crate::extract::elf::{ElfFile, Identity};
+use crate::extract::elf::{ElfFile, Identity, Parsed};
 use crate::files;
 use crate::log::Facts;
 
@@ -35,8 +35,9 @@ use self::section::Contents;
 #[derive(Debug)]
 pub struct Symbols {
     path: PathBuf,
-    /// Functions by the hash of their names without `.llvm.NNN`, and whose they are.
+    /// Functions by ascending address, and whose they are.
     contents: Contents,
+    names: NameIndex,
     /// Demangled names of Rust, sorted, and the functions that bear them.
     demangled: OnceCell<Vec<(String, u32)>>,
     /// The build-id of the image, empty if it has none; a list does not say it.
@@ -54,6 +55,40 @@ struct Function {
     /// Bytes to the next symbol; and to the next one that is no label inside the function, for a
     /// kernel whose list lacks these. 0 is unknown.
     sizes: [u64; 2],
+}
+
+/// Finds functions by a hash: a search of a hundred thousand would miss the cache at nearly every
+/// step.
+#[derive(Debug)]
+struct NameIndex {
+    /// By the low bits of a hash, the first function, or [`NameIndex::NONE`].
+    first: Vec<u32>,
+    /// The next function of the same bits.
+    next: Vec<u32>,
+}
+
+impl NameIndex {
+    const NONE: u32 = u32::MAX;
+
+    fn new(functions: &[Function]) -> Self {
+        let mut first = vec![Self::NONE; functions.len().next_power_of_two()];
+        let mut next = vec![Self::NONE; functions.len()];
+        // From the last on, so that the lists ascend.
+        for (position, function) in functions.iter().enumerate().rev() {
+            let bits = function.hash as usize & (first.len() - 1);
+            let head = &mut first[bits];
+            next[position] = std::mem::replace(head, position as u32);
+        }
+        Self { first, next }
+    }
+
+    /// The positions of functions whose hashes have the same low bits.
+    fn of(&self, hash: u64) -> impl Iterator<Item = usize> {
+        let head = self.first[hash as usize & (self.first.len() - 1)];
+        let following = |position: &usize| self.next.get(*position).map(|next| *next as usize);
+        std::iter::successors(Some(head as usize), following)
+            .take_while(|position| *position < self.next.len())
+    }
 }
 
 /// What bears a name.
@@ -132,11 +167,15 @@ impl Symbols {
     /// [`Error::Symbols`] if there are none, [`Error::Elf`] or [`Error::Io`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let mut magic = [0; 4];
-        let mut file =
+        let file =
             files::open_image(path).or_else(|_| File::open(path).map_err(Error::io(path)))?;
-        match std::io::Read::read_exact(&mut file, &mut magic) {
-            Ok(()) if magic == *b"\x7fELF" => Self::of_elf(path),
-            _ => Self::of_list(path, &files::read(path)?),
+        let is_elf = match Compression::of(&file) {
+            Ok(Some(_)) => true,
+            _ => file.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF",
+        };
+        match is_elf {
+            true => Self::of_elf(path),
+            false => Self::of_list(path, &files::read(path)?),
         }
     }
 
@@ -173,16 +212,28 @@ impl Symbols {
         let layout = table.layout();
         let offset = offset.unwrap_or_default();
         let contents = Contents::read(section, offset, layout.text_start());
-        Ok(Some(Self {
+        let contents = contents.map_err(|source| Error::Blob {
             path: path.to_owned(),
-            contents: contents.map_err(|source| Error::Blob {
-                path: path.to_owned(),
-                source,
-            })?,
+            source,
+        })?;
+        let build_id = Some(layout.build_id().to_owned());
+        Ok(Some(Self::new(
+            path,
+            contents,
+            build_id,
+            layout.text_start(),
+        )))
+    }
+
+    fn new(path: &Path, contents: Contents, build_id: Option<Vec<u8>>, text_start: u64) -> Self {
+        Self {
+            path: path.to_owned(),
+            names: NameIndex::new(&contents.functions),
+            contents,
             demangled: OnceCell::new(),
-            build_id: Some(layout.build_id().to_owned()),
-            text_start: layout.text_start(),
-        }))
+            build_id,
+            text_start,
+        }
     }
 
     /// The section of a table with these symbols; `text_start` is what the table's addresses are
@@ -203,8 +254,7 @@ impl Symbols {
         };
         let opened = ElfFile::open(path)?;
         let identity = opened.parse()?.identity;
-        let cache = ReadCache::new(files::open_image(path)?);
-        let file = object::File::parse(&cache).map_err(failed)?;
+        let file = opened.object()?;
         let is_module = file.kind() == ObjectKind::Relocatable;
         let (texts, ends) = match is_module {
             true => module_texts(&file, &identity),
@@ -272,13 +322,8 @@ impl Symbols {
                 false => release_of_kernel(&file),
             },
         };
-        Ok(Self {
-            path: path.to_owned(),
-            contents,
-            demangled: OnceCell::new(),
-            text_start: identity.text_start,
-            build_id: Some(identity.build_id),
-        })
+        let build_id = Some(identity.build_id);
+        Ok(Self::new(path, contents, build_id, identity.text_start))
     }
 
     fn of_list(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
@@ -311,17 +356,12 @@ impl Symbols {
             return Err(symbols_error(path, SymbolsError::Hidden));
         }
         let text_start = text_start.ok_or_else(|| symbols_error(path, SymbolsError::NoText))?;
-        Ok(Self {
-            path: path.to_owned(),
-            contents: Contents {
-                functions: functions(raw, [0; MEMORIES], &names),
-                names,
-                ..Contents::default()
-            },
-            demangled: OnceCell::new(),
-            build_id: None,
-            text_start,
-        })
+        let contents = Contents {
+            functions: functions(raw, [0; MEMORIES], &names),
+            names,
+            ..Contents::default()
+        };
+        Ok(Self::new(path, contents, None, text_start))
     }
 
     /// The file they were read from.
@@ -385,12 +425,32 @@ impl Symbols {
         }
     }
 
-    /// The functions of a name, and of a size if there is one.
-    pub fn all_of(&self, name: &[u8], size: Option<u64>) -> Vec<u64> {
-        match size.map(|size| self.find(name, size)) {
-            Some(Found::Functions(addresses)) => addresses,
-            Some(Found::OtherSize | Found::Nothing) => Vec::new(),
-            None => self.containing(name, 0),
+    /// The function that a byte is in, by its name, start and size. Of several names of one function it is
+    /// the one with the fewest underscores before it, and of these the first.
+    pub fn at(&self, address: u64) -> Option<(&[u8], u64, u64)> {
+        let functions = &self.contents.functions;
+        let after = functions.partition_point(|function| function.address <= address);
+        let start = functions[..after].last()?.address;
+        let same = functions[..after].iter().rev();
+        let same = same.take_while(|function| function.address == start);
+        let holds = |function: &&Function| address - start < function.sizes[0];
+        let named = same.filter(holds).map(|function| {
+            let name = self.name_of(function);
+            let underscores = name.iter().take_while(|byte| **byte == b'_').count();
+            (underscores, name, function.sizes[0])
+        });
+        let (_, name, size) = named.min()?;
+        Some((name, start, size))
+    }
+
+    /// The functions of a name, and of a size if there is one, that have a byte at an offset.
+    pub fn all_of(&self, name: &[u8], size: Option<u64>, offset: u64) -> Vec<u64> {
+        match size {
+            Some(size) => match self.find(name, size) {
+                Found::Functions(addresses) if offset < size => addresses,
+                Found::Functions(_) | Found::OtherSize | Found::Nothing => Vec::new(),
+            },
+            None => self.containing(name, offset),
         }
     }
 
@@ -407,11 +467,10 @@ impl Symbols {
     /// others.
     fn of_base(&self, name: &[u8]) -> impl Iterator<Item = &Function> {
         let hash = hash_of(name);
-        let functions = &self.contents.functions;
-        let start = functions.partition_point(|function| function.hash < hash);
-        functions[start..]
-            .iter()
-            .take_while(move |function| function.hash == hash)
+        let functions = self.names.of(hash);
+        functions
+            .map(|position| &self.contents.functions[position])
+            .filter(move |function| function.hash == hash)
     }
 
     fn demangled<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Function> {
@@ -486,8 +545,6 @@ fn release_of_kernel(file: &Parsed<'_>) -> Option<String> {
 
 /// What is read of a banner, in bytes.
 const BANNER_MAX: u64 = 80;
-
-type Parsed<'a> = object::File<'a, &'a ReadCache<File>>;
 
 fn symbols_error(path: &Path, source: SymbolsError) -> Error {
     Error::Symbols {
@@ -596,13 +653,8 @@ fn functions(mut raw: Vec<Raw>, ends: [u64; MEMORIES], names: &[u8]) -> Vec<Func
             }
         })
         .collect();
-    sort(&mut functions);
+    functions.sort_by_key(|function| function.address);
     functions
-}
-
-/// Brings functions into the order in which they are searched.
-fn sort(functions: &mut [Function]) {
-    functions.sort_unstable_by_key(|function| (function.hash, function.address));
 }
 
 fn is_executable<'a>(section: &impl ObjectSection<'a>) -> bool {

@@ -203,10 +203,11 @@ pub fn verify(
         root: &root,
         show: options.show,
     };
+    let frames = table.layout().has_chains();
     let (mut copy, mut by_section) = (None, false);
     match &options.oracle {
         Some(program) if program.takes_sections() => by_section = identity.relocatable,
-        Some(_) => copy = Some(elf.copy_for_symbolizer()?),
+        Some(_) => copy = Some(elf.copy_for_symbolizer(frames)?),
         None => {}
     }
     let asked = copy.as_ref().map_or(elf.dwarf_path(), |copy| copy.path());
@@ -226,7 +227,6 @@ pub fn verify(
         path: dwarf_path.to_owned(),
         source,
     };
-    let frames = table.layout().has_chains();
     // A piece of work for each context, or, where every thread has one, as many as rayon likes.
     let min_len = match at_a_time < threads {
         true => batches.len().div_ceil(at_a_time),

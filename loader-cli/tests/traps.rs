@@ -535,3 +535,20 @@ fn damaged_line_tables_are_an_error_or_a_table() {
     }
     assert!(refused > 0);
 }
+
+/// A table's names are printed into kernel logs.
+#[test]
+fn a_section_whose_name_moves_the_cursor_is_named() {
+    let mut file = std::fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/cmd/lineinfo.in/demo.elf"
+    ))
+    .expect("the image");
+    let name = b".init.text\0";
+    let at = file.windows(name.len()).position(|bytes| bytes == name);
+    file[at.expect("a section") + 1] = 0x1b;
+    let error = extract_from(&file).map(|_| ()).expect_err("a bad name");
+    let said = error.to_string();
+    assert!(said.contains(r#"".\u{1b}nit.text""#), "{said}");
+    assert!(said.contains("objcopy --rename-section"), "{said}");
+}

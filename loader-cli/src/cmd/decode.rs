@@ -5,10 +5,13 @@ use std::time::Duration;
 use super::DEBUG_DIR;
 use crate::Error;
 use crate::error::exit;
+use crate::fleet::Fleet;
 use crate::images::search::Search;
 use crate::images::{Images, Options};
 use crate::log::input::Input;
-use crate::log::{Annotator, Facts, Style, Summary};
+use crate::log::{
+    Annotator, Answers, Facts, Machine, Style, Summary, slide_of_line, slide_of_text,
+};
 
 /// Annotate the frames of a kernel log with file and line.
 ///
@@ -42,6 +45,18 @@ pub(super) struct Args {
     /// Go on where builds or releases differ; lines may be wrong then.
     #[arg(long)]
     force: bool,
+    /// How far the kernel was moved from where it was linked (KASLR) [default: the `Kernel Offset:` of
+    /// the log]. With it, addresses that have no symbol get function and line, too: `[<ffffffff81234567>]`
+    /// of a kernel without kallsyms, and what perf script and bt of crash print.
+    #[arg(long, value_name = "OFFSET", value_parser = parse_slide)]
+    slide: Option<u64>,
+    /// Disassemble the `Code:` lines of x86.
+    #[arg(long)]
+    code: bool,
+    /// The log is a stream from many machines, as a collector of syslog, of netconsole or of journals
+    /// (journalctl -o export) has it: each has a kernel and a state of its own.
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["slide", "release"])]
+    key: Option<Key>,
     /// Print a JSON object for each frame, and one for the summary, instead of the log.
     #[arg(long)]
     json: bool,
@@ -94,6 +109,13 @@ impl KernelArgs {
     }
 }
 
+/// What tells the logs in a stream apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Key {
+    /// The machine that wrote a line.
+    Host,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Colour {
     Auto,
@@ -118,47 +140,150 @@ const OTHER_SIZES: usize = 2;
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let mut input = Input::open(args.log.as_deref())?;
-    let mut ended = read_head(&mut input)?;
-    let mut facts = Facts {
-        release: args.release.clone(),
-        build_id: None,
-    };
-    facts.read(input.peek());
     let options = Options {
         modules: args.modules.clone(),
         force: args.force,
         ..args.kernel.options()
     };
+    if args.key == Some(Key::Host) {
+        let mut fleet = Fleet::new(options, args.style(), args.code, !args.no_inlines);
+        read_all(&mut input, &mut fleet, false, args.follow)?;
+        return end_of_fleet(fleet, args.json);
+    }
+    let ended = read_head(&mut input)?;
+    let mut facts = Facts {
+        release: args.release.clone(),
+        build_id: None,
+    };
+    facts.read(input.peek());
     let images = Images::open(options, &facts)?;
     let mut decoder = Decoder {
-        annotator: Annotator::new(images, args.style(), !args.no_inlines),
+        annotator: Annotator::new(args.style(), !args.no_inlines),
+        machine: Machine::default(),
+        answers: Answers::new(images),
         facts,
+        slide: None,
+        is_slide_given: args.slide.is_some(),
+        code: args.code,
         held: !args.force,
     };
+    decoder.set_slide(args.slide.or_else(|| slide_of_text(input.peek())));
+    read_all(&mut input, &mut decoder, ended, args.follow)?;
+    decoder.end(args.json)
+}
+
+/// What lines go through.
+trait Stream {
+    /// Takes a line; `rest` is what was read after it.
+    fn line(&mut self, line: &[u8], rest: &[u8]) -> Result<(), Error>;
+
+    /// Prints what is ready, if it is much.
+    fn print_if_many(&mut self) -> Result<(), Error>;
+
+    /// The stream is silent: prints all that is known.
+    fn pause(&mut self) -> Result<(), Error>;
+
+    /// Whether there is anything that a later line decides.
+    fn is_undecided(&mut self) -> bool;
+}
+
+/// Reads a stream to its end; it was read so far that it `ended`, or not.
+fn read_all(
+    input: &mut Input,
+    stream: &mut impl Stream,
+    mut ended: bool,
+    follow: bool,
+) -> Result<(), Error> {
     loop {
-        while let Some(line) = input.line() {
-            decoder.line(line)?;
+        while let Some((line, rest)) = input.line() {
+            stream.line(line, rest)?;
         }
-        decoder.print_if_many()?;
+        stream.print_if_many()?;
         if ended {
-            if !args.follow {
+            if !follow {
                 break;
             }
-            decoder.pause()?;
+            stream.pause()?;
             input.wait();
         } else if !input.is_ready(Some(Duration::ZERO))? {
             // What is printed waits a little for what decides it.
-            if !decoder.annotator.is_undecided() || !input.is_ready(Some(PAUSE))? {
-                decoder.pause()?;
+            if !stream.is_undecided() || !input.is_ready(Some(PAUSE))? {
+                stream.pause()?;
             }
         }
         ended = !input.read()?;
     }
     input.end();
-    while let Some(line) = input.line() {
-        decoder.line(line)?;
+    while let Some((line, rest)) = input.line() {
+        stream.line(line, rest)?;
     }
-    decoder.end(args.json)
+    Ok(())
+}
+
+/// Prints notes, and what an annotator has.
+fn print(notes: Vec<String>, annotator: &mut Annotator) -> Result<(), Error> {
+    for note in notes {
+        eprintln!("lineinfo: {note}");
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(annotator.ready())
+        .and_then(|()| out.flush())
+        .map_err(Error::Stdout)?;
+    annotator.taken();
+    Ok(())
+}
+
+impl Stream for Fleet {
+    fn line(&mut self, line: &[u8], rest: &[u8]) -> Result<(), Error> {
+        self.line(line, rest)
+    }
+
+    fn print_if_many(&mut self) -> Result<(), Error> {
+        match self.annotator().ready().len() {
+            WRITE_BYTES.. => print(self.take_notes(), self.annotator()),
+            _ => Ok(()),
+        }
+    }
+
+    fn pause(&mut self) -> Result<(), Error> {
+        self.annotator().settle();
+        print(self.take_notes(), self.annotator())
+    }
+
+    fn is_undecided(&mut self) -> bool {
+        self.annotator().is_undecided()
+    }
+}
+
+fn end_of_fleet(mut fleet: Fleet, is_json: bool) -> Result<u8, Error> {
+    fleet.end();
+    fleet.annotator().settle();
+    fleet.annotator().summarize();
+    print(fleet.take_notes(), fleet.annotator())?;
+    let summary = fleet.annotator().summary();
+    if !is_json {
+        eprintln!("lineinfo: {}", words(summary));
+    }
+    let left = summary.left() + summary.no_kernel;
+    Ok(match left {
+        _ if fleet.has_other_build() => {
+            eprintln!(
+                "lineinfo: functions have other sizes than here, and none the same: machines have another build of a kernel than the one that was found; name the directory of theirs with --dir"
+            );
+            exit::CORRUPT
+        }
+        0 => exit::DONE,
+        _ => exit::UNRESOLVED,
+    })
+}
+
+/// A distance in hexadecimal.
+fn parse_slide(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let slide = u64::from_str_radix(digits, 16);
+    slide.map_err(|_| {
+        "give it in hexadecimal, like 0x1a000000; 0 if the kernel was not moved".to_owned()
+    })
 }
 
 impl Args {
@@ -195,61 +320,39 @@ fn read_head(input: &mut Input) -> Result<bool, Error> {
 /// A log on its way through.
 #[derive(Debug)]
 struct Decoder {
-    annotator: Annotator<Images>,
+    annotator: Annotator,
+    machine: Machine,
+    answers: Answers<Images>,
     facts: Facts,
+    /// How far the kernel was moved, which the log may say.
+    slide: Option<u64>,
+    is_slide_given: bool,
+    /// `Code:` lines are disassembled.
+    code: bool,
     /// Nothing is printed, as no frame agreed with the symbols yet.
     held: bool,
 }
 
 impl Decoder {
-    fn line(&mut self, line: &[u8]) -> Result<(), Error> {
-        let facts = Facts::of_line(line);
-        if facts != Facts::default() && facts != self.facts {
-            self.annotator.resolver().check(&facts)?;
-            self.facts = facts;
-        }
-        self.annotator.line(line)?;
-        if self.held {
-            self.held = self.annotator.sizes().1 == 0;
-        }
-        Ok(())
+    fn set_slide(&mut self, slide: Option<u64>) {
+        self.annotator.take_addresses(slide.is_some());
+        self.answers.resolver().set_slide(slide);
+        self.answers.clear();
+        self.slide = slide;
     }
 
     /// Fails if the symbols are of another kernel than the log.
     fn check_sizes(&mut self) -> Result<(), Error> {
-        match self.annotator.sizes() {
+        match self.answers.sizes() {
             (other, 0) if self.held && other >= OTHER_SIZES => {
-                Err(self.annotator.resolver().other_sizes(other))
+                Err(self.answers.resolver().other_sizes(other))
             }
             _ => Ok(()),
         }
     }
 
-    fn print_if_many(&mut self) -> Result<(), Error> {
-        let len = self.annotator.ready().len();
-        if len >= WRITE_BYTES && (!self.held || len >= HELD_MAX) {
-            self.print()?;
-        }
-        Ok(())
-    }
-
     fn print(&mut self) -> Result<(), Error> {
-        for note in self.annotator.resolver().take_notes() {
-            eprintln!("lineinfo: {note}");
-        }
-        let mut out = io::stdout().lock();
-        out.write_all(self.annotator.ready())
-            .and_then(|()| out.flush())
-            .map_err(Error::Stdout)?;
-        self.annotator.taken();
-        Ok(())
-    }
-
-    /// The log is silent: all that is known is printed.
-    fn pause(&mut self) -> Result<(), Error> {
-        self.check_sizes()?;
-        self.annotator.settle();
-        self.print()
+        print(self.answers.resolver().take_notes(), &mut self.annotator)
     }
 
     fn end(mut self, is_json: bool) -> Result<u8, Error> {
@@ -261,7 +364,7 @@ impl Decoder {
             eprintln!("lineinfo: {}", words(self.annotator.summary()));
         }
         let left = self.annotator.summary().left();
-        let disagreeing = self.annotator.resolver().disagreeing();
+        let disagreeing = self.answers.resolver().disagreeing();
         if !disagreeing.is_empty() {
             eprintln!(
                 "lineinfo: the log was written with other builds of the modules that were named: {}; their lines may be wrong",
@@ -273,6 +376,52 @@ impl Decoder {
             0 => exit::DONE,
             _ => exit::UNRESOLVED,
         })
+    }
+}
+
+impl Stream for Decoder {
+    fn line(&mut self, line: &[u8], rest: &[u8]) -> Result<(), Error> {
+        if let Some(slide) = slide_of_line(line).filter(|_| !self.is_slide_given) {
+            // A panic says it after its trace.
+            let slide = slide.or_else(|| slide_of_text(rest));
+            if slide != self.slide {
+                self.set_slide(slide);
+            }
+        }
+        let facts = Facts::of_line(line);
+        if facts != Facts::default() && facts != self.facts {
+            self.answers.resolver().check(&facts)?;
+            self.facts = facts;
+        }
+        self.annotator
+            .line(line, &mut self.machine, &mut self.answers)?;
+        if self.code
+            && let Some(bits) = self.answers.resolver().x86_bits()
+        {
+            self.annotator.code(line, bits);
+        }
+        if self.held {
+            self.held = self.answers.sizes().1 == 0;
+        }
+        Ok(())
+    }
+
+    fn print_if_many(&mut self) -> Result<(), Error> {
+        let len = self.annotator.ready().len();
+        if len >= WRITE_BYTES && (!self.held || len >= HELD_MAX) {
+            self.print()?;
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self) -> Result<(), Error> {
+        self.check_sizes()?;
+        self.annotator.settle();
+        self.print()
+    }
+
+    fn is_undecided(&mut self) -> bool {
+        self.annotator.is_undecided()
     }
 }
 
@@ -292,6 +441,7 @@ fn words(summary: &Summary) -> String {
         (summary.other_size, "of symbols with another size here"),
         (summary.ambiguous, "ambiguous"),
         (summary.no_line, "without a line"),
+        (summary.no_kernel, "of kernels without a table"),
         (summary.no_module, "of modules without a table"),
     ] {
         if count > 0 {

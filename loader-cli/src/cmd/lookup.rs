@@ -1,5 +1,7 @@
 use std::io::{self, BufRead, BufWriter, Write};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use lineinfo_core::Address;
 use serde::Serialize;
@@ -19,8 +21,11 @@ use crate::source::{FrameBuf, LocationBuf, Source};
 /// In a table addresses are those of the image as it was linked; on a device they are those of the
 /// running kernel; with --offsets they are relative to _text in both. Without ADDR they are read from stdin, separated by white space.
 ///
-/// With symbols, of the table or from --vmlinux, `vfs_write+0xf8/0x450` or `vfs_write+0xf8` names an address, too: every function of
-/// that name and size is shown.
+/// `0xffffffff81000000-0xffffffff81000040` is a range: one line is printed for each run of addresses
+/// with one location.
+///
+/// With symbols, of the table or from --vmlinux, `vfs_write+0xf8/0x450` or `vfs_write+0xf8` names an
+/// address, too, and `vfs_write+0x0-0x40` a range: every function of that name and size is shown.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The table, unless one is named by an option or there is a device; and addresses in
@@ -60,10 +65,14 @@ impl Args {
 /// One line of `--json`; the field names are a promise.
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
-    address: String,
+    /// `null` if there is no such symbol.
+    address: Option<String>,
+    /// Where the range of addresses ends that have this location, exclusive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     symbol: Option<&'a str>,
-    file: Option<String>,
+    file: Option<Arc<str>>,
     line: Option<u32>,
     approximate: bool,
     /// The functions there, innermost first; empty if the table has no inlined functions.
@@ -71,7 +80,12 @@ struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    fn new(address: u64, symbol: Option<&'a str>, location: Option<LocationBuf>) -> Self {
+    /// For an address, or a range with its end; without one for a symbol that is not there.
+    fn new(
+        address: Option<(u64, Option<u64>)>,
+        symbol: Option<&'a str>,
+        location: Option<LocationBuf>,
+    ) -> Self {
         let (file, line, approximate, frames) = match location {
             Some(location) => (
                 Some(location.file),
@@ -82,7 +96,8 @@ impl<'a> Answer<'a> {
             None => (None, None, false, Vec::new()),
         };
         Self {
-            address: format!("{address:#x}"),
+            address: address.map(|(address, _)| format!("{address:#x}")),
+            end: address.and_then(|(_, end)| Some(format!("{:#x}", end?))),
             symbol,
             file,
             line,
@@ -113,7 +128,11 @@ impl<'a> Answer<'a> {
         if let Some(symbol) = self.symbol {
             write!(to, "{symbol} ")?;
         }
-        write!(to, "{} ", self.address)?;
+        match (&self.address, &self.end) {
+            (Some(address), Some(end)) => write!(to, "{address}-{end} ")?,
+            (Some(address), None) => write!(to, "{address} ")?,
+            (None, _) => {}
+        }
         match location {
             Some(location) => to.write_all(&location.physical().to_bytes())?,
             None => to.write_all(b"??")?,
@@ -173,41 +192,61 @@ impl Answering {
     /// Prints what an operand stands for; `false` if any of it has no location.
     fn answer(&mut self, text: &str, args: &Args, to: &mut impl Write) -> Result<bool, Error> {
         let kind = args.kind();
-        let answers = match (parse_address(text), &mut *self) {
-            (Ok(address), Self::Source(source)) => {
-                let place = match kind {
-                    Kind::Return => Address::Return(address),
-                    Kind::Trap => Address::Trap(address),
-                    _ => Address::Exact(address),
+        let mut answers = Vec::new();
+        match (Operand::parse(text)?, &mut *self) {
+            (Operand::Addresses(addresses), Self::Source(source)) => {
+                let mut lookup = |address| {
+                    let place = match kind {
+                        Kind::Return => Address::Return(address),
+                        Kind::Trap => Address::Trap(address),
+                        _ => Address::Exact(address),
+                    };
+                    match args.offsets {
+                        true => source.lookup_offset(place),
+                        false => source.lookup(place),
+                    }
                 };
-                let location = match args.offsets {
-                    true => source.lookup_offset(place)?,
-                    false => source.lookup(place)?,
-                };
-                vec![Answer::new(address, None, location)]
+                add(&mut answers, addresses, None, &mut lookup)?;
             }
-            (Ok(address), Self::Images(images)) => match images.all().next() {
-                Some(image) => vec![Answer::new(address, None, image.lookup(address, kind)?)],
-                None => Vec::new(),
-            },
-            (Err(_), Self::Images(images)) if is_symbol(text) => {
-                let (symbol, offset, size) = parse_symbol(text)?;
-                let mut answers = Vec::new();
+            (Operand::Addresses(addresses), Self::Images(images)) => {
+                if let Some(image) = images.all().next() {
+                    let lookup = |address| image.lookup(address, kind);
+                    add(&mut answers, addresses, None, lookup)?;
+                }
+            }
+            (
+                Operand::Symbol {
+                    name,
+                    offsets,
+                    size,
+                },
+                Self::Images(images),
+            ) => {
+                // A call may be the last instruction of a function.
+                let last = match kind {
+                    Kind::Return => offsets.end().saturating_sub(1),
+                    _ => *offsets.end(),
+                };
                 for image in images.all() {
-                    for start in image.symbols().all_of(symbol.as_bytes(), size) {
-                        let address = start.wrapping_add(offset);
-                        let location = image.lookup(address, kind)?;
-                        answers.push(Answer::new(address, Some(text), location));
+                    for start in image.symbols().all_of(name.as_bytes(), size, last) {
+                        let addresses = start.wrapping_add(*offsets.start())
+                            ..=start.wrapping_add(*offsets.end());
+                        let lookup = |address| image.lookup(address, kind);
+                        add(&mut answers, addresses, Some(text), lookup)?;
                     }
                 }
                 if answers.is_empty() {
-                    writeln!(to, "{text} ??").map_err(Error::Stdout)?;
+                    let unknown = Answer::new(None, Some(text), None);
+                    unknown.print(args.json, to).map_err(Error::Stdout)?;
                     return Ok(false);
                 }
-                answers
             }
-            (Err(error), _) => return Err(error),
-        };
+            (Operand::Symbol { .. }, Self::Source(_)) => {
+                return Err(Error::Usage(format!(
+                    "{text:?} is a symbol, and there are no symbols: name the vmlinux, or a copy of /proc/kallsyms, with --vmlinux"
+                )));
+            }
+        }
         let mut found = true;
         for answer in answers {
             found &= answer.file.is_some();
@@ -215,6 +254,32 @@ impl Answering {
         }
         Ok(found)
     }
+}
+
+/// Adds the answers for some addresses: one for each run of addresses with the same location.
+fn add<'a>(
+    answers: &mut Vec<Answer<'a>>,
+    addresses: RangeInclusive<u64>,
+    symbol: Option<&'a str>,
+    mut lookup: impl FnMut(u64) -> Result<Option<LocationBuf>, Error>,
+) -> Result<(), Error> {
+    let (start, end) = (*addresses.start(), *addresses.end());
+    if start == end {
+        answers.push(Answer::new(Some((start, None)), symbol, lookup(start)?));
+        return Ok(());
+    }
+    let mut run = (start, lookup(start)?);
+    for address in start + 1..=end {
+        let location = lookup(address)?;
+        if location != run.1 {
+            let (from, before) = std::mem::replace(&mut run, (address, location));
+            answers.push(Answer::new(Some((from, Some(address))), symbol, before));
+        }
+    }
+    let (from, location) = run;
+    let after = end.wrapping_add(1);
+    answers.push(Answer::new(Some((from, Some(after))), symbol, location));
+    Ok(())
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
@@ -244,11 +309,12 @@ fn is_symbol(operand: &str) -> bool {
     operand.contains("+0x")
 }
 
-fn parse_address(text: &str) -> Result<u64, Error> {
-    let digits = text
+/// A number in hexadecimal, which is a part of `text`.
+fn parse_number(number: &str, text: &str) -> Result<u64, Error> {
+    let digits = number
         .strip_prefix("0x")
-        .or_else(|| text.strip_prefix("0X"))
-        .unwrap_or(text);
+        .or_else(|| number.strip_prefix("0X"))
+        .unwrap_or(number);
     let failed = || Error::Address {
         text: text.to_owned(),
     };
@@ -259,16 +325,52 @@ fn parse_address(text: &str) -> Result<u64, Error> {
     u64::from_str_radix(digits, 16).map_err(|_| failed())
 }
 
-/// `symbol+0xoffset`, and `/0xsize` if it is there.
-fn parse_symbol(text: &str) -> Result<(&str, u64, Option<u64>), Error> {
-    let failed = || Error::Address {
-        text: text.to_owned(),
+/// What is looked up.
+#[derive(Debug)]
+enum Operand<'a> {
+    /// An address, or all from one to another.
+    Addresses(RangeInclusive<u64>),
+    /// The same in a function.
+    Symbol {
+        name: &'a str,
+        offsets: RangeInclusive<u64>,
+        size: Option<u64>,
+    },
+}
+
+/// The largest range, in bytes: more than the text of any kernel.
+const RANGE_MAX: u64 = 256 << 20;
+
+impl<'a> Operand<'a> {
+    /// `ADDRESS`, `ADDRESS-END`, `symbol+0xoffset`, `symbol+0xoffset-0xend`, and `/0xsize` after a symbol.
+    fn parse(text: &'a str) -> Result<Self, Error> {
+        let Some((name, rest)) = text.rsplit_once("+0x") else {
+            return Ok(Self::Addresses(parse_range(text, text)?));
+        };
+        let (offsets, size) = match rest.split_once('/') {
+            Some((offsets, size)) => (offsets, Some(parse_number(size, text)?)),
+            None => (rest, None),
+        };
+        Ok(Self::Symbol {
+            name,
+            offsets: parse_range(offsets, text)?,
+            size,
+        })
+    }
+}
+
+/// A number, or the numbers from one up to another.
+fn parse_range(range: &str, text: &str) -> Result<RangeInclusive<u64>, Error> {
+    let Some((start, end)) = range.split_once('-') else {
+        let number = parse_number(range, text)?;
+        return Ok(number..=number);
     };
-    let number = |digits| u64::from_str_radix(digits, 16).map_err(|_| failed());
-    let (symbol, rest) = text.rsplit_once("+0x").ok_or_else(failed)?;
-    let (offset, size) = match rest.split_once("/0x") {
-        Some((offset, size)) => (offset, Some(number(size)?)),
-        None => (rest, None),
-    };
-    Ok((symbol, number(offset)?, size))
+    let (start, end) = (parse_number(start, text)?, parse_number(end, text)?);
+    match end.checked_sub(start) {
+        Some(1..=RANGE_MAX) => Ok(start..=end - 1),
+        _ => Err(Error::Usage(format!(
+            "{text:?}: a range has its start, - and its end, which is after it, at most {} MiB",
+            RANGE_MAX >> 20
+        ))),
+    }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gimli::SectionId;
+use lineinfo_core::{NAME_MAX, is_printable};
 use object::read::elf::FileHeader;
 use object::read::{CompressionFormat, Object, ObjectKind, ObjectSection, ReadCache, SectionIndex};
 use object::{Endianness, SectionFlags, elf};
@@ -21,6 +22,7 @@ use super::relocate::Relocator;
 use super::separate::{self, DebugLink, SupplementLink};
 use super::symbols::{self, Symbol};
 use super::units;
+use crate::compressed::Compression;
 use crate::error::{BudgetError, ElfError, Error};
 use crate::files;
 
@@ -128,6 +130,10 @@ impl ElfFile {
         let file = files::open_image(path)?;
         let len = file.metadata().map_err(Error::io(path))?.len();
         budget.add_file(len);
+        let (file, len) = match Compression::of(&file).map_err(Error::io(path))? {
+            None => (file, len),
+            Some(compression) => decompress(path, &file, compression, &budget)?,
+        };
         Ok(Self {
             path: path.to_owned(),
             cache: ReadCache::new(file),
@@ -182,6 +188,18 @@ impl ElfFile {
         self.debug.as_deref().map(|debug| debug.path.as_path())
     }
 
+    /// The file as its own format has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Elf`] if it is not an ELF file.
+    pub(crate) fn object(&self) -> Result<Parsed<'_>, Error> {
+        object::File::parse(&self.cache).map_err(|source| Error::Elf {
+            path: self.path.clone(),
+            source: ElfError::from(source),
+        })
+    }
+
     /// Reads the headers.
     ///
     /// # Errors
@@ -192,8 +210,7 @@ impl ElfFile {
             path: self.path.clone(),
             source,
         };
-        let file =
-            object::File::parse(&self.cache).map_err(|source| failed(ElfError::from(source)))?;
+        let file = self.object()?;
         check_overlap(&file, self.len).map_err(failed)?;
         let mut identity = identify(&file).map_err(failed)?;
         let debug = match &self.debug {
@@ -225,6 +242,39 @@ impl ElfFile {
     }
 }
 
+/// What a compressed file has, and its length; it counts as memory, all of which may be read.
+fn decompress(
+    path: &Path,
+    file: &File,
+    compression: Compression,
+    budget: &Budget,
+) -> Result<(File, u64), Error> {
+    /// Why it stopped.
+    enum Stop {
+        Budget(BudgetError),
+        Io(io::Error),
+    }
+    impl From<io::Error> for Stop {
+        fn from(error: io::Error) -> Self {
+            Self::Io(error)
+        }
+    }
+    let mut len = 0;
+    let charge = |bytes| {
+        len += bytes;
+        let charged = budget.charge("the decompressed file", bytes);
+        charged.map_err(Stop::Budget)
+    };
+    match compression.decompress(file, charge) {
+        Ok(file) => Ok((file, len)),
+        Err(Stop::Io(source)) => Err(Error::io(path)(source)),
+        Err(Stop::Budget(source)) => Err(Error::Budget {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
 /// A parsed ELF file.
 #[derive(Debug)]
 pub struct Elf<'a> {
@@ -240,7 +290,7 @@ pub struct Elf<'a> {
     missing_supplement: Option<&'a Path>,
 }
 
-pub(super) type Parsed<'a> = object::File<'a, &'a ReadCache<File>>;
+pub(crate) type Parsed<'a> = object::File<'a, &'a ReadCache<File>>;
 
 /// Refuses a file whose sections share bytes: reading them all would take more memory than its size.
 fn check_overlap(file: &Parsed<'_>, len: u64) -> Result<(), ElfError> {
@@ -278,6 +328,12 @@ fn identify(file: &Parsed<'_>) -> Result<Identity, ElfError> {
             continue;
         }
         let name = section.name()?;
+        let is_printable = !name.is_empty() && name.chars().all(is_printable);
+        if !is_printable || name.len() > NAME_MAX {
+            return Err(ElfError::SectionName {
+                name: name.to_owned(),
+            });
+        }
         // Linux takes all of `.init*` of a module; an executable has a `.init` that is not freed.
         let init = name.starts_with(if relocatable { ".init" } else { ".init." });
         let size = section.size();
@@ -493,19 +549,22 @@ impl<'a> Elf<'a> {
     }
 
     /// A copy of the file with the DWARF, for llvm-symbolizer: with an empty `.debug_aranges`, which
-    /// units can do without; with nothing after the root entries of units, for it reads all entries and
-    /// keeps several times their size, though there are no lines in them; and, if it is relocatable, with
-    /// the addresses of [`Identity::text`] in its section headers.
+    /// units can do without; without `functions`, with nothing after the root entries of units, for it
+    /// reads all entries and keeps several times their size, though there are no lines in them; and, if
+    /// it is relocatable, with the addresses of [`Identity::text`] in its section headers.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn copy_for_symbolizer(&self) -> Result<NamedTempFile, Error> {
+    pub fn copy_for_symbolizer(&self, functions: bool) -> Result<NamedTempFile, Error> {
         let dwarf = self.dwarf();
         let copy = NamedTempFile::new().map_err(Error::io(std::env::temp_dir()))?;
         // Zeros, which are not on disk, are entries that end a list of children.
-        copy_without(dwarf.path, copy.as_file(), &dwarf.children_of_roots()?)
-            .map_err(Error::io(copy.path()))?;
+        let left_out = match functions {
+            true => Vec::new(),
+            false => dwarf.children_of_roots()?,
+        };
+        copy_without(dwarf.path, copy.as_file(), &left_out).map_err(Error::io(copy.path()))?;
         let fields = dwarf.header_fields();
         let mut patches = Vec::new();
         if dwarf.identity.relocatable {

@@ -2,13 +2,15 @@
 //!
 //! They are in `$XDG_CACHE_HOME/lineinfo/tables`, or `~/.cache/lineinfo/tables`, together at most
 //! [`CACHE_BYTES_MAX`]; those that were not used for the longest time go first. A file there is a
-//! table like any other, and is checked like any other when it is read.
+//! table with symbols like any other, and is checked like any other when it is read.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use lineinfo_core::Table;
 use lineinfo_core::blob::{Encoding, FORMAT_VERSION};
+use lineinfo_core::writer::{EncodeError, with_symbols};
 use tempfile::NamedTempFile;
 
 use crate::error::Error;
@@ -18,6 +20,7 @@ use crate::extract::paths::Naming;
 use crate::files::BlobFile;
 use crate::hex;
 use crate::output::{HardLinks, Output};
+use crate::symbols::Symbols;
 
 /// How much the tables take together, in bytes: some two hundred of kernels.
 pub const CACHE_BYTES_MAX: u64 = 1 << 30;
@@ -31,23 +34,23 @@ pub fn table_of(image: &Path, debug_dirs: &[PathBuf]) -> Result<BlobFile, Error>
     let file = ElfFile::open(image)?.with_debug(debug_dirs)?;
     let elf = file.parse()?;
     let build_id = &elf.identity.build_id;
-    let kept = directory()
-        .filter(|_| !build_id.is_empty())
-        .map(|directory| directory.join(kept_name(build_id)));
-    if let Some(kept) = &kept
-        && let Ok(blob) = BlobFile::open(kept)
-        && blob.table().layout().build_id() == build_id
-    {
-        touch(kept);
+    if let Some((_, blob)) = kept(build_id) {
         return Ok(blob);
     }
+    let failed = |source| Error::Encode {
+        path: image.to_owned(),
+        source,
+    };
     let extracted = extract(&elf, &Naming::default(), &())?;
-    let blob = extracted
-        .encode(Encoding::Packed)
-        .map_err(|source| Error::Encode {
-            path: image.to_owned(),
-            source,
-        })?;
+    let blob = extracted.encode(Encoding::Packed).map_err(failed)?;
+    let symbols = match Symbols::of_image(image, Some(elf.dwarf_path())) {
+        Ok(symbols) => symbols.to_section(elf.identity.text_start)?,
+        // Whoever has symbols of another file can use the lines.
+        Err(_) => Vec::new(),
+    };
+    let table = Table::parse(&blob).map_err(|source| failed(EncodeError::Invalid(source)))?;
+    let blob = with_symbols(&table, &symbols).map_err(failed)?;
+    let kept = kept_path(build_id);
     if let Some(kept) = &kept
         && keep(kept, &blob).is_ok()
     {
@@ -60,10 +63,23 @@ pub fn table_of(image: &Path, debug_dirs: &[PathBuf]) -> Result<BlobFile, Error>
     BlobFile::open(temporary.path())
 }
 
-/// The name of an image's table: one of another version may have been made by other rules.
-fn kept_name(build_id: &[u8]) -> String {
+/// The table that is kept of a build-id, and where.
+pub fn kept(build_id: &[u8]) -> Option<(PathBuf, BlobFile)> {
+    let path = kept_path(build_id)?;
+    let blob = BlobFile::open(&path).ok()?;
+    if blob.table().layout().build_id() != build_id {
+        return None;
+    }
+    touch(&path);
+    Some((path, blob))
+}
+
+/// Where an image's table is kept: one of another version may have been made by other rules.
+fn kept_path(build_id: &[u8]) -> Option<PathBuf> {
     let version = env!("CARGO_PKG_VERSION");
-    format!("{}-{version}-{FORMAT_VERSION}.lineinfo", hex(build_id))
+    let name = format!("{}-{version}-{FORMAT_VERSION}.lineinfo", hex(build_id));
+    let directory = directory().filter(|_| !build_id.is_empty())?;
+    Some(directory.join(name))
 }
 
 /// Where tables are kept; `None` without a home.

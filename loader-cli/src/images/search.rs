@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::debuginfod;
+use crate::compressed;
 use crate::log::Facts;
 
 /// Where distributions put tables, by release.
@@ -24,15 +26,22 @@ pub struct Search {
     pub dirs: Vec<PathBuf>,
     /// The directories of the distribution count, too.
     pub system: bool,
+    /// Debuginfod servers, which are asked for what is in no directory.
+    pub servers: Vec<String>,
 }
 
 impl Search {
-    /// The directories that are named, those of `$LINEINFO_PATH`, and those of the distribution.
+    /// The directories that are named, those of `$LINEINFO_PATH`, those of the distribution, and the
+    /// servers of `$DEBUGINFOD_URLS`.
     pub fn new(dirs: &[PathBuf]) -> Self {
         let mut dirs = dirs.to_vec();
         let more = std::env::var_os(PATH_VARIABLE).unwrap_or_default();
         dirs.extend(std::env::split_paths(&more).filter(|dir| dir.is_absolute() || dir.is_dir()));
-        Self { dirs, system: true }
+        Self {
+            dirs,
+            system: true,
+            servers: debuginfod::servers(),
+        }
     }
 
     /// Files that may be the vmlinux, the best first.
@@ -57,8 +66,7 @@ impl Search {
                 )));
             }
         }
-        files.retain(|file| file.is_file());
-        files
+        with_compressed(files)
     }
 
     /// Tables that may be of an image, by its build-id and, for a kernel, its release.
@@ -108,6 +116,7 @@ impl Search {
         if let (true, Some(release)) = (self.system, release) {
             dirs.push(Path::new(TABLES).join(release));
             dirs.push(Path::new(DEBUG).join("lib/modules").join(release));
+            dirs.push(Path::new("/lib/modules").join(release));
         }
         dirs.retain(|dir| dir.is_dir());
         dirs
@@ -118,7 +127,7 @@ impl Search {
         let system = self.system.then(|| PathBuf::from(DEBUG));
         let dirs = self.dirs.iter().chain(&system);
         let files = dirs.filter_map(|dir| by_build_id(dir, Some(build_id), "debug"));
-        files.filter(|file| file.is_file()).collect()
+        with_compressed(files.collect())
     }
 
     /// In words, where it was looked.
@@ -127,8 +136,25 @@ impl Search {
         let system = self
             .system
             .then(|| format!("{TABLES}, {DEBUG}, /lib/modules"));
-        named.chain(system).collect::<Vec<_>>().join(", ")
+        let servers = self.servers.iter().cloned();
+        let places = named.chain(system).chain(servers);
+        places.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// The files that are there, as they are or compressed.
+fn with_compressed(files: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for file in files {
+        let compressed = compressed::EXTENSIONS.map(|end| {
+            let mut name = file.clone().into_os_string();
+            name.push(end);
+            PathBuf::from(name)
+        });
+        let all = [file].into_iter().chain(compressed);
+        found.extend(all.filter(|file| file.is_file()));
+    }
+    found
 }
 
 /// `.build-id/ab/cdef.EXTENSION`.

@@ -1,18 +1,19 @@
 //! Puts locations into a log, or lists its frames, as it comes in.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Frame, Kind, Reader, Ticket};
+use super::code::{Code, Disassembled};
+use super::{Frame, Kind, Line, Machine, Reader, Ticket};
 use crate::error::Error;
 use crate::source::{FrameBuf, LocationBuf};
 
 /// Version of the objects of [`Style::Json`].
 const FORMAT_VERSION: u32 = 1;
 
-/// How many answers are kept.
-const ANSWERS_MAX: usize = 1 << 16;
+/// How many answers are kept; a power of two.
+const ANSWERS_MAX: usize = 1 << 14;
 
 /// How far after an undecided frame the log is read for what decides it, in bytes.
 const UNDECIDED_MAX: usize = 64 << 10;
@@ -32,6 +33,8 @@ pub trait Resolve {
 pub enum Outcome {
     /// Its location.
     Found(LocationBuf),
+    /// The function that an address alone is in, as a kernel would print it, and its location.
+    Named(String, Option<LocationBuf>),
     /// The symbol is known, and there is no line there.
     NoLine,
     /// There is no such symbol.
@@ -42,6 +45,8 @@ pub enum Outcome {
     Ambiguous(usize),
     /// There is no table of its module.
     NoModule,
+    /// There is no table of the kernel that wrote it.
+    NoKernel,
     /// It is no code.
     Data,
 }
@@ -49,12 +54,14 @@ pub enum Outcome {
 impl Outcome {
     const fn status(&self) -> &'static str {
         match self {
-            Self::Found(_) => "found",
+            Self::Found(_) | Self::Named(_, Some(_)) => "found",
+            Self::Named(_, None) => "no line",
             Self::NoLine => "no line",
             Self::UnknownSymbol => "unknown symbol",
             Self::OtherSize => "other size",
             Self::Ambiguous(_) => "ambiguous",
             Self::NoModule => "no table of the module",
+            Self::NoKernel => "no table of the kernel",
             Self::Data => "data",
         }
     }
@@ -88,25 +95,34 @@ pub struct Summary {
     pub no_line: u64,
     /// Those of modules without a table.
     pub no_module: u64,
+    /// Those of kernels without a table, in a stream from many machines.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub no_kernel: u64,
     /// The names of these modules.
     pub modules: BTreeSet<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Summary {
     /// Frames that were left though there is a table for them.
     pub const fn left(&self) -> u64 {
-        self.frames - self.annotated - self.no_module
+        self.frames - self.annotated - self.no_module - self.no_kernel
     }
 
     fn count(&mut self, frame: &Frame<'_>, outcome: &Outcome) {
         let counter = match outcome {
             Outcome::Data => return,
-            Outcome::Found(_) => &mut self.annotated,
-            Outcome::NoLine => &mut self.no_line,
+            Outcome::Found(_) | Outcome::Named(_, Some(_)) => &mut self.annotated,
+            Outcome::NoLine | Outcome::Named(_, None) => &mut self.no_line,
             Outcome::UnknownSymbol => &mut self.unknown,
             Outcome::OtherSize => &mut self.other_size,
             Outcome::Ambiguous(_) => &mut self.ambiguous,
             Outcome::NoModule => &mut self.no_module,
+            Outcome::NoKernel => &mut self.no_kernel,
         };
         *counter += 1;
         self.frames += 1;
@@ -124,9 +140,15 @@ enum Object<'a> {
     Frame {
         format_version: u32,
         log_line: u64,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        host: &'a str,
         symbol: &'a str,
         offset: u64,
         size: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        function: Option<&'a str>,
         module: Option<&'a str>,
         module_build_id: Option<&'a str>,
         kind: &'static str,
@@ -136,6 +158,11 @@ enum Object<'a> {
         line: Option<u32>,
         approximate: bool,
         frames: &'a [FrameBuf],
+    },
+    Code {
+        format_version: u32,
+        log_line: u64,
+        instructions: &'a [Disassembled],
     },
     Summary {
         format_version: u32,
@@ -169,32 +196,28 @@ struct Undecided {
 
 /// Annotates a log, line by line.
 #[derive(Debug)]
-pub struct Annotator<R> {
+pub struct Annotator {
     reader: Reader,
-    resolver: R,
     style: Style,
     /// Inlined functions have lines of their own.
     inlines: bool,
     /// What comes out and was not taken yet.
     out: Vec<u8>,
     undecided: Vec<Undecided>,
-    answers: Answers,
     summary: Summary,
     log_line: u64,
 }
 
-impl<R: Resolve> Annotator<R> {
+impl Annotator {
     /// An annotator at the start of a log; `inlines`: a frame is the function of its symbol, and those that are
     /// inlined there have lines of their own before it. Otherwise it has the line of the innermost.
-    pub fn new(resolver: R, style: Style, inlines: bool) -> Self {
+    pub fn new(style: Style, inlines: bool) -> Self {
         Self {
             reader: Reader::new(),
-            resolver,
             style,
             inlines,
             out: Vec::new(),
             undecided: Vec::new(),
-            answers: Answers::default(),
             summary: Summary::default(),
             log_line: 0,
         }
@@ -205,26 +228,25 @@ impl<R: Resolve> Annotator<R> {
         &self.summary
     }
 
-    /// Different frames of the kernel whose symbols have another size than in the log, and the same.
-    pub const fn sizes(&self) -> (usize, usize) {
-        (self.answers.other_sizes, self.answers.same_sizes)
-    }
-
-    /// What knows where frames are.
-    pub const fn resolver(&mut self) -> &mut R {
-        &mut self.resolver
-    }
-
-    /// Takes the next line, with its newline if it has one.
+    /// Takes the next line, with its newline if it has one, of a machine.
     ///
     /// # Errors
     ///
     /// Those of [`Resolve::resolve`].
-    pub fn line(&mut self, line: &[u8]) -> Result<(), Error> {
+    pub fn line<'l, R: Resolve>(
+        &mut self,
+        line: impl Into<Line<'l>>,
+        machine: &mut Machine,
+        answers: &mut Answers<R>,
+    ) -> Result<(), Error> {
+        let line = line.into();
+        let host = line.sender.name;
         self.log_line += 1;
         let mut copied = 0;
         let mut lines_at = self.out.len();
-        for frame in self.reader.line(line) {
+        let frames = self.reader.line(line, machine);
+        let line = line.bytes;
+        for frame in frames {
             if self.style != Style::Json {
                 self.out.extend_from_slice(&line[copied..frame.end]);
                 copied = frame.end;
@@ -242,6 +264,7 @@ impl<R: Resolve> Annotator<R> {
                 inlines: self.inlines,
                 line,
                 log_line: self.log_line,
+                host,
             };
             match frame.kind {
                 Kind::Warning(ticket) => {
@@ -249,7 +272,7 @@ impl<R: Resolve> Annotator<R> {
                     let mut texts =
                         [Kind::Trap, Kind::Exact, Kind::Return].map(|kind| (kind, Text::default()));
                     for ((kind, text), is_printed) in texts.iter_mut().zip(&mut is_printed) {
-                        let outcome = self.answers.of(&mut self.resolver, &frame, *kind)?;
+                        let outcome = answers.of(&frame, *kind)?;
                         if let Outcome::Found(location) = outcome {
                             let is_it = |location: LocationBuf| {
                                 let location = LocationBuf {
@@ -263,10 +286,7 @@ impl<R: Resolve> Annotator<R> {
                         }
                         writer.write(text, &frame, *kind, outcome);
                     }
-                    self.summary.count(
-                        &frame,
-                        self.answers.of(&mut self.resolver, &frame, Kind::Exact)?,
-                    );
+                    self.summary.count(&frame, answers.of(&frame, Kind::Exact)?);
                     self.undecided.push(Undecided {
                         ticket,
                         lines_at,
@@ -276,7 +296,7 @@ impl<R: Resolve> Annotator<R> {
                     });
                 }
                 kind => {
-                    let outcome = self.answers.of(&mut self.resolver, &frame, kind)?;
+                    let outcome = answers.of(&frame, kind)?;
                     self.summary.count(&frame, outcome);
                     let mut text = Text::default();
                     writer.write(&mut text, &frame, kind, outcome);
@@ -304,6 +324,48 @@ impl<R: Resolve> Annotator<R> {
             self.decide_first();
         }
         Ok(())
+    }
+
+    /// Puts out bytes that are no line of a log.
+    pub fn pass(&mut self, bytes: &[u8]) {
+        if self.style != Style::Json {
+            self.out.extend_from_slice(bytes);
+        }
+    }
+
+    /// Says whether addresses without a symbol are frames, too.
+    pub const fn take_addresses(&mut self, addresses: bool) {
+        self.reader.take_addresses(addresses);
+    }
+
+    /// Puts the instructions of the last line after it, if it is a `Code:` line of x86.
+    pub fn code(&mut self, line: &[u8], bits: u32) {
+        let Some(code) = Code::of_line(line) else {
+            return;
+        };
+        let instructions = code.disassemble(bits);
+        if self.style == Style::Json {
+            let object = Object::Code {
+                format_version: FORMAT_VERSION,
+                log_line: self.log_line,
+                instructions: &instructions,
+            };
+            return write_object(&mut self.out, &object);
+        }
+        if !line.ends_with(b"\n") {
+            self.out.push(b'\n');
+        }
+        let colour = anstyle::AnsiColor::Red.on_default();
+        for one in instructions {
+            match one.faulting && self.style == Style::Colour {
+                true => {
+                    let line = one.to_line();
+                    let text = format!("{colour}{}{colour:#}\n", line.trim_end());
+                    self.out.extend_from_slice(text.as_bytes());
+                }
+                false => self.out.extend_from_slice(one.to_line().as_bytes()),
+            }
+        }
     }
 
     /// Decides what nothing in the log will decide: it ends, or pauses.
@@ -382,28 +444,65 @@ fn decide(undecided: &mut Vec<Undecided>, out: &mut Vec<u8>, ticket: Ticket, kin
     len
 }
 
-/// Answers that are kept, as logs repeat their frames.
-#[derive(Debug, Default)]
-struct Answers {
-    outcomes: Vec<Outcome>,
-    /// Which outcome the text of a frame has, for each kind.
-    by_text: [HashMap<Box<[u8]>, usize>; KINDS],
-    /// Different frames of the kernel whose symbol has another size, and the same.
+/// What knows where frames are, and the answers it gave: logs repeat their frames.
+///
+/// Each frame has one place for its answer, so a log with more frames than places costs no more than
+/// it would without.
+#[derive(Debug)]
+pub struct Answers<R> {
+    resolver: R,
+    /// By the low bits of a hash of the frame; empty until the first answer.
+    places: Vec<Option<Answer>>,
+    /// Frames of the kernel whose symbol has another size, and the same.
     other_sizes: usize,
     same_sizes: usize,
 }
 
-/// How many kinds of frames are answered differently.
-const KINDS: usize = 6;
+/// What was answered for a frame.
+#[derive(Clone, Debug)]
+struct Answer {
+    id: u64,
+    kind: Kind,
+    text: Box<[u8]>,
+    outcome: Outcome,
+}
 
-impl Answers {
-    fn of(
-        &mut self,
-        resolver: &mut impl Resolve,
-        frame: &Frame<'_>,
-        kind: Kind,
-    ) -> Result<&Outcome, Error> {
-        let by_text = match kind {
+impl<R: Resolve> Answers<R> {
+    /// No answers yet.
+    pub const fn new(resolver: R) -> Self {
+        Self {
+            resolver,
+            places: Vec::new(),
+            other_sizes: 0,
+            same_sizes: 0,
+        }
+    }
+
+    /// What knows where frames are.
+    pub const fn resolver(&mut self) -> &mut R {
+        &mut self.resolver
+    }
+
+    /// Different frames of the kernel whose symbols have another size than in the log, and the same.
+    pub const fn sizes(&self) -> (usize, usize) {
+        (self.other_sizes, self.same_sizes)
+    }
+
+    /// Forgets the answers, as the resolver will give others.
+    pub fn clear(&mut self) {
+        self.places.clear();
+    }
+
+    fn of(&mut self, frame: &Frame<'_>, kind: Kind) -> Result<&Outcome, Error> {
+        // A ticket makes no difference to the answer.
+        let kind = match kind {
+            Kind::Warning(_) => Kind::Exact,
+            kind => kind,
+        };
+        if self.places.is_empty() {
+            self.places.resize(ANSWERS_MAX, None);
+        }
+        let number = match kind {
             Kind::Return => 0,
             Kind::Unreliable => 1,
             Kind::Exact | Kind::Warning(_) => 2,
@@ -411,47 +510,55 @@ impl Answers {
             Kind::Start => 4,
             Kind::Data => 5,
         };
-        if let Some(known) = self.by_text[by_text].get(frame.text) {
-            return Ok(&self.outcomes[*known]);
-        }
-        let outcome = match kind {
-            Kind::Data => Outcome::Data,
-            _ => resolver.resolve(frame, kind)?,
-        };
-        if frame.module.is_none() {
-            match &outcome {
-                Outcome::OtherSize => self.other_sizes += 1,
-                Outcome::Found(_) | Outcome::NoLine | Outcome::Ambiguous(_) => {
-                    self.same_sizes += 1;
+        let place = (frame.id ^ number) as usize % ANSWERS_MAX;
+        let is_known = self.places[place].as_ref().is_some_and(|known| {
+            known.id == frame.id && known.kind == kind && *known.text == *frame.text
+        });
+        if !is_known {
+            let outcome = match kind {
+                Kind::Data => Outcome::Data,
+                _ => self.resolver.resolve(frame, kind)?,
+            };
+            if frame.module.is_none() {
+                match &outcome {
+                    Outcome::OtherSize => self.other_sizes += 1,
+                    Outcome::Found(_) | Outcome::NoLine | Outcome::Ambiguous(_) => {
+                        self.same_sizes += 1;
+                    }
+                    Outcome::Named(..)
+                    | Outcome::UnknownSymbol
+                    | Outcome::NoModule
+                    | Outcome::NoKernel
+                    | Outcome::Data => {}
                 }
-                Outcome::UnknownSymbol | Outcome::NoModule | Outcome::Data => {}
             }
+            self.places[place] = Some(Answer {
+                id: frame.id,
+                kind,
+                text: frame.text.into(),
+                outcome,
+            });
         }
-        if self.outcomes.len() >= ANSWERS_MAX {
-            self.outcomes.clear();
-            self.by_text.iter_mut().for_each(HashMap::clear);
-        }
-        let known = self.outcomes.len();
-        self.by_text[by_text].insert(frame.text.into(), known);
-        self.outcomes.push(outcome);
-        Ok(&self.outcomes[known])
+        let known = self.places[place].as_ref();
+        Ok(known.map_or(&Outcome::Data, |known| &known.outcome))
     }
 }
 
 /// Writes what comes out for a frame.
 #[derive(Clone, Copy, Debug)]
-struct TextWriter<'l> {
+struct TextWriter<'a> {
     style: Style,
     inlines: bool,
     /// The line of the log.
-    line: &'l [u8],
+    line: &'a [u8],
     log_line: u64,
+    host: &'a [u8],
 }
 
 impl TextWriter<'_> {
     fn write(self, to: &mut Text, frame: &Frame<'_>, kind: Kind, outcome: &Outcome) {
         let location = match outcome {
-            Outcome::Found(location) => Some(location),
+            Outcome::Found(location) | Outcome::Named(_, Some(location)) => Some(location),
             _ => None,
         };
         let (before, after) = match self.style {
@@ -464,6 +571,12 @@ impl TextWriter<'_> {
                 return self.write_frame(&mut to.location, frame, kind, outcome, location);
             }
         };
+        if let Outcome::Named(function, _) = outcome
+            && frame.symbol.is_empty()
+        {
+            to.location.push(b' ');
+            to.location.extend_from_slice(function.as_bytes());
+        }
         let Some(location) = location else {
             return;
         };
@@ -479,7 +592,7 @@ impl TextWriter<'_> {
             }
         }
         to.location.extend(format!(" {before}(").into_bytes());
-        to.location.extend(own.to_bytes());
+        own.push_to(&mut to.location);
         to.location.extend(format!("){after}").into_bytes());
     }
 
@@ -516,9 +629,15 @@ impl TextWriter<'_> {
         let object = Object::Frame {
             format_version: FORMAT_VERSION,
             log_line: self.log_line,
+            host: &String::from_utf8_lossy(self.host),
             symbol: &symbol,
             offset: frame.offset,
             size: frame.size,
+            address: frame.address.map(|address| format!("{address:#x}")),
+            function: match outcome {
+                Outcome::Named(function, _) => Some(function),
+                _ => None,
+            },
             module: module.as_deref(),
             module_build_id: module_build_id.as_deref(),
             kind: match kind {
@@ -535,7 +654,7 @@ impl TextWriter<'_> {
                 Outcome::Ambiguous(candidates) => Some(*candidates),
                 _ => None,
             },
-            file: location.map(|location| location.file.as_str()),
+            file: location.map(|location| &*location.file),
             line: location.map(|location| location.line),
             approximate: location.is_some_and(|location| location.approximate),
             frames: location.map_or(&[], |location| &location.frames),

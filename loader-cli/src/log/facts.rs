@@ -11,8 +11,36 @@ static BANNER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("Linux v
 /// The end of `Tainted` and `Not tainted`, which every trace has.
 static TAINTED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("ainted"));
 
+/// What a panic says of KASLR.
+static OFFSET: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("Kernel Offset: "));
+
+/// How far the kernel that writes a log was moved from where it was linked, as a line says it: `Some`
+/// of the distance by `Kernel Offset: 0x1a000000 from …` or `disabled`, `Some(None)` where a boot
+/// begins, and the distance is not known yet.
+pub fn slide_of_line(line: &[u8]) -> Option<Option<u64>> {
+    if let Some(at) = OFFSET.find(line) {
+        let rest = &line[at + OFFSET.needle().len()..];
+        if rest.starts_with(b"disabled") {
+            return Some(Some(0));
+        }
+        let digits = rest.strip_prefix(b"0x")?;
+        let len = digits
+            .iter()
+            .take_while(|byte| byte.is_ascii_hexdigit())
+            .count();
+        let digits = digits[..len].to_str().ok()?;
+        return u64::from_str_radix(digits, 16).ok().map(Some);
+    }
+    BANNER.find(line).map(|_| None)
+}
+
+/// The first distance that a text says, before the next boot.
+pub fn slide_of_text(log: &[u8]) -> Option<u64> {
+    log.lines_with_terminator().find_map(slide_of_line)?
+}
+
 /// The kernel that wrote a log, as far as the log says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Facts {
     /// Its release, as `uname -r` prints it.
     pub release: Option<String>,
@@ -88,6 +116,24 @@ fn release_of(word: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slides() {
+        let cases = [
+            (
+                "[ 1.0] Kernel Offset: 0x1a000000 from 0xffffffff81000000 (relocation range: x)",
+                Some(Some(0x1a00_0000)),
+            ),
+            ("Kernel Offset: disabled", Some(Some(0))),
+            ("[ 0.0] Linux version 6.1.0 (x)", Some(None)),
+            ("Kernel Offset: 0x", None),
+            ("Kernel Offset: far", None),
+            ("anything", None),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(slide_of_line(line.as_bytes()), expected, "{line}");
+        }
+    }
 
     #[test]
     fn releases_and_build_ids() {

@@ -62,8 +62,9 @@ impl Input {
         &self.bytes[self.taken..]
     }
 
-    /// The next line, with its newline; the last one may have none. `None` if more must be read.
-    pub fn line(&mut self) -> Option<&[u8]> {
+    /// The next line, with its newline, and what was read after it; the last line may have no newline.
+    /// `None` if more must be read.
+    pub fn line(&mut self) -> Option<(&[u8], &[u8])> {
         let start = self.taken;
         let from = start.max(self.searched);
         let end = match memchr::memchr(b'\n', &self.bytes[from..]) {
@@ -78,7 +79,7 @@ impl Input {
             }
         };
         self.taken = end;
-        Some(&self.bytes[start..end])
+        Some(self.bytes[start..].split_at(end - start))
     }
 
     /// Whether there is more to read, or the end, within a time; forever without.

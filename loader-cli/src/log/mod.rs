@@ -4,7 +4,7 @@
 //!   bytes ─ Annotator ── a line ──> Reader::line ──> Frame: symbol, offset, size, module, Kind
 //!              │                       │  └ Formats: the one table of what kernels write
 //!              │                       └ contexts: what a CPU or thread wrote before
-//!              ├── Frame ──> Resolve ──> Outcome: a location, or why there is none
+//!              ├── Frame ──> Answers ──> Resolve ──> Outcome: a location, or why there is none
 //!              └── the line, to the byte, with the locations put in
 //! ```
 //!
@@ -14,11 +14,14 @@
 //! A `WARN` prints its frame before the registers that say whether a trap raised it. Such a frame is
 //! [`Kind::Warning`], and a later frame of the log decides it ([`Frame::decides`]).
 
+mod address;
 mod annotate;
+mod code;
 mod facts;
 mod formats;
 mod frame;
 pub mod input;
+mod sender;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -26,15 +29,18 @@ use std::hash::{BuildHasher, RandomState};
 use bstr::ByteSlice;
 use memchr::memmem;
 
-pub use self::annotate::{Annotator, Outcome, Resolve, Style, Summary};
-pub use self::facts::Facts;
+pub use self::annotate::{Annotator, Answers, Outcome, Resolve, Style, Summary};
+pub use self::code::Code;
+pub use self::facts::{Facts, slide_of_line, slide_of_text};
 pub use self::frame::Module;
+pub use self::sender::Sender;
 
+use self::address::{Bare, BareMeans};
 use self::formats::{BEFORE_MAX, Formats, Means};
 use self::frame::{Words, escape_end};
 
-/// How many CPUs and threads of a log are kept apart.
-const CONTEXTS_MAX: usize = 4096;
+/// How many CPUs and threads of a machine are kept apart.
+const WRITERS_MAX: usize = 4096;
 
 /// How much of the end of a line is kept, in bytes.
 const TAIL_MAX: usize = 128;
@@ -67,6 +73,29 @@ pub struct Frame<'a> {
     pub text: &'a [u8],
     /// The location that a `WARN` prints before its frame.
     pub printed: &'a [u8],
+    /// The address, where the log has it and not symbol, offset and size. Then the symbol is empty, or
+    /// what a tool says that it is, and the offset is 0, or what that tool says.
+    pub address: Option<u64>,
+    /// A hash of symbol, offset and size, which differs between readers.
+    id: FrameId,
+}
+
+/// A line of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// Its bytes, with its newline if it has one.
+    pub bytes: &'a [u8],
+    /// Where it comes from.
+    pub sender: Sender<'a>,
+}
+
+impl<'a> From<&'a [u8]> for Line<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            sender: Sender::default(),
+        }
+    }
 }
 
 /// What a frame's address is.
@@ -106,12 +135,59 @@ struct Context {
     warning: Option<(FrameId, Ticket)>,
     /// Its last line is one of a list of functions.
     list: bool,
+    /// Its last line is a frame of a sample.
+    sample: bool,
     /// How its last line ended: a header there may belong to a frame on the next line.
     tail: Vec<u8>,
 }
 
 /// A hash of symbol, offset and size.
 type FrameId = u64;
+
+/// What one machine wrote before.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Who wrote last: a CPU or thread, or 0 where the log does not say.
+    writer: u64,
+    /// What that one wrote.
+    context: Context,
+    /// What the others wrote.
+    others: HashMap<u64, Context>,
+    /// How many others are kept apart.
+    others_max: usize,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::with_writers(WRITERS_MAX)
+    }
+}
+
+impl Machine {
+    /// One that wrote nothing yet, and of which so many CPUs and threads are kept apart.
+    pub fn with_writers(writers: usize) -> Self {
+        Self {
+            writer: 0,
+            context: Context::default(),
+            others: HashMap::new(),
+            others_max: writers,
+        }
+    }
+
+    /// Turns to a CPU or thread.
+    fn switch(&mut self, writer: u64) {
+        if writer == self.writer {
+            return;
+        }
+        if self.others.len() >= self.others_max {
+            self.others.clear();
+        }
+        let context = self.others.remove(&writer).unwrap_or_default();
+        let last = std::mem::replace(&mut self.context, context);
+        self.others.insert(self.writer, last);
+        self.writer = writer;
+    }
+}
 
 /// Finds the frames of a log, line by line.
 #[derive(Debug)]
@@ -120,12 +196,8 @@ pub struct Reader {
     plus: memmem::Finder<'static>,
     hasher: RandomState,
     tickets: u64,
-    /// Who wrote last: a CPU or thread, or 0 where the log does not say.
-    writer: u64,
-    /// What that one wrote.
-    context: Context,
-    /// What the others wrote.
-    others: HashMap<u64, Context>,
+    /// Addresses alone are frames, too.
+    addresses: bool,
     /// A text without its colours.
     plain: Vec<u8>,
 }
@@ -137,70 +209,70 @@ impl Default for Reader {
             plus: memmem::Finder::new("+0x"),
             hasher: RandomState::new(),
             tickets: 0,
-            writer: 0,
-            context: Context::default(),
-            others: HashMap::new(),
+            addresses: false,
             plain: Vec::with_capacity(BEFORE_MAX),
         }
     }
 }
 
 impl Reader {
-    /// A reader at the start of a log.
+    /// A reader of any logs.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The frames of the next line, which may have its newline.
+    /// Says whether addresses without a symbol are frames, too.
+    pub const fn take_addresses(&mut self, addresses: bool) {
+        self.addresses = addresses;
+    }
+
+    /// The frames of the next line of a machine, which may have its newline.
     ///
     /// To be read to the end: what the line says of the next one is kept there.
-    pub fn line<'r, 'l>(&'r mut self, line: &'l [u8]) -> Frames<'r, 'l> {
-        let end = line.trim_end_with(|c| matches!(c, '\n' | '\r')).len();
+    pub fn line<'r, 'l>(
+        &'r mut self,
+        line: impl Into<Line<'l>>,
+        machine: &'r mut Machine,
+    ) -> Frames<'r, 'l> {
+        let Line { bytes, sender } = line.into();
+        let end = bytes.trim_end_with(|c| matches!(c, '\n' | '\r')).len();
+        if let Some(writer) = sender.writer {
+            machine.switch(writer);
+        }
+        let start = sender.head.min(end);
         Frames {
+            addresses: self.addresses,
+            bare: 0,
             reader: self,
-            line: &line[..end],
-            at: 0,
-            text: 0,
+            machine,
+            line: &bytes[..end],
+            at: start,
+            text: start,
             first: true,
         }
     }
 
-    fn switch(&mut self, writer: u64) {
-        if writer == self.writer {
-            return;
-        }
-        if self.others.len() >= CONTEXTS_MAX {
-            self.others.clear();
-        }
-        let context = self.others.remove(&writer).unwrap_or_default();
-        let last = std::mem::replace(&mut self.context, context);
-        self.others.insert(self.writer, last);
-        self.writer = writer;
-    }
-
-    /// What the text before a frame says.
-    fn means(&mut self, text: &[u8], is_first: bool) -> Means {
+    /// What the text before a frame says; `tail` is the end of the line before, for the first.
+    fn means(&mut self, text: &[u8], tail: Option<&[u8]>) -> Means {
         let text = plain(text, &mut self.plain);
         let means = self.formats.before([b"", text]);
-        match means {
-            Means::Trace if is_first && continues(&self.context.tail, text) => {
-                self.formats.before([&self.context.tail, text])
+        match (means, tail) {
+            (Means::Trace, Some(tail)) if continues(tail, text) => {
+                self.formats.before([tail, text])
             }
-            means => means,
+            (means, _) => means,
         }
     }
 
     /// What a frame stands for; `behind` is what its marks say.
     fn kind(
         &mut self,
+        context: &mut Context,
         words: &Words<'_>,
+        id: FrameId,
         before: Means,
         behind: Option<Means>,
     ) -> (Kind, Option<(Ticket, Kind)>) {
-        let id = self
-            .hasher
-            .hash_one((words.symbol, words.offset, words.size));
-        let context = &mut self.context;
         let start_or = |kind| if words.offset == 0 { Kind::Start } else { kind };
         let mut is_trace = false;
         let kind = match (before, behind) {
@@ -275,6 +347,7 @@ impl Reader {
 #[derive(Debug)]
 pub struct Frames<'r, 'l> {
     reader: &'r mut Reader,
+    machine: &'r mut Machine,
     line: &'l [u8],
     /// Where the next frame is looked for.
     at: usize,
@@ -282,6 +355,10 @@ pub struct Frames<'r, 'l> {
     text: usize,
     /// No frame was found yet.
     first: bool,
+    /// Addresses alone are looked for, as no frame with a symbol was found.
+    addresses: bool,
+    /// Where the last of them ended.
+    bare: usize,
 }
 
 impl<'l> Iterator for Frames<'_, 'l> {
@@ -292,8 +369,18 @@ impl<'l> Iterator for Frames<'_, 'l> {
             let plus = self.at + plus;
             self.at = plus + 3;
             if let Some(words) = Words::around(self.line, self.text, plus) {
+                self.addresses = false;
                 return Some(self.frame(&words));
             }
+        }
+        if self.addresses {
+            self.skip_stamps(self.line.len());
+            let from = self.text.max(self.bare);
+            if let Some(bare) = address::find(self.line, from) {
+                return Some(self.bare(&bare));
+            }
+            self.addresses = false;
+            self.machine.context.sample &= self.bare > 0;
         }
         self.end();
         None
@@ -305,7 +392,8 @@ impl<'l> Frames<'_, 'l> {
         let line = self.line;
         self.skip_stamps(words.start);
         let text = &line[self.text..words.start];
-        let before = self.reader.means(text, self.first);
+        let tail = self.first.then_some(&self.machine.context.tail[..]);
+        let before = self.reader.means(text, tail);
 
         let mut end = words.end;
         let mut behind = None;
@@ -331,7 +419,10 @@ impl<'l> Frames<'_, 'l> {
             }
         }
 
-        let (kind, decides) = self.reader.kind(words, before, behind);
+        let id = (words.symbol, words.offset, words.size);
+        let id = self.reader.hasher.hash_one(id);
+        let context = &mut self.machine.context;
+        let (kind, decides) = self.reader.kind(context, words, id, before, behind);
         let printed = match before {
             Means::Warning => words_of(text)
                 .filter(|word| word.contains(&b':') && *word != b"WARNING:")
@@ -354,6 +445,37 @@ impl<'l> Frames<'_, 'l> {
             decides,
             text: &line[words.start..end],
             printed,
+            address: None,
+            id,
+        }
+    }
+
+    /// A frame that is an address alone. No trace of a kernel has both kinds, so nothing else of the
+    /// log speaks of it.
+    fn bare(&mut self, bare: &Bare<'l>) -> Frame<'l> {
+        let context = &mut self.machine.context;
+        let kind = match bare.means {
+            BareMeans::Return => Kind::Return,
+            BareMeans::Unreliable => Kind::Unreliable,
+            BareMeans::Sample if context.sample => Kind::Return,
+            BareMeans::Exact | BareMeans::Sample => Kind::Exact,
+        };
+        context.sample = bare.means == BareMeans::Sample;
+        self.bare = bare.end;
+        Frame {
+            symbol: bare.name,
+            offset: bare.offset.unwrap_or_default(),
+            size: 0,
+            module: None,
+            kind,
+            start: bare.start,
+            end: bare.end,
+            located: frame::is_located(&self.line[bare.end..]),
+            decides: None,
+            text: &self.line[bare.start..bare.end],
+            printed: b"",
+            address: Some(bare.address),
+            id: self.reader.hasher.hash_one((bare.address, bare.name)),
         }
     }
 
@@ -362,8 +484,8 @@ impl<'l> Frames<'_, 'l> {
         self.skip_stamps(self.line.len());
         let rest = plain(&self.line[self.text..], &mut self.reader.plain);
         let rest = &rest[rest.len().saturating_sub(TAIL_MAX)..];
-        self.reader.context.list &= !self.first;
-        let tail = &mut self.reader.context.tail;
+        self.machine.context.list &= !self.first;
+        let tail = &mut self.machine.context.tail;
         tail.clear();
         if !rest.is_empty() {
             tail.extend_from_slice(rest);
@@ -378,7 +500,7 @@ impl<'l> Frames<'_, 'l> {
     fn skip_stamps(&mut self, end: usize) {
         while let Some(stamp) = Stamp::find(&self.line[self.text..end]) {
             self.text += stamp.end;
-            self.reader.switch(stamp.writer);
+            self.machine.switch(stamp.writer);
         }
     }
 }
@@ -434,10 +556,15 @@ fn is_time(text: &[u8]) -> bool {
 fn caller(text: &[u8]) -> Option<(u64, usize)> {
     let inner = text.strip_prefix(b"[")?;
     let len = inner[..inner.len().min(STAMP_MAX)].find_byte(b']')?;
-    let id = inner[..len].trim_ascii_start();
+    let writer = caller_of(inner[..len].trim_ascii_start())?;
+    Some((writer, len + 2))
+}
+
+/// Who writes, from `C1` or `T123`.
+fn caller_of(id: &[u8]) -> Option<u64> {
     let (&kind, number) = id.split_first()?;
     let number: u64 = number.to_str().ok()?.parse().ok()?;
-    matches!(kind, b'C' | b'T').then_some((u64::from(kind) << 56 | number, len + 2))
+    matches!(kind, b'C' | b'T').then_some(u64::from(kind) << 56 | number)
 }
 
 /// Whether the text before the first frame of a line goes on with a header that ended the line
@@ -496,13 +623,14 @@ mod tests {
         let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/log/corpus");
         for entry in std::fs::read_dir(corpus).expect("the corpus") {
             let log = std::fs::read(entry.expect("an entry").path()).expect("a log");
+            let mut machine = Machine::default();
             for line in log.lines_with_terminator() {
                 let mut plain = Vec::new();
                 for (at, piece) in line.split_str("@@").enumerate() {
                     // The letter of a mark.
                     plain.extend_from_slice(&piece[usize::from(at > 0)..]);
                 }
-                reader.line(&plain).for_each(drop);
+                reader.line(&plain[..], &mut machine).for_each(drop);
             }
         }
         let unused = reader.formats.unused();

@@ -150,7 +150,6 @@ impl Contents {
         for function in &mut contents.functions {
             function.sizes[1] ^= from.read_uleb128().ok()?;
         }
-        super::sort(&mut contents.functions);
         Some(contents)
     }
 
@@ -268,7 +267,7 @@ mod tests {
             let function = contents.functions.last_mut().expect("one");
             (function.address, function.sizes) = (TEXT + start, *sizes);
         }
-        super::super::sort(&mut contents.functions);
+        contents.functions.sort_by_key(|function| function.address);
         contents
     }
 

@@ -1,7 +1,7 @@
 //! Lines of inlined functions in a log.
 
 use lineinfo_cli::Error;
-use lineinfo_cli::log::{Annotator, Frame, Kind, Outcome, Resolve, Style};
+use lineinfo_cli::log::{Annotator, Answers, Frame, Kind, Machine, Outcome, Resolve, Style};
 use lineinfo_cli::source::{FrameBuf, LocationBuf};
 
 /// Knows every frame; two functions are inlined in those whose name begins with `do_`.
@@ -10,8 +10,8 @@ struct Two;
 impl Resolve for Two {
     fn resolve(&mut self, frame: &Frame<'_>, _: Kind) -> Result<Outcome, Error> {
         let of = |function: Option<&str>, file: &str, line| FrameBuf {
-            function: function.map(str::to_owned),
-            file: file.to_owned(),
+            function: function.map(Into::into),
+            file: file.into(),
             line,
         };
         let frames = vec![
@@ -21,7 +21,7 @@ impl Resolve for Two {
         ];
         let has_inlined = frame.symbol.starts_with(b"do_");
         Ok(Outcome::Found(LocationBuf {
-            file: "include/linux/refcount.h".to_owned(),
+            file: "include/linux/refcount.h".into(),
             line: 272,
             approximate: false,
             frames: if has_inlined { frames } else { Vec::new() },
@@ -30,10 +30,11 @@ impl Resolve for Two {
 }
 
 fn decode(log: &str, style: Style, inlines: bool) -> String {
-    let mut annotator = Annotator::new(Two, style, inlines);
+    let mut annotator = Annotator::new(style, inlines);
+    let (mut machine, mut answers) = (Machine::default(), Answers::new(Two));
     for line in log.split_inclusive('\n') {
         annotator
-            .line(line.as_bytes())
+            .line(line.as_bytes(), &mut machine, &mut answers)
             .expect("it knows every frame");
     }
     annotator.settle();

@@ -6,10 +6,13 @@
 //! all the logs, has a line of its own for each byte of each function, so an answer tells which byte was
 //! looked up.
 
+mod addresses;
 mod bytes;
+mod fleet;
 mod inlines;
 mod kernels;
 mod search;
+mod servers;
 mod synthetic;
 
 use std::collections::BTreeSet;

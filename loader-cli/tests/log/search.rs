@@ -1,7 +1,8 @@
 //! One command: the kernel is found by what the log says of it.
 
+use std::io::Write;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use lineinfo_cli::symbols::Symbols;
 use lineinfo_core::Table;
@@ -12,55 +13,73 @@ use tempfile::TempDir;
 use crate::synthetic::{lineinfo, write};
 
 /// An image whose line table is known, with `vfs_write` and a build-id.
-const DEMO: &str = concat!(
+pub(crate) const DEMO: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/cmd/lineinfo.in/demo.elf"
 );
-const BUILD_ID: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(crate) const BUILD_ID: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A machine with a home of its own.
-struct Home {
+pub(crate) struct Home {
     directory: TempDir,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             directory: TempDir::new().expect("a temporary directory"),
         }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.directory.path().join(name).display().to_string()
     }
 
     /// Copies the image to a place.
-    fn put(&self, name: &str) {
+    pub(crate) fn put(&self, name: &str) {
         let image = std::fs::read(DEMO).expect("the image");
         write(&self.directory.path().join(name), &image);
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
-        lineinfo()
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = lineinfo();
+        command
             .args(arguments)
             .env("XDG_CACHE_HOME", self.path("cache"))
-            .stdin(Stdio::null())
-            .output()
-            .expect("the binary")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the binary")
     }
 
     /// Decodes a log with more arguments.
     fn decode(&self, arguments: &[&str], log: &str) -> (String, i32, String) {
+        self.decode_with(&[], arguments, log)
+    }
+
+    /// The same with variables of the environment.
+    pub(crate) fn decode_with(
+        &self,
+        variables: &[(&str, String)],
+        arguments: &[&str],
+        log: &str,
+    ) -> (String, i32, String) {
         let path = self.path("log");
         write(Path::new(&path), log.as_bytes());
-        let output = self.run(&[&["decode", &path], arguments].concat());
+        let output = self
+            .command(&[&["decode", &path], arguments].concat())
+            .envs(variables.iter().cloned())
+            .output()
+            .expect("the binary");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
         let status = output.status.code().expect("no signal");
         (text(output.stdout), status, text(output.stderr))
     }
 
     /// The tables that are kept.
-    fn kept(&self) -> Vec<String> {
+    pub(crate) fn kept(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path("cache/lineinfo/tables"));
         let names = entries.into_iter().flatten().flatten();
         names
@@ -70,7 +89,7 @@ impl Home {
 }
 
 /// The name of the image's table among those that are kept.
-fn kept_name() -> String {
+pub(crate) fn kept_name() -> String {
     format!(
         "{BUILD_ID}-{}-{FORMAT_VERSION}.lineinfo",
         env!("CARGO_PKG_VERSION")
@@ -78,11 +97,11 @@ fn kept_name() -> String {
 }
 
 /// A log of the kernel with the build-id of the image.
-fn log() -> String {
+pub(crate) fn log() -> String {
     format!("CPU: 0 PID: 1 Comm: x Not tainted 6.1.0 #1 {BUILD_ID}\nRIP: 0010:vfs_write+0x1/0x6\n")
 }
 
-fn decoded() -> String {
+pub(crate) fn decoded() -> String {
     log().replace("/0x6", "/0x6 (include/linux/fs.h:70)")
 }
 
@@ -102,6 +121,92 @@ fn a_vmlinux_is_found_by_release_and_by_build_id_and_its_table_kept() {
             assert_eq!((out, status), (decoded(), 0), "{place}: {said}");
             assert_eq!(home.kept(), [kept_name()], "{place}");
         }
+    }
+}
+
+/// The table that is kept has the symbols, too.
+#[test]
+fn what_is_kept_needs_nothing_else() {
+    let home = Home::new();
+    home.put("dir/vmlinux");
+    let (_, status, said) = home.decode(&["--vmlinux", &home.path("dir/vmlinux")], &log());
+    assert_eq!((status, home.kept()), (0, vec![kept_name()]), "{said}");
+    std::fs::remove_dir_all(home.path("dir")).expect("the directory");
+    let (out, status, said) = home.decode(&[], &log());
+    assert_eq!((out, status), (decoded(), 0), "{said}");
+    // Of the release alone it is not known which build is meant.
+    let release = log().replace(BUILD_ID, "");
+    let (_, status, said) = home.decode(&[], &release);
+    assert_eq!(status, 1, "{said}");
+}
+
+/// What a compressor makes of some bytes.
+fn compressed(end: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut made = Vec::new();
+    match end {
+        ".gz" => {
+            let mut to = flate2::write::GzEncoder::new(&mut made, flate2::Compression::default());
+            to.write_all(bytes).expect("room");
+            to.finish().expect("room");
+        }
+        ".xz" => {
+            let mut to = liblzma::write::XzEncoder::new(&mut made, 6);
+            to.write_all(bytes).expect("room");
+            to.finish().expect("room");
+        }
+        _ => {
+            let level = ruzstd::encoding::CompressionLevel::Fastest;
+            ruzstd::encoding::compress(bytes, &mut made, level);
+        }
+    }
+    made
+}
+
+#[test]
+fn a_compressed_vmlinux_is_found_and_taken() {
+    for end in [".gz", ".xz", ".zst"] {
+        let home = Home::new();
+        let file = home.path(&format!("dir/vmlinux-6.1.0{end}"));
+        let image = std::fs::read(DEMO).expect("the image");
+        let packed = compressed(end, &image);
+        write(Path::new(&file), &packed);
+        for arguments in [["--dir", &home.path("dir")], ["--vmlinux", &file]] {
+            let (out, status, said) = home.decode(&arguments, &log());
+            assert_eq!((out, status), (decoded(), 0), "{end}: {said}");
+        }
+        let table = home.path("t");
+        assert!(home.run(&["build", &file, "-o", &table]).status.success());
+        let verify = home.run(&["verify", &table, "--against", DEMO]);
+        assert_eq!(verify.status.code(), Some(0), "{end}");
+        // Cut short, or damaged.
+        let mut damaged = packed.clone();
+        damaged[packed.len() / 2] ^= 0x55;
+        for broken in [&packed[..packed.len() / 2], &damaged] {
+            write(Path::new(&file), broken);
+            let output = home.run(&["build", &file, "-o", &table]);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{end}: {said}");
+            assert!(said.contains(&file), "{end}: {said}");
+        }
+    }
+}
+
+/// A file that becomes much larger is refused before it has the memory.
+#[test]
+fn a_compressed_file_has_the_budget_of_its_size() {
+    let home = Home::new();
+    let mut image = std::fs::read(DEMO).expect("the image");
+    image.resize(16 << 20, 0);
+    for end in [".gz", ".xz", ".zst"] {
+        let file = home.path(&format!("vmlinux{end}"));
+        write(Path::new(&file), &compressed(end, &image));
+        let table = home.path("t");
+        let build = ["build", &file, "-o", &table, "--max-memory"];
+        let output = home.run(&[&build[..], &["8"]].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("the decompressed file"), "{said}");
+        assert!(home.run(&[&build[..], &["64"]].concat()).status.success());
     }
 }
 
@@ -333,6 +438,60 @@ fn lookup_takes_symbols() {
     assert_eq!(
         look_up(&["vfs_write+0x1/0x7"]),
         ("vfs_write+0x1/0x7 ??\n".to_owned(), Some(3))
+    );
+    // Beyond the function, whatever is there; a call may be its last instruction.
+    for (beyond, status) in [
+        ("vfs_write+0x6/0x6", 3),
+        ("vfs_write+0x6", 3),
+        ("vfs_write+0x7", 3),
+    ] {
+        let expected = (format!("{beyond} ??\n"), Some(status));
+        assert_eq!(look_up(&[beyond]), expected);
+    }
+    assert_eq!(
+        look_up(&["-r", "vfs_write+0x6/0x6"]),
+        (
+            "vfs_write+0x6/0x6 0x401006 fs/read_write.c:700\n".to_owned(),
+            Some(0)
+        )
+    );
+    // Ranges, of addresses and in a function.
+    let ranges = "0x401000-0x401001 fs/read_write.c:681\n\
+                  0x401001-0x401002 include/linux/fs.h:70\n";
+    assert_eq!(
+        look_up(&["0x401000-0x401002"]),
+        (ranges.to_owned(), Some(0))
+    );
+    assert_eq!(
+        look_up(&["vfs_write+0x0-0x2/0x6"]),
+        (
+            ranges
+                .replace("0x40", "vfs_write+0x0-0x2/0x6 0x40")
+                .replace("-vfs_write+0x0-0x2/0x6 ", "-"),
+            Some(0)
+        )
+    );
+    assert_eq!(look_up(&["vfs_write+0x0-0x7"]).1, Some(3));
+    for wrong in [
+        "0x401002-0x401002",
+        "0x2-0x1",
+        "0-ffffffffffffffff",
+        "vfs_write+0x2-0x1",
+    ] {
+        assert_eq!(look_up(&[wrong]).1, Some(2), "{wrong}");
+    }
+    let (json, _) = look_up(&["--json", "0x401000-0x401002", "x+0x1"]);
+    let answers: Vec<serde_json::Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(
+        (&answers[0]["address"], &answers[0]["end"]),
+        (&"0x401000".into(), &"0x401001".into())
+    );
+    assert_eq!(
+        (&answers[2]["address"], &answers[2]["symbol"]),
+        (&().into(), &"x+0x1".into())
     );
     let (json, _) = look_up(&["--json", "-r", "vfs_write+0x1/0x6"]);
     let answer: serde_json::Value = serde_json::from_str(&json).expect("JSON");

@@ -16,10 +16,10 @@ use object::{
 use tempfile::TempDir;
 
 /// Where the kernel was linked.
-const TEXT: u64 = 0xffff_ffff_8100_0000;
+pub(crate) const TEXT: u64 = 0xffff_ffff_8100_0000;
 
 /// How far it was moved when it booted.
-const SLIDE: u64 = 0x1a00_0000;
+pub(crate) const SLIDE: u64 = 0x1a00_0000;
 
 /// Build-id of the kernel.
 pub(crate) const BUILD_ID: [u8; 20] = [0xab; 20];
@@ -235,6 +235,7 @@ pub(crate) fn lineinfo() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lineinfo"));
     command.env_remove("LINEINFO_DEVICE");
     command.env_remove("LINEINFO_PATH");
+    command.env_remove("DEBUGINFOD_URLS");
     command
 }
 
