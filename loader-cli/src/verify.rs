@@ -243,14 +243,14 @@ pub fn verify(
             match (&options.oracle, batch.section) {
                 (Some(program), None) => {
                     program.ask(asked, None, frames, addresses, |answer| {
-                        comparison.next(answer)
+                        comparison.next(answer);
                     })?;
                 }
                 (Some(program), Some(section)) => {
                     let addresses = addresses.map(|address| address.wrapping_sub(section.address));
                     let name = Some(section.name.as_str());
                     program.ask(asked, name, frames, addresses, |answer| {
-                        comparison.next(answer)
+                        comparison.next(answer);
                     })?;
                 }
                 (None, _) => {
@@ -438,7 +438,7 @@ fn ask_crate(
             let name = name.and_then(|function| function.raw_name().ok());
             match known(frame.location) {
                 Some((file, line)) => {
-                    found.push((name.unwrap_or_default().into_owned(), file, line))
+                    found.push((name.unwrap_or_default().into_owned(), file, line));
                 }
                 None if found.is_empty() => break,
                 None => {}

@@ -578,7 +578,7 @@ impl<'a> List<'a> {
             2 => self.entries = 1,
             number => {
                 let entries = number.checked_sub(1)?;
-                if entries > ENTRIES_MAX || entries < 2 {
+                if !(2..=ENTRIES_MAX).contains(&entries) {
                     return None;
                 }
                 self.entries = u16::try_from(entries).ok()?;

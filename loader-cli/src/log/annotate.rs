@@ -571,12 +571,6 @@ impl TextWriter<'_> {
             Outcome::Found(location) | Outcome::Named(_, Some(location)) => Some(location),
             _ => None,
         };
-        if let (Outcome::Named(function, _), false) = (outcome, self.style == Style::Json)
-            && frame.symbol.is_empty()
-        {
-            to.location.push(b' ');
-            to.location.extend_from_slice(function.as_bytes());
-        }
         let (before, after) = match self.style {
             Style::Colour => {
                 let colour = anstyle::AnsiColor::Cyan.on_default();
@@ -587,6 +581,12 @@ impl TextWriter<'_> {
                 return self.write_frame(&mut to.location, frame, kind, outcome, location);
             }
         };
+        if let Outcome::Named(function, _) = outcome
+            && frame.symbol.is_empty()
+        {
+            to.location.push(b' ');
+            to.location.extend_from_slice(function.as_bytes());
+        }
         let Some(location) = location else {
             return;
         };
