@@ -456,7 +456,7 @@ no request: 25
 lookup: 0, 1 a.c:7
 write: 0
 flush: 8
-log: lineinfo: load refused: truncated: 50 of 96 bytes; copy or build it again: -ENOEXEC
+log: lineinfo: load refused: truncated: 50 of 60 bytes; copy or build it again: -ENOEXEC
 commit: 8
 status: 0
 210
@@ -468,7 +468,7 @@ entries: 5
 files: 2
 bytes: 297
 memory: 4096
-last_error: ENOEXEC: truncated: 50 of 96 bytes; copy or build it again
+last_error: ENOEXEC: truncated: 50 of 60 bytes; copy or build it again
 log: lineinfo: unloaded, 4 kB freed
 unload: 0
 slot: 0:, 0 bytes, 2 look-ups, 0 misses, pending 0
