@@ -206,6 +206,9 @@ pub struct BlobSignature {
     pub signature: [u8; 64],
 }
 
+/// The region is init text: freed after boot, and its table with it.
+pub const REGION_INIT: u16 = 1;
+
 const _: () = assert!(size_of::<Header>() == 60);
 const _: () = assert!(size_of::<SectionEntry>() == 5);
 const _: () = assert!(size_of::<RegionWidths>() == 3);

@@ -5,7 +5,7 @@
 
 use zerocopy::FromBytes;
 
-use crate::blob::RegionWidths;
+use crate::blob::{REGION_INIT, RegionWidths};
 use crate::index;
 use crate::name::NAME_MAX;
 use crate::steps::step;
@@ -34,9 +34,6 @@ pub(crate) const USUAL: [&str; 16] = [
 const OWN: u32 = 64;
 const _: () = assert!(USUAL.len() <= index(OWN));
 
-/// The region is init text: freed after boot, and its table with it.
-const INIT: u32 = 1;
-
 /// One region, as its record says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region {
@@ -51,8 +48,8 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    pub(crate) const fn is_init(&self) -> bool {
-        self.name & INIT != 0
+    pub(crate) fn is_init(&self) -> bool {
+        self.name & u32::from(REGION_INIT) != 0
     }
 
     /// Where the name begins in the section of names, if it is there.
@@ -154,22 +151,44 @@ impl<'a> Regions<'a> {
         let regions = *self;
         (0..self.count).map_while(move |record| regions.get(record))
     }
+}
 
-    /// The last region that starts at or before an offset.
-    #[inline(always)]
-    pub(crate) fn find(&self, offset: u64) -> Option<Region> {
-        let (mut from, mut to) = (0, self.count);
-        while from < to {
-            step();
-            let middle = from.midpoint(to);
-            if self.start(middle)? <= offset {
-                from = middle.checked_add(1)?;
-            } else {
-                to = middle;
-            }
+/// What a look-up needs of a region, and no more: it is on its stack.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Covering {
+    /// The offset, from the start of the region.
+    pub(crate) target: u32,
+    pub(crate) len: u32,
+    pub(crate) rows: u32,
+    pub(crate) table_begin: u32,
+    pub(crate) table_end: u32,
+}
+
+/// The region that covers an offset, given the section.
+///
+/// Not inlined: its stack must not be there while rows are decoded.
+#[inline(never)]
+pub(crate) fn find(section: &[u8], offset: u64) -> Option<Covering> {
+    let regions = Regions::new(section)?;
+    let (mut from, mut to) = (0, regions.count);
+    while from < to {
+        step();
+        let middle = from.midpoint(to);
+        if regions.start(middle)? <= offset {
+            from = middle.checked_add(1)?;
+        } else {
+            to = middle;
         }
-        self.get(from.checked_sub(1)?)
     }
+    let region = regions.get(from.checked_sub(1)?)?;
+    let target = u32::try_from(offset.checked_sub(region.start)?).ok()?;
+    (target < region.len).then_some(Covering {
+        target,
+        len: region.len,
+        rows: region.rows,
+        table_begin: region.table_begin,
+        table_end: region.table_end,
+    })
 }
 
 /// `width` bytes (at most 8) at a position.
@@ -215,7 +234,7 @@ pub(crate) mod write {
 
     use zerocopy::IntoBytes;
 
-    use super::{INIT, OWN, Region, RegionWidths, USUAL};
+    use super::{OWN, REGION_INIT, Region, RegionWidths, USUAL};
     use crate::writer::{EncodeError, narrow};
 
     /// Collects regions.
@@ -249,7 +268,7 @@ pub(crate) mod write {
                 rows: narrow("the number of rows", rows)?,
                 table_begin: 0,
                 table_end: narrow("the size of the rows", table_end)?,
-                name: name.saturating_mul(2) | if region.init { INIT } else { 0 },
+                name: name.saturating_mul(2) | if region.init { REGION_INIT.into() } else { 0 },
             });
             Ok(())
         }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::files::{self, FileName, Files};
 use crate::location::Location;
 use crate::name;
-use crate::regions::{Region, Regions};
+use crate::regions::{self, Region, Regions};
 use crate::signature::Signed;
 use crate::{index, wide};
 
@@ -381,14 +381,10 @@ impl<'a> Table<'a> {
     /// The row that covers `offset`, unless it is a gap.
     #[inline(always)] // As above.
     fn row_at(&self, offset: Offset) -> Option<Row> {
-        let region = self.region_section()?.find(offset.0)?;
-        let target = u32::try_from(offset.0.checked_sub(region.start)?).ok()?;
-        if target >= region.len {
-            return None;
-        }
-        let row = self
-            .region_table(&region)?
-            .find(self.layout.encoding, target)?;
+        let found = regions::find(self.layout.regions.of(self.bytes), offset.0)?;
+        let range = (found.table_begin, found.table_end);
+        let table = self.table_of(range, found.rows, found.len)?;
+        let row = table.find(self.layout.encoding, found.target)?;
         (!row.is_gap()).then_some(row)
     }
 
@@ -402,14 +398,22 @@ impl<'a> Table<'a> {
         regions.flat_map(|regions| regions.iter())
     }
 
-    #[inline(always)] // As `file`.
     fn region_table(&self, region: &Region) -> Option<RegionTable<'a>> {
-        let rows = self.layout.rows.of(self.bytes);
+        let range = (region.table_begin, region.table_end);
+        self.table_of(range, region.rows, region.len)
+    }
+
+    #[inline(always)] // As `file`.
+    fn table_of(&self, (begin, end): (u32, u32), rows: u32, len: u32) -> Option<RegionTable<'a>> {
         Some(RegionTable {
-            bytes: rows.get(index(region.table_begin)..index(region.table_end))?,
-            rows: region.rows,
+            bytes: self
+                .layout
+                .rows
+                .of(self.bytes)
+                .get(index(begin)..index(end))?,
+            rows,
             files: self.layout.files(),
-            len: region.len,
+            len,
             model: self.layout.model.of(self.bytes),
         })
     }
