@@ -277,7 +277,7 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
 fn find_in_block(table: &RegionTable<'_>, block: &Block, target: u32) -> Option<Row> {
     // The first bytes of the streams are far from what was read last. While they are on their way,
     // the processor can find its way in the model.
-    let mut lengths = Bits::<false>::new(table.bytes, block.begin);
+    let mut lengths = Bits::<false>::new(table.bytes, block.begin());
     lengths.fill();
     let head = Head::new(table.bytes, block);
     let model = Model::new(table.model)?;
