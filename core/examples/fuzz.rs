@@ -332,13 +332,26 @@ fn seed(
     Ok(encode(&image, Options { encoding, tuning })?)
 }
 
-/// The position of an entry of the section directory, with the offset and the size it names.
+/// The position of an entry of the section directory, with the offset and the size of its section.
 fn section(blob: &[u8], number: usize) -> Option<(usize, usize, usize)> {
-    let at = HEADER_SIZE + 12 * number;
-    let (offset, size) = (word(blob, at + 4)?, word(blob, at + 8)?);
-    let (offset, size) = (offset as usize, size as usize);
-    (offset.checked_add(size)? <= blob.len()).then_some((at, offset, size))
+    let sections = usize::from(*blob.get(SECTIONS_AT)?);
+    let mut offset = HEADER_SIZE + ENTRY_SIZE * sections;
+    for entry in 0..=number {
+        let at = HEADER_SIZE + ENTRY_SIZE * entry;
+        let size = word(blob, at + 1)? as usize;
+        let end = offset.checked_add(size)?;
+        if entry == number {
+            return (end <= blob.len()).then_some((at, offset, size));
+        }
+        offset = end;
+    }
+    None
 }
+
+/// Where a header has the number of sections.
+const SECTIONS_AT: usize = 23;
+/// Size of an entry of the section directory.
+const ENTRY_SIZE: usize = 5;
 
 fn word(blob: &[u8], at: usize) -> Option<u32> {
     let bytes = blob.get(at..)?.first_chunk()?;
@@ -369,11 +382,11 @@ fn number(rng: &mut Rng) -> u32 {
 }
 
 fn mutate(rng: &mut Rng, blob: &mut Vec<u8>) {
-    let sections = word(blob, 52).unwrap_or(0).clamp(1, 8) as usize;
+    let sections = usize::from(blob.get(SECTIONS_AT).copied().unwrap_or(0)).clamp(1, 8);
     let chosen = section(blob, rng.usize(..sections));
     let (from, to) = match (rng.u8(..14), chosen) {
         (0, _) => (20, HEADER_SIZE),
-        (1, _) => (HEADER_SIZE, HEADER_SIZE + 12 * sections),
+        (1, _) => (HEADER_SIZE, HEADER_SIZE + ENTRY_SIZE * sections),
         (_, Some((_, offset, size))) if size > 0 => match rng.u8(..3) {
             // Heads of sections have the counts.
             0 => (offset, offset + size.min(64)),
@@ -432,18 +445,38 @@ fn resize(rng: &mut Rng, blob: &mut Vec<u8>, sections: usize) {
             put(blob, at, &value.to_le_bytes());
         }
     };
-    repair(blob, entry + 8);
-    for later in number + 1..sections {
-        repair(blob, HEADER_SIZE + 12 * later + 4);
-    }
+    repair(blob, entry + 1);
     // The table of the last region ends where the rows do.
-    let kind = word(blob, entry);
-    let regions = word(blob, 48).unwrap_or(0) as usize;
-    if kind == Some(4)
+    if blob.get(entry) == Some(&4)
         && rng.u8(..4) > 0
-        && let Some((_, first, _)) = section(blob, 0)
-        && let Some(last) = regions.checked_sub(1)
+        && let Some((_, regions, size)) = section(blob, 0)
+        && let Some([start_and_len, rows_and_end, name]) =
+            blob.get(regions..).and_then(<[u8]>::first_chunk)
     {
-        repair(blob, first + 32 * last.min(8) + 20);
+        let widths = [
+            start_and_len & 15,
+            start_and_len >> 4,
+            rows_and_end & 15,
+            rows_and_end >> 4,
+            name & 15,
+        ];
+        let [start, len, rows, end, name] = widths.map(usize::from);
+        if let Some(at) = (regions + size).checked_sub(end + name)
+            && start + len + rows > 0
+            && end > 0
+        {
+            let bytes = blob.get(at..at + end.min(4)).unwrap_or(&[]);
+            let value = bytes
+                .iter()
+                .rev()
+                .fold(0_u32, |value, byte| value << 8 | u32::from(*byte));
+            let count = count as u32;
+            let value = if grow {
+                value.wrapping_add(count)
+            } else {
+                value.wrapping_sub(count)
+            };
+            put(blob, at, &value.to_le_bytes()[..end.min(4)]);
+        }
     }
 }

@@ -65,7 +65,7 @@ pub const BUILD_ID_MAX: usize = 20;
 /// The size of [`Header`], in bytes.
 pub const HEADER_SIZE: usize = size_of::<Header>();
 
-/// The head of a blob, 96 bytes at its start.
+/// The head of a blob, 60 bytes at its start.
 ///
 /// `magic`, `total_size` and `crc32` keep their positions in every future version, so that any
 /// version can be told from damage.
@@ -76,75 +76,120 @@ pub struct Header {
     pub magic: [u8; 8],
     /// Offset 8: [`FORMAT_VERSION`].
     pub format_version: U16,
-    /// Offset 10: size of this header in bytes; the directory begins there.
-    pub header_size: U16,
+    /// Offset 10: an [`Encoding`].
+    pub encoding: u8,
+    /// Offset 11: a [`Profile`].
+    pub profile: u8,
     /// Offset 12: size of the whole blob in bytes.
     pub total_size: U32,
     /// Offset 16: CRC-32 (IEEE) of the whole blob, these four bytes taken as zero.
     pub crc32: U32,
     /// Offset 20: `e_machine` of the ELF file the rows came from.
     pub machine: U16,
-    /// Offset 22: an [`Encoding`].
-    pub encoding: u8,
-    /// Offset 23: a [`Profile`].
-    pub profile: u8,
+    /// Offset 22: length of the build-id in bytes, at most [`BUILD_ID_MAX`].
+    pub build_id_len: u8,
+    /// Offset 23: number of entries in the section directory.
+    pub sections: u8,
     /// Offset 24: link-time address of `_text`; 0 for a relocatable module ([`crate::ModuleAreas`]).
     pub text_start: U64,
-    /// Offset 32: bytes from `_text` to the end of the last region.
-    pub text_len: U64,
-    /// Offset 40: number of rows, over all regions.
-    pub rows: U32,
-    /// Offset 44: number of files.
+    /// Offset 32: number of files.
     pub files: U32,
-    /// Offset 48: number of regions.
-    pub regions: U32,
-    /// Offset 52: number of entries in the section directory.
-    pub sections: U32,
-    /// Offset 56: length of the build-id in bytes, at most [`BUILD_ID_MAX`].
-    pub build_id_len: u8,
-    /// Offset 57: the build-id, zeros after its length.
-    pub build_id: [u8; BUILD_ID_MAX],
-    /// Offset 77: zero.
-    pub reserved: [u8; 3],
-    /// Offset 80: number of files whose rows are exact, at every byte or at calls and traps; rows of
+    /// Offset 36: number of files whose rows are exact, at every byte or at calls and traps; rows of
     /// the files after them are exact nowhere.
     pub exact_files: U32,
-    /// Offset 84: zero.
-    pub reserved_end: [u8; 12],
+    /// Offset 40: the build-id, zeros after its length.
+    pub build_id: [u8; BUILD_ID_MAX],
 }
 
-/// One entry of the section directory, 12 bytes.
+/// One entry of the section directory, 5 bytes.
+///
+/// The sections follow the directory in its order, each where the one before ends.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct SectionEntry {
     /// Offset 0: a [`SectionKind`], or a kind unknown to this reader.
-    pub kind: U32,
-    /// Offset 4: where the section begins, in bytes from the start of the blob.
-    pub offset: U32,
-    /// Offset 8: its size in bytes.
+    pub kind: u8,
+    /// Offset 1: its size in bytes.
     pub size: U32,
 }
 
-/// One text section of the image, 32 bytes.
+/// The head of the section of regions, 3 bytes: how many bytes each field of a record has.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-pub struct RegionEntry {
-    /// Offset 0: start of the section, in bytes from `_text`.
-    pub start: U64,
-    /// Offset 8: its length in bytes.
-    pub len: U32,
-    /// Offset 12: number of its rows.
-    pub rows: U32,
-    /// Offset 16: where its table begins, in bytes from the start of the rows section.
-    pub table_offset: U32,
-    /// Offset 20: size of its table in bytes.
-    pub table_size: U32,
-    /// Offset 24: where its name begins, in bytes from the start of the region names.
-    pub name_offset: U32,
-    /// Offset 28: length of its name in bytes.
-    pub name_len: U16,
-    /// Offset 30: [`REGION_INIT`] or zero.
-    pub flags: U16,
+pub struct RegionWidths {
+    /// Offset 0: of the start (1 to 8, bits 0 to 3), and of the length (1 to 4, bits 4 to 7).
+    pub start_and_len: u8,
+    /// Offset 1: of the number of rows (1 to 4), and of the end of the table (1 to 4).
+    pub rows_and_end: u8,
+    /// Offset 2: of the name (1 to 4).
+    pub name: u8,
+}
+
+impl RegionWidths {
+    /// From the widths of all fields in their order.
+    #[cfg(feature = "write")]
+    pub(crate) fn new([start, len, rows, end, name]: [u32; 5]) -> Self {
+        let byte = |low: u32, high: u32| u8::try_from(low | high << 4).unwrap_or(0);
+        Self {
+            start_and_len: byte(start, len),
+            rows_and_end: byte(rows, end),
+            name: byte(name, 0),
+        }
+    }
+
+    #[expect(clippy::as_conversions, reason = "usize::from is not const")]
+    const fn low(byte: u8) -> usize {
+        (byte & 15) as usize
+    }
+
+    pub(crate) const fn start(self) -> usize {
+        Self::low(self.start_and_len)
+    }
+
+    pub(crate) const fn len(self) -> usize {
+        Self::low(self.start_and_len >> 4)
+    }
+
+    pub(crate) const fn rows(self) -> usize {
+        Self::low(self.rows_and_end)
+    }
+
+    pub(crate) const fn end(self) -> usize {
+        Self::low(self.rows_and_end >> 4)
+    }
+
+    pub(crate) const fn name(self) -> usize {
+        Self::low(self.name)
+    }
+
+    /// Bytes before the end of the table.
+    pub(crate) const fn before_end(self) -> usize {
+        self.start()
+            .saturating_add(self.len())
+            .saturating_add(self.rows())
+    }
+
+    /// Bytes of a record; `None` if a width is not one that a field can have.
+    pub(crate) const fn record_size(self) -> Option<usize> {
+        const fn in_4(width: usize) -> bool {
+            1 <= width && width <= 4
+        }
+        let known = 1 <= self.start()
+            && self.start() <= 8
+            && in_4(self.len())
+            && in_4(self.rows())
+            && in_4(self.end())
+            && in_4(self.name())
+            && self.name >> 4 == 0;
+        if !known {
+            return None;
+        }
+        Some(
+            self.before_end()
+                .saturating_add(self.end())
+                .saturating_add(self.name()),
+        )
+    }
 }
 
 /// A signature of the blob, 96 bytes.
@@ -164,17 +209,17 @@ pub struct BlobSignature {
 /// The region is init text: freed after boot, and its table with it.
 pub const REGION_INIT: u16 = 1;
 
-const _: () = assert!(size_of::<Header>() == 96);
-const _: () = assert!(size_of::<SectionEntry>() == 12);
-const _: () = assert!(size_of::<RegionEntry>() == 32);
+const _: () = assert!(size_of::<Header>() == 60);
+const _: () = assert!(size_of::<SectionEntry>() == 5);
+const _: () = assert!(size_of::<RegionWidths>() == 3);
 const _: () = assert!(size_of::<BlobSignature>() == 96);
 
 numbered! {
     /// The kinds of section.
     SectionKind: u32 {
-        /// [`RegionEntry`] structures.
+        /// [`RegionWidths`], and a record for every region.
         Regions = 1, "regions";
-        /// The names of the regions.
+        /// The names of the regions that have unusual ones.
         RegionNames = 2, "region-names";
         /// The names of the files.
         Files = 3, "files";

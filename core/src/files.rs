@@ -3,14 +3,16 @@
 
 use core::fmt;
 
-use zerocopy::byteorder::little_endian::{U16, U32};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::FromBytes;
 
 use crate::buffer::StrBuffer;
 use crate::encoding::Fault;
 use crate::name::{self, NAME_MAX};
 use crate::steps::step;
 use crate::{index, wide};
+
+/// The grammar that every reader has, for tables of few names.
+const BUILT_IN: &[u8] = include_bytes!("built-in.grammar");
 
 /// Names in a group.
 const GROUP: usize = 16;
@@ -110,21 +112,40 @@ impl PartialEq<str> for FileName<'_> {
     }
 }
 
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct FilesHeader {
-    terminals: U16,
-    rules: U16,
+/// What symbols stand for.
+#[derive(Clone, Copy, Debug)]
+struct Grammar<'a> {
+    terminals: &'a [u8],
+    rules: &'a [[u8; 2]],
+}
+
+impl<'a> Grammar<'a> {
+    /// The grammar at the start of `bytes`, and what follows it.
+    fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (&[terminals, rules], rest) = bytes.split_first_chunk()?;
+        let (terminals, rest) = rest.split_at_checked(terminals.into())?;
+        let (rules, rest) = <[[u8; 2]]>::ref_from_prefix_with_elems(rest, rules.into()).ok()?;
+        Some((Self { terminals, rules }, rest))
+    }
 }
 
 /// The section of file names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Files<'a> {
-    terminals: &'a [u8],
-    rules: &'a [[u8; 2]],
-    groups: &'a [U32],
+    grammar: Grammar<'a>,
+    /// Where the groups but the first begin.
+    begins: &'a [u8],
+    /// Bytes of such a position.
+    width: usize,
     symbols: &'a [u8],
+    /// Size of the section before the symbols.
+    head: usize,
     count: u32,
+}
+
+/// Bytes of the position of a group in a section of a size.
+const fn width_of(section: usize) -> usize {
+    if section <= 0xffff { 2 } else { 4 }
 }
 
 /// A name that was checked, as far as the next one needs it.
@@ -142,37 +163,53 @@ impl Checked {
 
 impl<'a> Files<'a> {
     const EMPTY: Self = Self {
-        terminals: &[],
-        rules: &[],
-        groups: &[],
+        grammar: Grammar {
+            terminals: &[],
+            rules: &[],
+        },
+        begins: &[],
+        width: 2,
         symbols: &[],
+        head: 0,
         count: 0,
     };
 
     pub(crate) fn new(section: &'a [u8], count: u32) -> Option<Self> {
-        let (header, rest) = FilesHeader::ref_from_prefix(section).ok()?;
-        let (terminals, rest) = rest.split_at_checked(header.terminals.get().into())?;
-        let rules = usize::from(header.rules.get());
-        let (rules, rest) = <[[u8; 2]]>::ref_from_prefix_with_elems(rest, rules).ok()?;
-        let groups = index(count).div_ceil(GROUP);
-        let (groups, symbols) = <[U32]>::ref_from_prefix_with_elems(rest, groups).ok()?;
+        let (grammar, rest) = match section.split_first()? {
+            (0, rest) => (Grammar::split(BUILT_IN)?.0, rest),
+            _ => Grammar::split(section)?,
+        };
+        let width = width_of(section.len());
+        let begins = index(count).div_ceil(GROUP).saturating_sub(1);
+        let (begins, symbols) = rest.split_at_checked(begins.checked_mul(width)?)?;
         Some(Self {
-            terminals,
-            rules,
-            groups,
+            grammar,
+            begins,
+            width,
             symbols,
+            head: section.len().wrapping_sub(symbols.len()),
             count,
         })
     }
 
+    /// Where a group begins in the symbols.
+    fn begin(&self, group: usize) -> Option<usize> {
+        let Some(before) = group.checked_sub(1) else {
+            return Some(0);
+        };
+        let at = before.checked_mul(self.width)?;
+        let bytes = self.begins.get(at..)?.get(..self.width)?;
+        let value = bytes.iter().rev().fold(0_u32, |value, byte| {
+            value.wrapping_shl(8) | u32::from(*byte)
+        });
+        Some(index(value))
+    }
+
     /// The expanded bytes of a group and, after it, of those that follow.
     fn expand(&self, group: usize) -> Expansion<'a> {
-        let begin = self
-            .groups
-            .get(group)
-            .map_or(usize::MAX, |begin| index(begin.get()));
+        let begin = self.begin(group).unwrap_or(usize::MAX);
         Expansion {
-            files: *self,
+            grammar: self.grammar,
             rest: self.symbols.get(begin..).unwrap_or(&[]),
             stack: [0; DEPTH_MAX],
             depth: 0,
@@ -184,28 +221,22 @@ impl<'a> Files<'a> {
     /// Expands every group once, and not more than [`EXPANSION_MAX`] allows.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         self.check_symbols()?;
-        let size = [
-            size_of::<FilesHeader>(),
-            self.terminals.len(),
-            size_of_val(self.rules),
-            size_of_val(self.groups),
-            self.symbols.len(),
-        ];
-        let size = size.into_iter().fold(0, usize::saturating_add);
+        let symbols_at = self.head;
+        let size = symbols_at.saturating_add(self.symbols.len());
         let most = size.saturating_mul(EXPANSION_MAX).min(EXPANDED_MAX);
-        let symbols_at = size.saturating_sub(self.symbols.len());
         let mut expanded: usize = 0;
         let mut end = 0;
-        for (group, begin) in self.groups.iter().enumerate() {
+        for group in 0..index(self.count).div_ceil(GROUP) {
             let fault = |expected, found| Fault {
                 at: symbols_at.saturating_add(end),
                 expected,
                 found,
             };
-            if index(begin.get()) != end {
+            let begin = self.begin(group).unwrap_or(usize::MAX);
+            if begin != end {
                 return Err(fault(
                     "a group of names where the last one ended",
-                    begin.get().into(),
+                    wide(begin),
                 ));
             }
             let first = group.saturating_mul(GROUP);
@@ -246,8 +277,9 @@ impl<'a> Files<'a> {
     /// too deep.
     fn check_symbols(&self) -> Result<(), Fault> {
         let mut depths = [0_u8; SYMBOLS_MAX];
-        let terminals = self.terminals.len();
-        let defined = terminals.saturating_add(self.rules.len());
+        let Grammar { terminals, rules } = self.grammar;
+        let terminals = terminals.len();
+        let defined = terminals.saturating_add(rules.len());
         if defined > SYMBOLS_MAX {
             return Err(Fault {
                 at: 0,
@@ -255,13 +287,13 @@ impl<'a> Files<'a> {
                 found: wide(defined),
             });
         }
-        for (rule, pair) in self.rules.iter().enumerate() {
+        for (rule, pair) in rules.iter().enumerate() {
             step();
             let symbol = terminals.saturating_add(rule);
             let fault = |expected| Fault {
-                at: size_of::<FilesHeader>()
-                    .saturating_add(terminals)
-                    .saturating_add(rule.saturating_mul(2)),
+                at: terminals
+                    .saturating_add(rule.saturating_mul(2))
+                    .saturating_add(2),
                 expected,
                 found: wide(symbol),
             };
@@ -281,11 +313,7 @@ impl<'a> Files<'a> {
         let mut symbols = self.symbols.iter().enumerate();
         if let Some((at, symbol)) = symbols.find(|(_, symbol)| usize::from(**symbol) >= defined) {
             return Err(Fault {
-                at: size_of::<FilesHeader>()
-                    .saturating_add(terminals)
-                    .saturating_add(size_of_val(self.rules))
-                    .saturating_add(size_of_val(self.groups))
-                    .saturating_add(at),
+                at: self.head.saturating_add(at),
                 expected: "a symbol that is defined",
                 found: (*symbol).into(),
             });
@@ -347,7 +375,7 @@ fn prefix_length(byte: u8) -> Option<usize> {
 /// The bytes of expanded symbols.
 #[derive(Clone, Debug)]
 struct Expansion<'a> {
-    files: Files<'a>,
+    grammar: Grammar<'a>,
     rest: &'a [u8],
     /// Second halves of rules whose first halves are being expanded.
     stack: [u8; DEPTH_MAX],
@@ -372,10 +400,10 @@ impl Iterator for Expansion<'_> {
         loop {
             step();
             let number = usize::from(symbol);
-            let Some(rule) = number.checked_sub(self.files.terminals.len()) else {
-                return self.files.terminals.get(number).copied();
+            let Some(rule) = number.checked_sub(self.grammar.terminals.len()) else {
+                return self.grammar.terminals.get(number).copied();
             };
-            let [first, second] = *self.files.rules.get(rule)?;
+            let [first, second] = *self.grammar.rules.get(rule)?;
             *self.stack.get_mut(self.depth)? = second;
             self.depth = self.depth.saturating_add(1);
             symbol = first;
@@ -514,20 +542,117 @@ pub(crate) mod write {
     use alloc::vec;
     use alloc::vec::Vec;
 
-    use zerocopy::IntoBytes;
-    use zerocopy::byteorder::little_endian::U32;
-
     use super::{
-        DEPTH_MAX, EXPANSION_MAX, FilesHeader, GROUP, PREFIX_BASE, PREFIX_MAX, SYMBOLS_MAX,
+        BUILT_IN, DEPTH_MAX, EXPANSION_MAX, Files, GROUP, Grammar, PREFIX_BASE, PREFIX_MAX,
+        SYMBOLS_MAX, width_of,
     };
     use crate::index;
     use crate::writer::{EncodeError, narrow};
 
-    /// Encodes names that keep the rules for names.
+    /// Encodes names that keep the rules for names, with the built-in grammar or one of their own.
     pub(crate) fn encode(names: &[&str]) -> Result<Vec<u8>, EncodeError> {
         let groups = names.chunks(GROUP).map(front_code);
         let groups: Vec<Vec<u8>> = groups.collect::<Result<_, _>>()?;
+        let own = with_own_grammar(&groups)?;
+        let built_in = with_built_in_grammar(&groups)?;
+        let count = narrow("the number of files", names.len())?;
+        let fits = |section: &Vec<u8>| {
+            let files = Files::new(section, count);
+            section.len() < own.len() && files.is_some_and(|files| files.check().is_ok())
+        };
+        Ok(built_in.filter(fits).unwrap_or(own))
+    }
+
+    /// A grammar for lists of names, in the form of the built-in one.
+    pub(crate) fn built_in_grammar(lists: &[Vec<&str>]) -> Result<Vec<u8>, EncodeError> {
+        let groups = lists.iter().flat_map(|names| names.chunks(GROUP));
+        let groups: Vec<Vec<u8>> = groups.map(front_code).collect::<Result<_, _>>()?;
+        let (grammar, _) = grammar_of(&groups)?;
+        Ok(grammar)
+    }
+
+    fn with_own_grammar(groups: &[Vec<u8>]) -> Result<Vec<u8>, EncodeError> {
+        let (mut section, stream) = grammar_of(groups)?;
+        let symbols: Vec<Vec<u8>> = stream
+            .split(|&symbol| symbol == MARK)
+            .take(groups.len())
+            // All but the mark are below 256.
+            .map(|group| {
+                let symbols = group.iter().copied();
+                symbols
+                    .filter_map(|symbol| u8::try_from(symbol).ok())
+                    .collect()
+            })
+            .collect();
+        push_groups(&mut section, &symbols)?;
+        Ok(section)
+    }
+
+    /// The shortest way to write every group; `None` where a byte has no symbol.
+    fn with_built_in_grammar(groups: &[Vec<u8>]) -> Result<Option<Vec<u8>>, EncodeError> {
+        let grammar = Grammar::split(BUILT_IN);
+        let (grammar, _) = grammar.ok_or(EncodeError::Invariant("a grammar of another form"))?;
+        let mut expanded: Vec<Vec<u8>> = grammar.terminals.iter().map(|byte| vec![*byte]).collect();
+        for [first, second] in grammar.rules {
+            let parts = [*first, *second].map(|part| expanded[usize::from(part)].as_slice());
+            expanded.push(parts.concat());
+        }
+        let symbols: Option<Vec<Vec<u8>>> = groups.iter().map(|g| shortest(g, &expanded)).collect();
+        let Some(symbols) = symbols else {
+            return Ok(None);
+        };
+        let mut section = vec![0];
+        push_groups(&mut section, &symbols)?;
+        Ok(Some(section))
+    }
+
+    /// The fewest symbols that stand for these bytes.
+    fn shortest(bytes: &[u8], expanded: &[Vec<u8>]) -> Option<Vec<u8>> {
+        // For every position from the end on: how many symbols there are to the end, and the first.
+        let mut ways: Vec<Option<(usize, u8)>> = vec![None; bytes.len() + 1];
+        ways[bytes.len()] = Some((0, 0));
+        for at in (0..bytes.len()).rev() {
+            let fits = (0..=u8::MAX).zip(expanded);
+            let fits = fits.filter(|(_, symbol)| bytes[at..].starts_with(symbol));
+            let ways_from = fits.filter_map(|(number, symbol)| {
+                let (count, _) = ways[at + symbol.len()]?;
+                Some((count + 1, number))
+            });
+            ways[at] = ways_from.min();
+        }
+        let mut symbols = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let (_, symbol) = ways[at]?;
+            symbols.push(symbol);
+            at += expanded[usize::from(symbol)].len();
+        }
+        Some(symbols)
+    }
+
+    /// Appends where the groups begin, and their symbols.
+    fn push_groups(section: &mut Vec<u8>, groups: &[Vec<u8>]) -> Result<(), EncodeError> {
+        let symbols: usize = groups.iter().map(Vec::len).sum();
+        let begins = groups.len().saturating_sub(1);
+        let width = match width_of(section.len() + 2 * begins + symbols) {
+            2 => 2,
+            _ => width_of(section.len() + 4 * begins + symbols),
+        };
+        let mut begin = 0;
+        for group in groups.iter().take(begins) {
+            begin += group.len();
+            let begin: u32 = narrow("the size of the file names", begin)?;
+            section.extend_from_slice(&begin.to_le_bytes()[..width]);
+        }
+        section.extend(groups.iter().flatten());
+        Ok(())
+    }
+
+    /// A grammar that fits groups, and their symbols, each group followed by a mark that is no symbol.
+    fn grammar_of(groups: &[Vec<u8>]) -> Result<(Vec<u8>, Vec<u16>), EncodeError> {
+        // Without names there is nothing to stand for, but there must be a terminal.
         let mut used = [false; SYMBOLS_MAX];
+        used[0] = true;
         groups
             .iter()
             .flatten()
@@ -539,34 +664,21 @@ pub(crate) mod write {
         for (symbol, &byte) in (0..).zip(&terminals) {
             symbol_of[usize::from(byte)] = symbol;
         }
-        // A stream of the groups, each followed by a mark that is no symbol.
         let mut stream: Vec<u16> = Vec::new();
-        for group in &groups {
+        for group in groups {
             stream.extend(group.iter().map(|&byte| symbol_of[usize::from(byte)]));
             stream.push(MARK);
         }
-        let fixed = size_of::<FilesHeader>() + terminals.len() + groups.len() * size_of::<U32>();
-        let rules = grammar(&mut stream, terminals.len(), fixed)?;
-
-        let mut begins: Vec<U32> = Vec::new();
-        let mut symbols: Vec<u8> = Vec::new();
-        for group in stream.split_inclusive(|&symbol| symbol == MARK) {
-            begins.push(narrow::<u32>("the size of the file names", symbols.len())?.into());
-            // All but the mark are below 256.
-            symbols.extend(group.iter().filter_map(|&symbol| u8::try_from(symbol).ok()));
-        }
-        let header = FilesHeader {
-            terminals: narrow::<u16>("the number of terminals", terminals.len())?.into(),
-            rules: narrow::<u16>("the number of rules", rules.len())?.into(),
-        };
-        let parts: [&[u8]; 5] = [
-            header.as_bytes(),
-            &terminals,
-            rules.as_bytes(),
-            begins.as_bytes(),
-            &symbols,
+        let begins = 2 * groups.len().saturating_sub(1);
+        let rules = grammar(&mut stream, terminals.len(), 2 + terminals.len() + begins)?;
+        let head = [
+            narrow("the number of terminals", terminals.len())?,
+            narrow("the number of rules", rules.len())?,
         ];
-        Ok(parts.concat())
+        Ok((
+            [&head, &terminals[..], rules.as_flattened()].concat(),
+            stream,
+        ))
     }
 
     const MARK: u16 = u16::MAX;
@@ -684,11 +796,10 @@ mod tests {
         round_trip(&every);
     }
 
-    /// A section of one group, in which every byte is its own symbol.
+    /// A section of one group, in which every byte but the last is its own symbol.
     fn section(names: &[&[u8]]) -> Vec<u8> {
-        let mut section = vec![0, 1, 0, 0];
-        section.extend(0..=u8::MAX);
-        section.extend([0; 4]);
+        let mut section = vec![255, 0];
+        section.extend(0..u8::MAX);
         section.extend(names.concat());
         section
     }
@@ -817,8 +928,8 @@ mod tests {
         let defined = expanded.filter(|()| rules_end);
         let names = defined.and_then(|()| names(&bytes, index(count)));
 
-        let head = [4, 0, u8::try_from(rules.len()).unwrap(), 0];
-        let section = [&head[..], terminals, rules.as_flattened(), &[0; 4], symbols].concat();
+        let head = [4, u8::try_from(rules.len()).unwrap()];
+        let section = [&head[..], terminals, rules.as_flattened(), symbols].concat();
         let files = Files::new(&section, count).unwrap();
         let checked = files.check();
         assert_eq!(

@@ -28,17 +28,17 @@
 //!
 //! # The blob, byte by byte
 //!
-//! All integers are little-endian and unaligned. [`blob::Header`] (96 bytes) is followed by
-//! `sections` directory entries ([`blob::SectionEntry`], 12 bytes each) and then by the sections
-//! themselves, in the order of the directory and without holes. Readers skip sections whose kind
-//! they do not know.
+//! All integers are little-endian and unaligned. [`blob::Header`] (60 bytes) is followed by
+//! `sections` directory entries ([`blob::SectionEntry`], 5 bytes each) and then by the sections
+//! themselves, in the order of the directory and without holes. A section without bytes is left out.
+//! Readers skip sections whose kind they do not know.
 //!
 //! | section | contents |
 //! |---|---|
-//! | 1 regions | [`blob::RegionEntry`], one per text section, by ascending start |
-//! | 2 region names | the names of the regions in their order, without anything between them |
+//! | 1 regions | one record for each text section, by ascending start, as below |
+//! | 2 region names | the unusual names among those of the regions, in their order, each with a zero after it |
 //! | 3 files | the names of the files, as below |
-//! | 4 rows | the tables of the regions in their order, in the header's encoding |
+//! | 4 rows | the tables of the regions in their order, in the header's encoding, without anything between them |
 //! | 5 model | what these tables share; in the packed encoding only |
 //! | 6 functions | the functions that are inlined somewhere; this and the following ones are optional: [`chain`] |
 //! | 7 function names | their names |
@@ -52,6 +52,24 @@
 //! The encodings are specified where they are implemented: [`encoding::flat`], [`encoding::delta`],
 //! [`encoding::packed`].
 //!
+//! ## Regions
+//!
+//! The section begins with [`blob::RegionWidths`] (3 bytes): how many bytes each field of a record has.
+//! All records have these fields:
+//!
+//! | bytes | contents |
+//! |---|---|
+//! | 1 to 8 | start of the region, in bytes from `_text` |
+//! | 1 to 4 | its length in bytes |
+//! | 1 to 4 | number of its rows |
+//! | 1 to 4 | where its table ends in the rows section; it begins where that of the region before ends |
+//! | 1 to 4 | bit 0: init text, freed after boot and its table with it; the other bits: the name |
+//!
+//! A name below 64 is one of these, from 0 on: `.text`, `.init.text`, `.exit.text`, `.noinstr.text`,
+//! `.text.unlikely`, `.altinstr_replacement`, `.head.text`, `.ref.text`, `.static_call.text`,
+//! `.rodata.text`, `.text.startup`, `.text.exit`, `.text.hot`, `.fixup`, `.sched.text`, `.kprobes.text`.
+//! Another is 64 more than where it begins in the section of region names.
+//!
 //! ## Names of files
 //!
 //! Neighbouring names share directories, so a name is the length of the prefix that it shares with
@@ -61,12 +79,14 @@
 //!
 //! | bytes | contents |
 //! |---|---|
-//! | 2 | `u16` number of terminals, `t` |
-//! | 2 | `u16` number of rules, `r`; `t + r` is at most 256 |
+//! | 1 | number of terminals, `t`; 0 if the grammar is the one in the file `built-in.grammar` beside this source, which begins in the same way |
+//! | 1 | number of rules, `r`; `t + r` is at most 256 |
 //! | t | the byte that each symbol below `t` stands for |
 //! | 2 r | the two symbols, `u8` each, that each symbol from `t` on stands for; both are smaller than it, and none is nested 16 deep |
-//! | 4 per 16 names | `u32` where the group begins, in bytes from the start of the symbols |
+//! | 2 or 4 per 16 names but the first | where the group begins, in bytes from the start of the symbols: `u16` if the section has less than 64 KiB, otherwise `u32` |
 //! | | the symbols, `u8` each, all below `t + r` |
+//!
+//! With the built-in grammar the number of rules, the terminals and the rules are not there.
 //!
 //! A group of 16 names (the last may have fewer) is, expanded: for every name a byte of 45 plus the
 //! length of its prefix (at most 80 bytes, between two characters; 0 for the first of a group), the
@@ -121,18 +141,17 @@
 //! }, Encoding::Flat)?;
 //!
 //! assert_eq!(&blob[0..8], b"\x89LNINFO\n"); // magic
-//! assert_eq!(&blob[8..12], [1, 0, 96, 0]); // format version 1, header of 96 bytes
-//! let directory = 96;
-//! assert_eq!(&blob[directory..directory + 12], [1, 0, 0, 0, 144, 0, 0, 0, 32, 0, 0, 0]);
-//! let regions = 144;
-//! assert_eq!(&blob[regions + 8..regions + 12], [16, 0, 0, 0]); // length of text, bytes
-//! assert_eq!(&blob[regions + 32..regions + 37], b".text");
-//! let files = regions + 32 + 5;
-//! assert_eq!(&blob[files..files + 4], [5, 0, 0, 0]); // 5 terminals, no rules
-//! assert_eq!(&blob[files + 4..files + 9], b"\0-.ac"); // the terminals
-//! assert_eq!(&blob[files + 9..files + 13], [0, 0, 0, 0]); // the only group begins at 0
-//! assert_eq!(&blob[files + 13..files + 18], [1, 3, 2, 4, 0]); // prefix of 0 bytes, "a.c", end
-//! let table = files + 18;
+//! assert_eq!(&blob[8..12], [1, 0, 1, 1]); // format version 1, flat, full
+//! assert_eq!(blob[23], 3); // sections
+//! let directory = 60;
+//! assert_eq!(&blob[directory..directory + 5], [1, 8, 0, 0, 0]); // regions, 8 bytes
+//! let regions = directory + 3 * 5;
+//! assert_eq!(&blob[regions..regions + 3], [0x11, 0x11, 1]); // every field has one byte
+//! assert_eq!(&blob[regions + 3..regions + 8], [0, 16, 3, 30, 0]); // from 0, 16 bytes, 3 rows, .text
+//! let files = regions + 8;
+//! assert_eq!(blob[files], 0); // the built-in grammar
+//! assert_eq!(&blob[files + 1..files + 4], [1, 53, 84]); // prefix of 0 bytes, "a", ".c" and the end
+//! let table = files + 4;
 //! assert_eq!(&blob[table..table + 12], [0, 0, 0, 0, 4, 0, 0, 0, 12, 0, 0, 0]); // starts
 //! assert_eq!(&blob[table + 12..table + 24], [7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]); // lines
 //! assert_eq!(&blob[table + 24..], [0, 0, 0, 0, 0, 0]); // files, u16 each
@@ -188,6 +207,7 @@ mod files;
 pub mod footer;
 mod location;
 mod name;
+mod regions;
 mod signature;
 pub mod slot;
 #[cfg(not(any(test, feature = "steps")))]

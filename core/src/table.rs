@@ -5,7 +5,7 @@ use zerocopy::FromBytes;
 use crate::address::{Address, Offset};
 use crate::blob::{
     BUILD_ID_MAX, BlobSignature, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile,
-    REGION_INIT, RegionEntry, SectionEntry, SectionKind,
+    SectionEntry, SectionKind,
 };
 use crate::chain::{self, Chain};
 use crate::encoding::packed::Model;
@@ -14,8 +14,8 @@ use crate::error::Error;
 use crate::files::{self, FileName, Files};
 use crate::location::Location;
 use crate::name;
+use crate::regions::{self, Region, Regions};
 use crate::signature::Signed;
-use crate::steps::step;
 use crate::{index, wide};
 
 /// A validated view of a blob.
@@ -34,6 +34,10 @@ pub struct Table<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     pub(crate) header: Header,
+    /// Bytes from `_text` to the end of the last region.
+    text_len: u64,
+    /// Number of rows, over all regions.
+    pub(crate) rows_count: u32,
     encoding: Encoding,
     profile: Profile,
     pub(crate) regions: Span,
@@ -82,7 +86,7 @@ impl Layout {
 
     /// Bytes from `_text` to the end of the last region.
     pub const fn text_len(&self) -> u64 {
-        self.header.text_len.get()
+        self.text_len
     }
 
     /// How the rows are encoded.
@@ -97,7 +101,7 @@ impl Layout {
 
     /// Number of rows, gaps included.
     pub const fn rows(&self) -> u32 {
-        self.header.rows.get()
+        self.rows_count
     }
 
     /// Number of files.
@@ -168,6 +172,18 @@ impl Header {
             });
         }
         Ok(header)
+    }
+
+    /// Where the section directory ends, and the first section begins.
+    pub(crate) const fn directory_end(&self) -> u32 {
+        #[expect(
+            clippy::as_conversions,
+            reason = "u32::try_from is not const; both are small"
+        )]
+        let (header, entry) = (HEADER_SIZE as u32, size_of::<SectionEntry>() as u32);
+        #[expect(clippy::as_conversions, reason = "u32::from is not const")]
+        let sections = self.sections as u32;
+        header.wrapping_add(entry.wrapping_mul(sections))
     }
 
     /// The checksum of a blob, in which the field of the checksum counts as zero.
@@ -253,15 +269,15 @@ impl<'a> Table<'a> {
         if let Some(chains) = &chains {
             chains.check_functions().map_err(in_functions)?;
         }
-        for (region, entry) in self.region_entries().iter().enumerate() {
+        for (number, region) in self.all_regions().enumerate() {
             let start = u64::from(self.layout.rows.start);
-            let start = start.saturating_add(entry.table_offset.get().into());
-            if let Some(table) = self.region_table(entry) {
+            let start = start.saturating_add(region.table_begin.into());
+            if let Some(table) = self.region_table(&region) {
                 table
                     .check_rows(self.layout.encoding)
                     .map_err(fault_in("rows", start))?;
                 if let Some(chains) = &chains {
-                    let checked = chains.check_chains(region, &table);
+                    let checked = chains.check_chains(number, &table);
                     checked.map_err(fault_in("chains", start))?;
                 }
             }
@@ -336,10 +352,12 @@ impl<'a> Table<'a> {
         if self.layout.profile == Profile::Calls && matches!(address, Address::Exact(_)) {
             return None;
         }
+        let found = regions::find(self.layout.regions.of(self.bytes), address.byte()?.0)?;
+        let range = (found.table_begin, found.table_end);
+        let table = self.table_of(range, found.rows, found.len)?;
         let mut chain = Chain::new(self.chains()?);
-        let (region, entry, target) = self.region_at(address.byte()?)?;
         let exact_files = self.layout.exact_files();
-        chain.read(region, &self.region_table(entry)?, target, exact_files)?;
+        chain.read(index(found.region), &table, found.target, exact_files)?;
         Some(then(&mut chain))
     }
 
@@ -363,7 +381,7 @@ impl<'a> Table<'a> {
             chains: self.layout.chains.of(self.bytes),
             file_names: self.layout.files.of(self.bytes),
             files: self.layout.files(),
-            regions: self.layout.header.regions.get(),
+            regions: self.region_section().map_or(0, |regions| regions.len()),
         })
     }
 
@@ -410,22 +428,20 @@ impl<'a> Table<'a> {
     /// All regions, by ascending start.
     pub fn regions(&self) -> impl Iterator<Item = RegionView<'a>> + use<'a> {
         let table = *self;
-        table
-            .region_entries()
-            .iter()
-            .filter_map(move |entry| table.view(entry))
+        let regions = table.all_regions();
+        regions.filter_map(move |region| table.view(&region))
     }
 
     /// One region, by its position among [`Table::regions`].
     pub fn region(&self, region: usize) -> Option<RegionView<'a>> {
-        self.view(self.region_entries().get(region)?)
+        self.view(&self.region_section()?.get(region)?)
     }
 
     /// The rows of one region, by its position among [`Table::regions`].
     pub fn region_rows(&self, region: usize) -> impl Iterator<Item = Row> + use<'a> {
-        self.region_entries()
-            .get(region)
-            .and_then(|entry| self.region_table(entry))
+        self.region_section()
+            .and_then(|regions| regions.get(region))
+            .and_then(|region| self.region_table(&region))
             .and_then(|table| table.rows(self.layout.encoding).ok())
             .into_iter()
             .flat_map(|rows: Rows<'a>| rows.map_while(Result::ok))
@@ -433,21 +449,27 @@ impl<'a> Table<'a> {
 
     /// The sections of the blob: the name of each kind that is known, offset and size in bytes.
     pub fn sections(&self) -> impl Iterator<Item = (Option<SectionKind>, u32, u32)> + use<'a> {
-        self.directory().iter().map(|entry| {
-            (
-                SectionKind::from_number(entry.kind.get()),
-                entry.offset.get(),
-                entry.size.get(),
-            )
+        self.section_spans().map(|(kind, span)| {
+            let size = span.end.saturating_sub(span.start);
+            (SectionKind::from_number(kind), span.start, size)
         })
     }
 
     /// The directory of the sections, each with its bytes.
     pub(crate) fn raw_sections(&self) -> impl Iterator<Item = (u32, &'a [u8])> + use<'a> {
         let bytes = self.bytes;
-        self.directory().iter().map(move |entry| {
-            let section = slice(bytes, entry.offset.get(), entry.size.get());
-            (entry.kind.get(), section.unwrap_or(&[]))
+        self.section_spans()
+            .map(move |(kind, span)| (kind, span.of(bytes)))
+    }
+
+    /// The kind of every section, and where it is.
+    fn section_spans(&self) -> impl Iterator<Item = (u32, Span)> + use<'a> {
+        let entries = directory(self.bytes, &self.layout.header).unwrap_or(&[]);
+        let mut end = self.layout.header.directory_end();
+        entries.iter().map(move |entry| {
+            let start = end;
+            end = start.saturating_add(entry.size.get());
+            (entry.kind.into(), Span { start, end })
         })
     }
 
@@ -459,60 +481,51 @@ impl<'a> Table<'a> {
         sections.find_map(|(kind, bytes)| (kind == number).then_some(bytes))
     }
 
-    fn directory(&self) -> &'a [SectionEntry] {
-        directory(self.bytes, &self.layout.header).unwrap_or(&[])
-    }
-
     /// The signature, if the blob has one, and what it is over; [`Table::parse`] does not verify it.
     ///
     /// A table that init text was taken out of ([`Table::remove_init`]) is no longer what was signed.
     pub fn signed(&self) -> Option<Signed<'a>> {
-        let number = SectionKind::Signature.number();
-        let last = self.directory().last()?;
-        (last.kind.get() == number).then(|| Signed::of(self.bytes))?
+        let last = directory(self.bytes, &self.layout.header)?.last()?;
+        let is_signature = u32::from(last.kind) == SectionKind::Signature.number();
+        is_signature.then(|| Signed::of(self.bytes))?
     }
 
     /// The row that covers `offset`.
     #[inline(always)] // As above.
     fn row_at(&self, offset: Offset) -> Option<Row> {
-        let (_, entry, target) = self.region_at(offset)?;
-        let row = self
-            .region_table(entry)?
-            .find(self.layout.encoding, target)?;
+        let found = regions::find(self.layout.regions.of(self.bytes), offset.0)?;
+        let range = (found.table_begin, found.table_end);
+        let table = self.table_of(range, found.rows, found.len)?;
+        let row = table.find(self.layout.encoding, found.target)?;
         (!row.is_gap()).then_some(row)
     }
 
-    /// The region that holds `offset`, its index, and the bytes from its start.
-    #[inline(always)] // As above.
-    fn region_at(&self, offset: Offset) -> Option<(usize, &'a RegionEntry, u32)> {
-        let regions = self.region_entries();
-        let after = regions.partition_point(|region| {
-            step();
-            region.start.get() <= offset.0
-        });
-        let region = after.checked_sub(1)?;
-        let entry = regions.get(region)?;
-        let target = u32::try_from(offset.0.checked_sub(entry.start.get())?).ok()?;
-        (target < entry.len.get()).then_some((region, entry, target))
+    #[inline(always)] // As `file`.
+    fn region_section(&self) -> Option<Regions<'a>> {
+        Regions::new(self.layout.regions.of(self.bytes))
+    }
+
+    fn all_regions(&self) -> impl Iterator<Item = Region> + use<'a> {
+        let regions = self.region_section().into_iter();
+        regions.flat_map(|regions| regions.iter())
+    }
+
+    fn region_table(&self, region: &Region) -> Option<RegionTable<'a>> {
+        let range = (region.table_begin, region.table_end);
+        self.table_of(range, region.rows, region.len)
     }
 
     #[inline(always)] // As `file`.
-    fn region_entries(&self) -> &'a [RegionEntry] {
-        <[RegionEntry]>::ref_from_bytes(self.layout.regions.of(self.bytes)).unwrap_or(&[])
-    }
-
-    #[inline(always)] // As `file`.
-    fn region_table(&self, entry: &RegionEntry) -> Option<RegionTable<'a>> {
-        let bytes = slice(
-            self.layout.rows.of(self.bytes),
-            entry.table_offset.get(),
-            entry.table_size.get(),
-        )?;
+    fn table_of(&self, (begin, end): (u32, u32), rows: u32, len: u32) -> Option<RegionTable<'a>> {
         Some(RegionTable {
-            bytes,
-            rows: entry.rows.get(),
+            bytes: self
+                .layout
+                .rows
+                .of(self.bytes)
+                .get(index(begin)..index(end))?,
+            rows,
             files: self.layout.files(),
-            len: entry.len.get(),
+            len,
             model: self.layout.model.of(self.bytes),
         })
     }
@@ -541,25 +554,21 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn view(&self, entry: &RegionEntry) -> Option<RegionView<'a>> {
-        let table_start =
-            u64::from(self.layout.rows.start).checked_add(u64::from(entry.table_offset.get()))?;
+    fn view(&self, region: &Region) -> Option<RegionView<'a>> {
+        let rows = u64::from(self.layout.rows.start);
         Some(RegionView {
-            name: core::str::from_utf8(self.region_name(entry)?).ok()?,
-            start: Offset(entry.start.get()),
-            len: entry.len.get(),
-            rows: entry.rows.get(),
-            init: entry.flags.get() & REGION_INIT != 0,
-            table: table_start..table_start.checked_add(u64::from(entry.table_size.get()))?,
+            name: core::str::from_utf8(self.region_name(region)?).ok()?,
+            start: Offset(region.start),
+            len: region.len,
+            rows: region.rows,
+            init: region.is_init(),
+            table: rows.checked_add(region.table_begin.into())?
+                ..rows.checked_add(region.table_end.into())?,
         })
     }
 
-    fn region_name(&self, entry: &RegionEntry) -> Option<&'a [u8]> {
-        slice(
-            self.layout.region_names.of(self.bytes),
-            entry.name_offset.get(),
-            entry.name_len.get().into(),
-        )
+    fn region_name(&self, region: &Region) -> Option<&'a [u8]> {
+        region.name(self.layout.region_names.of(self.bytes))
     }
 
     fn check_files(&self) -> Result<(), Error> {
@@ -576,62 +585,49 @@ impl<'a> Table<'a> {
 
     fn check_regions(&self) -> Result<(), Error> {
         let mut text_end = 0;
-        let mut table_end = 0;
-        let mut name_end = 0;
-        let mut rows = 0_u64;
-        for (position, entry) in self.region_entries().iter().enumerate() {
-            let at = position
-                .saturating_mul(size_of::<RegionEntry>())
-                .saturating_add(index(self.layout.regions.start));
+        let mut table_end: u32 = 0;
+        let mut name_end: u32 = 0;
+        for (position, region) in self.all_regions().enumerate() {
             let malformed = |expected, found| Error::Malformed {
                 part: "regions",
-                offset: wide(at),
+                offset: self.layout.regions.start.into(),
                 expected,
                 found,
             };
-            let start = entry.start.get();
-            if start < text_end {
-                return Err(malformed("regions that ascend and do not overlap", start));
+            if region.start < text_end {
+                let expected = "regions that ascend and do not overlap";
+                return Err(malformed(expected, region.start));
             }
-            text_end = start
-                .checked_add(u64::from(entry.len.get()))
-                .filter(|end| *end <= self.layout.text_len())
-                .ok_or_else(|| malformed("a region inside the text covered", start))?;
-            if entry.flags.get() & !REGION_INIT != 0 {
-                return Err(malformed("no unknown flags", entry.flags.get().into()));
+            text_end = region
+                .start
+                .checked_add(u64::from(region.len))
+                .ok_or_else(|| malformed("a region that ends below 2^64", region.start))?;
+            let own = region.own_name();
+            if own.is_some_and(|begin| begin != name_end) {
+                let found = own.unwrap_or(0).into();
+                return Err(malformed("a name where the last one ended", found));
             }
-            if entry.name_offset.get() != name_end {
-                let name = entry.name_offset.get();
-                return Err(malformed("a name where the last one ended", name.into()));
-            }
-            let name = self.region_name(entry).ok_or_else(|| {
+            let name = self.region_name(&region).ok_or_else(|| {
                 malformed(
-                    "a name inside the region names",
-                    entry.name_len.get().into(),
+                    "a usual name or one inside the region names",
+                    wide(position),
                 )
             })?;
-            name_end = name_end.saturating_add(entry.name_len.get().into());
+            if own.is_some() {
+                let size = u32::try_from(name.len()).unwrap_or(u32::MAX);
+                name_end = name_end.saturating_add(size).saturating_add(1);
+            }
             if let Some(expected) = name::fault(name) {
                 return Err(malformed(expected, wide(name.len())));
             }
-            if entry.table_offset.get() != table_end {
-                return Err(malformed(
-                    "a table where the last one ended",
-                    entry.table_offset.get().into(),
-                ));
-            }
-            let table = self.region_table(entry).ok_or_else(|| {
-                malformed(
-                    "a table inside the rows section",
-                    entry.table_size.get().into(),
-                )
+            let table = self.region_table(&region).ok_or_else(|| {
+                malformed("a table inside the rows section", region.table_end.into())
             })?;
             let table_at = u64::from(self.layout.rows.start).saturating_add(table_end.into());
-            table_end = table_end.saturating_add(entry.table_size.get());
+            table_end = region.table_end;
             table
                 .check(self.layout.encoding)
                 .map_err(fault_in("rows", table_at))?;
-            rows = rows.saturating_add(u64::from(entry.rows.get()));
         }
         let malformed = |expected, found| Error::Malformed {
             part: "regions",
@@ -650,15 +646,6 @@ impl<'a> Table<'a> {
                 "names that fill the region names",
                 u64::from(name_end),
             ));
-        }
-        if text_end != self.layout.text_len() {
-            return Err(malformed(
-                "a last region that ends the text covered",
-                text_end,
-            ));
-        }
-        if rows != u64::from(self.layout.rows()) {
-            return Err(malformed("as many rows as the header says", rows));
         }
         Ok(())
     }
@@ -691,13 +678,6 @@ impl Layout {
                 core::mem::offset_of!(Header, $field)
             };
         }
-        if usize::from(header.header_size.get()) != HEADER_SIZE {
-            return Err(malformed(
-                at!(header_size),
-                "96 bytes of header",
-                header.header_size.get().into(),
-            ));
-        }
         if header.exact_files > header.files {
             let found = header.exact_files.get().into();
             return Err(malformed(
@@ -705,9 +685,6 @@ impl Layout {
                 "at most the number of files",
                 found,
             ));
-        }
-        if header.reserved != [0; 3] || header.reserved_end != [0; 12] {
-            return Err(malformed(at!(reserved), "reserved bytes of zero", 1));
         }
         let id_len = usize::from(header.build_id_len);
         let beyond = header.build_id.get(id_len..).ok_or_else(|| {
@@ -741,6 +718,8 @@ impl Layout {
 
         let mut layout = Self {
             header,
+            text_len: 0,
+            rows_count: 0,
             encoding,
             profile,
             regions: Span::default(),
@@ -753,14 +732,24 @@ impl Layout {
             chains: Span::default(),
         };
         layout.read_directory(bytes)?;
-        let entries = layout.regions.of(bytes).len();
-        if entries != index(header.regions.get()).saturating_mul(size_of::<RegionEntry>()) {
-            return Err(malformed(
-                at!(regions),
-                "32 bytes of section for every region",
-                wide(entries),
-            ));
+        let section = layout.regions.of(bytes);
+        let regions = Regions::new(section).ok_or(Error::Malformed {
+            part: "regions",
+            offset: layout.regions.start.into(),
+            expected: "the widths of fields, and whole records",
+            found: wide(section.len()),
+        })?;
+        let mut rows = 0_u64;
+        for region in regions.iter() {
+            rows = rows.saturating_add(region.rows.into());
+            layout.text_len = region.start.saturating_add(region.len.into());
         }
+        layout.rows_count = u32::try_from(rows).map_err(|_| Error::Malformed {
+            part: "regions",
+            offset: layout.regions.start.into(),
+            expected: "less than 2^32 rows",
+            found: rows,
+        })?;
         Ok(layout)
     }
 
@@ -794,23 +783,16 @@ impl Layout {
             malformed(
                 0,
                 "as many entries as the header says",
-                self.header.sections.get().into(),
+                self.header.sections.into(),
             )
         })?;
-        let mut end = HEADER_SIZE.saturating_add(size_of_val(entries));
+        let mut end = self.header.directory_end();
         let mut seen = [false; SectionKind::ALL.len()];
         for (position, entry) in entries.iter().enumerate() {
-            let start = index(entry.offset.get());
-            if start != end {
-                return Err(malformed(
-                    position,
-                    "a section where the last one ended",
-                    wide(start),
-                ));
-            }
+            let start = end;
             end = start
-                .checked_add(index(entry.size.get()))
-                .filter(|end| *end <= bytes.len())
+                .checked_add(entry.size.get())
+                .filter(|end| index(*end) <= bytes.len())
                 .ok_or_else(|| {
                     malformed(
                         position,
@@ -818,7 +800,7 @@ impl Layout {
                         entry.size.get().into(),
                     )
                 })?;
-            let Some(kind) = SectionKind::from_number(entry.kind.get()) else {
+            let Some(kind) = SectionKind::from_number(entry.kind.into()) else {
                 continue;
             };
             let repeated = seen
@@ -830,33 +812,30 @@ impl Layout {
                 return Err(malformed(
                     position,
                     "one section of a kind",
-                    entry.kind.get().into(),
+                    entry.kind.into(),
                 ));
             }
             // A signature is the last section, so that all else comes before it.
             let size = index(entry.size.get());
             if kind == SectionKind::Signature
-                && (size != size_of::<BlobSignature>() || end != bytes.len())
+                && (size != size_of::<BlobSignature>() || index(end) != bytes.len())
             {
                 return Err(Error::Malformed {
                     part: "signature",
-                    offset: entry.offset.get().into(),
+                    offset: start.into(),
                     expected: "96 bytes at the end of the blob",
                     found: wide(size),
                 });
             }
             if let Some(place) = self.section(kind) {
-                *place = Span {
-                    start: entry.offset.get(),
-                    end: entry.offset.get().saturating_add(entry.size.get()),
-                };
+                *place = Span { start, end };
             }
         }
-        if end != bytes.len() {
+        if index(end) != bytes.len() {
             return Err(malformed(
                 entries.len(),
                 "sections up to the end of the blob",
-                wide(end),
+                end.into(),
             ));
         }
         Ok(())
@@ -874,14 +853,10 @@ fn check_size(total_size: u32, found: usize) -> Result<(), Error> {
 }
 
 fn directory<'a>(bytes: &'a [u8], header: &Header) -> Option<&'a [SectionEntry]> {
-    let count = index(header.sections.get());
+    let count = usize::from(header.sections);
     let behind_header = bytes.get(HEADER_SIZE..)?;
     let (entries, _) = <[SectionEntry]>::ref_from_prefix_with_elems(behind_header, count).ok()?;
     Some(entries)
-}
-
-fn slice(bytes: &[u8], offset: u32, size: u32) -> Option<&[u8]> {
-    bytes.get(index(offset)..)?.get(..index(size))
 }
 
 fn fault_in(part: &'static str, base: u64) -> impl Fn(Fault) -> Error {

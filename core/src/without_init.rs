@@ -9,7 +9,8 @@ use core::ops::Range;
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::blob::{HEADER_SIZE, Header, REGION_INIT, RegionEntry, SectionEntry, SectionKind};
+use crate::blob::{HEADER_SIZE, Header, RegionWidths, SectionEntry, SectionKind};
+use crate::regions::{self, Regions};
 use crate::table::{Layout, Span, Table};
 use crate::{index, wide};
 
@@ -68,40 +69,42 @@ impl Shrink<'_> {
     /// Every byte moves to the same or a lower position, in ascending order, so that a blob in its
     /// own memory never overwrites what it still needs.
     fn run(mut self, mut layout: Layout) -> Option<Layout> {
-        let sections = index(layout.header.sections.get());
-        let regions = index(layout.header.regions.get());
+        let sections = usize::from(layout.header.sections);
         // Where the regions can be read, unchanged: they change when all tables have moved.
-        let mut regions_at = index(layout.regions.start);
-        let entry_at = |position: usize, size: usize, start: usize| {
-            position.checked_mul(size)?.checked_add(start)
-        };
-        let mut end = entry_at(sections, size_of::<SectionEntry>(), HEADER_SIZE)?;
+        let mut regions = layout.regions;
+        let mut end = index(layout.header.directory_end());
+        let mut old_end = layout.header.directory_end();
         for section in 0..sections {
-            let at = entry_at(section, size_of::<SectionEntry>(), HEADER_SIZE)?;
+            let at = section
+                .checked_mul(size_of::<SectionEntry>())?
+                .checked_add(HEADER_SIZE)?;
             let mut entry: SectionEntry = self.read(at)?;
-            let old = span(entry.offset.get(), entry.size.get())?;
+            let old = Span {
+                start: old_end,
+                end: old_end.checked_add(entry.size.get())?,
+            };
+            old_end = old.end;
             let start = end;
-            let kind = SectionKind::from_number(entry.kind.get());
+            let kind = SectionKind::from_number(entry.kind.into());
             match kind {
                 Some(SectionKind::Rows) => {
-                    for region in 0..regions {
-                        let at = entry_at(region, size_of::<RegionEntry>(), regions_at)?;
-                        let region: RegionEntry = self.read(at)?;
-                        if region.flags.get() & REGION_INIT == 0 {
-                            let table = region.table_offset.get();
-                            let table = entry.offset.get().checked_add(table)?;
-                            end = self.put(span(table, region.table_size.get())?, end)?;
+                    for region in 0..self.regions(regions)?.len() {
+                        let region = self.regions(regions)?.get(region)?;
+                        if !region.is_init() {
+                            let of_rows = |at: u32| old.start.checked_add(at).map(index);
+                            let table = of_rows(region.table_begin)?..of_rows(region.table_end)?;
+                            end = self.put(table, end)?;
                         }
                     }
                 }
                 // A table without chains may have such a section without a byte.
-                Some(SectionKind::Chains) if !old.is_empty() => {
-                    end = self.chains(old, end, regions_at, regions)?;
+                Some(SectionKind::Chains) if old.start != old.end => {
+                    end = self.chains(range(old), end, regions)?;
                 }
                 Some(SectionKind::Regions) => {
-                    end = self.put(old, end)?;
+                    end = self.put(range(old), end)?;
                     if self.from.is_none() {
-                        regions_at = start;
+                        regions = span(start, end)?;
                     }
                 }
                 Some(
@@ -115,22 +118,17 @@ impl Shrink<'_> {
                     | SectionKind::Symbols,
                 )
                 | None => {
-                    end = self.put(old, end)?;
+                    end = self.put(range(old), end)?;
                 }
             }
-            entry.offset = u32::try_from(start).ok()?.into();
-            entry.size = u32::try_from(end.checked_sub(start)?).ok()?.into();
+            let new = span(start, end)?;
+            entry.size = new.end.checked_sub(new.start)?.into();
             self.write(at, entry.as_bytes())?;
             if let Some(place) = kind.and_then(|kind| layout.section(kind)) {
-                *place = Span {
-                    start: entry.offset.get(),
-                    end: u32::try_from(end).ok()?,
-                };
+                *place = new;
             }
         }
-        layout.header.rows = self
-            .empty_init_regions(index(layout.regions.start), regions)?
-            .into();
+        layout.rows_count = self.empty_init_regions(layout.regions)?;
         layout.header.total_size = u32::try_from(end).ok()?.into();
         self.write(0, layout.header.as_bytes())?;
         layout.header.crc32 = Header::checksum(self.to.get(..end)?).into();
@@ -139,25 +137,18 @@ impl Shrink<'_> {
     }
 
     /// The chains without those of init text; gives where they end now.
-    fn chains(
-        &mut self,
-        old: Range<usize>,
-        start: usize,
-        regions_at: usize,
-        regions: usize,
-    ) -> Option<usize> {
+    fn chains(&mut self, old: Range<usize>, start: usize, regions: Span) -> Option<usize> {
+        let count = self.regions(regions)?.len();
         // Where each table ends, which says where it was until it is replaced.
         let tables = old
             .start
-            .checked_add(regions.checked_mul(size_of::<U32>())?)?;
+            .checked_add(count.checked_mul(size_of::<U32>())?)?;
         let mut end = self.put(old.start..tables, start)?;
         let (mut old_begin, mut new_end) = (0, 0_u32);
-        for number in 0..regions {
+        for number in 0..count {
             let at = start.checked_add(number.checked_mul(size_of::<U32>())?)?;
             let (old_end, _) = U32::read_from_prefix(self.to.get(at..)?).ok()?;
-            let region = number.checked_mul(size_of::<RegionEntry>())?;
-            let region: RegionEntry = self.read(regions_at.checked_add(region)?)?;
-            if region.flags.get() & REGION_INIT == 0 {
+            if !self.regions(regions)?.get(number)?.is_init() {
                 let size = old_end.get().checked_sub(old_begin)?;
                 let table = tables.checked_add(index(old_begin))?;
                 end = self.put(table..table.checked_add(index(size))?, end)?;
@@ -169,22 +160,36 @@ impl Shrink<'_> {
         Some(end)
     }
 
+    /// The regions of the old blob.
+    fn regions(&self, at: Span) -> Option<Regions<'_>> {
+        let from = self.from.unwrap_or(self.to);
+        Regions::new(from.get(range(at))?)
+    }
+
     /// Makes the regions say where the tables are now; gives the number of all rows.
-    fn empty_init_regions(&mut self, start: usize, regions: usize) -> Option<u32> {
-        let (mut at, mut table_offset, mut rows) = (start, 0_u32, 0_u32);
-        for _ in 0..regions {
-            let (mut entry, _) = RegionEntry::read_from_prefix(self.to.get(at..)?).ok()?;
-            entry.table_offset = table_offset.into();
-            if entry.flags.get() & REGION_INIT != 0 {
-                entry.rows = 0.into();
-                entry.table_size = 0.into();
-            }
-            table_offset = table_offset.checked_add(entry.table_size.get())?;
-            rows = rows.checked_add(entry.rows.get())?;
-            self.write(at, entry.as_bytes())?;
-            at = at.checked_add(size_of::<RegionEntry>())?;
+    fn empty_init_regions(&mut self, at: Span) -> Option<u32> {
+        let section = self.to.get_mut(range(at))?;
+        let (widths, _) = RegionWidths::read_from_prefix(section).ok()?;
+        let size = widths.record_size()?;
+        let (mut table_begin, mut table_end, mut all_rows) = (0_u32, 0_u32, 0_u32);
+        let mut record_at = size_of::<RegionWidths>();
+        for record in 0..Regions::new(section)?.len() {
+            let region = Regions::new(section)?.get(record)?;
+            // The record before has changed, but where this table began is where that one ended.
+            let old_size = region.table_end.checked_sub(table_begin)?;
+            table_begin = region.table_end;
+            let (rows, new_size) = if region.is_init() {
+                (0, 0)
+            } else {
+                (region.rows, old_size)
+            };
+            table_end = table_end.checked_add(new_size)?;
+            all_rows = all_rows.checked_add(rows)?;
+            let record = section.get_mut(record_at..)?.get_mut(..size)?;
+            regions::replace(widths, record, rows, table_end)?;
+            record_at = record_at.checked_add(size)?;
         }
-        Some(rows)
+        Some(all_rows)
     }
 
     /// A structure of the old blob.
@@ -221,6 +226,13 @@ impl Shrink<'_> {
     }
 }
 
-fn span(start: u32, size: u32) -> Option<Range<usize>> {
-    Some(index(start)..index(start.checked_add(size)?))
+fn range(span: Span) -> Range<usize> {
+    index(span.start)..index(span.end)
+}
+
+fn span(start: usize, end: usize) -> Option<Span> {
+    Some(Span {
+        start: u32::try_from(start).ok()?,
+        end: u32::try_from(end).ok()?,
+    })
 }

@@ -6,7 +6,7 @@ use zerocopy::IntoBytes;
 
 use crate::blob::{
     BUILD_ID_MAX, BlobSignature, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile,
-    REGION_INIT, RegionEntry, SectionEntry, SectionKind,
+    SectionEntry, SectionKind,
 };
 use crate::chain::write as chain;
 pub use crate::chain::write::{InlineChain, InlineLevel, InlinedFunction, Inlines};
@@ -14,6 +14,7 @@ use crate::encoding::packed::write as packed;
 use crate::encoding::{RegionTable, Row, RowOrder, delta, flat};
 use crate::files;
 use crate::name;
+use crate::regions;
 use crate::signature::Signed;
 use crate::{index, wide};
 
@@ -86,7 +87,7 @@ impl Tuning {
     /// Small tables, and look-ups as fast as with [`Encoding::Delta`].
     pub const BALANCED: Self = Self { block: 48 };
     /// Look-ups in two thirds of the time that [`Encoding::Delta`] takes.
-    pub const SPEED: Self = Self { block: 24 };
+    pub const SPEED: Self = Self { block: 22 };
 }
 
 /// Why no blob could be written.
@@ -245,65 +246,41 @@ fn encode_all(
         _ => None,
     };
 
-    let mut entries = Vec::new();
-    let mut region_names = Vec::new();
+    let mut regions = regions::write::Writer::default();
     let mut tables = Vec::new();
-    let mut rows = 0_usize;
-    for (region, (mut table, region_rows)) in image.regions.iter().zip(encoded) {
-        let entry = RegionEntry {
-            start: region.start.into(),
-            len: region.len.into(),
-            rows: narrow::<u32>("the number of rows", region_rows)?.into(),
-            table_offset: narrow::<u32>("the size of the rows", tables.len())?.into(),
-            table_size: narrow::<u32>("the size of the rows", table.len())?.into(),
-            name_offset: narrow::<u32>("the size of the region names", region_names.len())?.into(),
-            name_len: narrow::<u16>("the length of a region's name", region.name.len())?.into(),
-            flags: if region.init { REGION_INIT } else { 0 }.into(),
-        };
-        entries.extend_from_slice(entry.as_bytes());
-        region_names.extend_from_slice(region.name.as_bytes());
+    for (region, (mut table, rows)) in image.regions.iter().zip(encoded) {
         tables.append(&mut table);
-        rows = rows.saturating_add(region_rows);
+        regions.push(region, rows, tables.len())?;
     }
+    let (regions, region_names) = regions.finish();
     let mut sections = alloc::vec![
-        (SectionKind::Regions, entries),
-        (SectionKind::RegionNames, region_names),
+        (SectionKind::Regions, regions),
         (SectionKind::Files, file_section),
         (SectionKind::Rows, tables),
+        (SectionKind::Model, model),
     ];
-    if encoding == Encoding::Packed {
-        sections.push((SectionKind::Model, model));
-    }
     if let Some(chains) = chains {
         sections.push((SectionKind::Functions, chains.functions));
         sections.push((SectionKind::FunctionNames, chains.names));
         sections.push((SectionKind::Chains, chains.chains));
     }
+    sections.push((SectionKind::RegionNames, region_names));
+    sections.retain(|(_, bytes)| !bytes.is_empty());
 
-    let text_len = image
-        .regions
-        .last()
-        .map_or(0, |last| last.start.saturating_add(u64::from(last.len)));
     let header = Header {
         magic: MAGIC,
         format_version: FORMAT_VERSION.into(),
-        header_size: narrow::<u16>("the size of the header", HEADER_SIZE)?.into(),
+        encoding: encoding.number(),
+        profile: image.profile.number(),
         total_size: 0.into(),
         crc32: 0.into(),
         machine: image.machine.into(),
-        encoding: encoding.number(),
-        profile: image.profile.number(),
-        text_start: image.text_start.into(),
-        text_len: text_len.into(),
-        rows: narrow::<u32>("the number of rows", rows)?.into(),
-        files: files.into(),
-        regions: narrow::<u32>("the number of regions", image.regions.len())?.into(),
-        sections: 0.into(),
         build_id_len: narrow("the size of the build-id", build_id_len)?,
-        build_id,
-        reserved: [0; 3],
+        sections: 0,
+        text_start: image.text_start.into(),
+        files: files.into(),
         exact_files: narrow::<u32>("the number of exact files", image.exact_files)?.into(),
-        reserved_end: [0; 12],
+        build_id,
     };
     let sections: Vec<(u32, &[u8])> = sections
         .iter()
@@ -352,15 +329,14 @@ fn assemble(mut header: Header, sections: &[(u32, &[u8])]) -> Result<Vec<u8>, En
     let mut end = HEADER_SIZE.saturating_add(directory_size);
     for (kind, bytes) in sections {
         let entry = SectionEntry {
-            kind: (*kind).into(),
-            offset: narrow::<u32>("the size of the blob", end)?.into(),
+            kind: narrow("the kind of a section", index(*kind))?,
             size: narrow::<u32>("the size of a section", bytes.len())?.into(),
         };
         directory.extend_from_slice(entry.as_bytes());
         end = end.saturating_add(bytes.len());
     }
     header.total_size = narrow::<u32>("the size of the blob", end)?.into();
-    header.sections = narrow::<u32>("the number of sections", sections.len())?.into();
+    header.sections = narrow("the number of sections", sections.len())?;
     let mut blob = Vec::with_capacity(end);
     blob.extend_from_slice(header.as_bytes());
     blob.append(&mut directory);
@@ -412,6 +388,16 @@ pub fn built_in_codes(image: &Image<'_>) -> Result<Vec<u8>, EncodeError> {
     let numbering = Numbering::new(image, &[])?;
     let sources = numbering.sources(image);
     packed::built_in_codes(&sources, numbering.headers, Tuning::BALANCED.block)
+}
+
+/// A grammar for the names of files in many small tables, in the form of the one that core has built
+/// in: this is how that was made.
+///
+/// # Errors
+///
+/// [`EncodeError::TooLarge`].
+pub fn built_in_grammar(lists: &[Vec<&str>]) -> Result<Vec<u8>, EncodeError> {
+    files::write::built_in_grammar(lists)
 }
 
 /// Writes the checksum of a blob into its header, after its bytes were changed.

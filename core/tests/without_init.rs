@@ -1,6 +1,6 @@
 //! Blobs without the tables of init text.
 
-use lineinfo_core::blob::{Encoding, Profile};
+use lineinfo_core::blob::{Encoding, HEADER_SIZE, Profile};
 use lineinfo_core::writer::{Image, Region, encode, seal};
 use lineinfo_core::{Address, Offset, Row, Table};
 
@@ -124,27 +124,25 @@ fn rows_may_come_before_what_describes_them() {
 
 /// The same blob with its sections in reverse order, and a section of an unknown kind at the end.
 fn reverse_sections(blob: &[u8]) -> Vec<u8> {
-    let number = |at: usize| u32::from_le_bytes(blob[at..at + 4].try_into().expect("four bytes"));
-    let count = number(52) as usize;
-    let sections = (0..count).rev().map(|section| {
-        let at = 96 + 12 * section;
-        let start = number(at + 4) as usize;
-        let size = number(at + 8) as usize;
-        (number(at), &blob[start..start + size])
-    });
+    let count = usize::from(blob[23]);
+    let mut start = HEADER_SIZE + 5 * count;
+    let mut sections = Vec::new();
+    for entry in blob[HEADER_SIZE..start].chunks_exact(5) {
+        let size = u32::from_le_bytes(entry[1..].try_into().expect("four bytes")) as usize;
+        sections.push((entry[0], &blob[start..start + size]));
+        start += size;
+    }
     let unknown = (99, &b"unknown"[..]);
     let (mut directory, mut contents) = (Vec::new(), Vec::new());
-    for (kind, bytes) in sections.chain([unknown]) {
-        let start = (96 + 12 * (count + 1) + contents.len()) as u32;
-        for field in [kind, start, bytes.len() as u32] {
-            directory.extend_from_slice(&field.to_le_bytes());
-        }
+    for (kind, bytes) in sections.into_iter().rev().chain([unknown]) {
+        directory.push(kind);
+        directory.extend((bytes.len() as u32).to_le_bytes());
         contents.extend_from_slice(bytes);
     }
-    let mut new = [&blob[..96], &directory, &contents].concat();
+    let mut new = [&blob[..HEADER_SIZE], &directory, &contents].concat();
     let size = new.len() as u32;
     new[12..16].copy_from_slice(&size.to_le_bytes());
-    new[52..56].copy_from_slice(&(count as u32 + 1).to_le_bytes());
+    new[23] += 1;
     seal(&mut new);
     new
 }

@@ -247,7 +247,7 @@ fn what_is_wrong_is_refused_and_the_old_table_stays() {
     version[8] = 200;
     lineinfo_core::writer::seal(&mut version);
     let mut other_build = blob.clone();
-    other_build[57] ^= 1;
+    other_build[40] ^= 1;
     lineinfo_core::writer::seal(&mut other_build);
     let mut too_large = blob.clone();
     too_large[12..16].copy_from_slice(&(3_u32 << 20).to_le_bytes());

@@ -255,7 +255,7 @@
 /**
  * The size of a table in units of 8 bytes.
  */
-#define LINEINFO_TABLE_WORDS 23
+#define LINEINFO_TABLE_WORDS 18
 
 /**
  * To be added to the kind of an address that was found on a stack and may be no return address (?
@@ -326,7 +326,7 @@
 /**
  * The size of a device in units of 8 bytes.
  */
-#define LINEINFO_DEVICE_WORDS 30
+#define LINEINFO_DEVICE_WORDS 25
 
 /**
  * The size of an open file in units of 8 bytes.

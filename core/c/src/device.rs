@@ -102,7 +102,7 @@ pub struct ExpectedImage {
 pub const PAGE_BYTES: usize = 4096;
 
 /// The size of a device in units of 8 bytes.
-pub const DEVICE_WORDS: usize = 30;
+pub const DEVICE_WORDS: usize = 25;
 /// The size of an open file in units of 8 bytes.
 pub const FILE_WORDS: usize = 11;
 /// The size of a slot in units of 8 bytes.

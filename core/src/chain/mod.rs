@@ -521,7 +521,7 @@ pub(crate) struct Sections<'a> {
     pub(crate) chains: &'a [u8],
     pub(crate) file_names: &'a [u8],
     pub(crate) files: u32,
-    pub(crate) regions: u32,
+    pub(crate) regions: usize,
 }
 
 impl<'a> Sections<'a> {
@@ -532,7 +532,7 @@ impl<'a> Sections<'a> {
 
     /// The table of a region: `None` if there is none, for then the section is not sound.
     pub(crate) fn region(&self, region: usize) -> Option<&'a [u8]> {
-        let ends = index(self.regions).checked_mul(size_of::<u32>())?;
+        let ends = self.regions.checked_mul(size_of::<u32>())?;
         let (ends, tables) = self.chains.split_at_checked(ends)?;
         let end = |region: usize| {
             let (ends, _) = ends.as_chunks();
@@ -557,8 +557,8 @@ impl<'a> Sections<'a> {
         let names = Names::new(self.function_names, functions.count)
             .ok_or_else(|| fault("the names of all functions"))?;
         names.check()?;
-        let mut bytes = index(self.regions).saturating_mul(size_of::<u32>());
-        for region in 0..index(self.regions) {
+        let mut bytes = self.regions.saturating_mul(size_of::<u32>());
+        for region in 0..self.regions {
             step();
             let table = self
                 .region(region)

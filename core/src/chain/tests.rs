@@ -9,7 +9,7 @@ use fastrand::Rng;
 
 use super::write::{InlineChain, InlineLevel, InlinedFunction, Inlines};
 use super::{Frame, LEVELS_MAX};
-use crate::blob::{Encoding, HEADER_SIZE, Profile, SectionEntry, SectionKind};
+use crate::blob::{Encoding, Profile, SectionKind};
 use crate::steps::measure;
 use crate::writer::{EncodeError, Image, Region, encode, encode_with_inlines, seal};
 use crate::{Address, Offset, Row, Table};
@@ -322,14 +322,11 @@ fn what_has_no_place_in_the_format_is_refused() {
 
 /// Where a section is in a blob.
 fn section(blob: &[u8], kind: SectionKind) -> core::ops::Range<usize> {
-    let word = |at: usize| u32::from_le_bytes(blob[at..at + 4].try_into().unwrap());
-    let count = usize::try_from(word(52)).unwrap();
-    let entry = (0..count)
-        .map(|number| HEADER_SIZE + number * size_of::<SectionEntry>())
-        .find(|at| word(*at) == kind.number())
-        .unwrap();
-    let start = usize::try_from(word(entry + 4)).unwrap();
-    start..start + usize::try_from(word(entry + 8)).unwrap()
+    let table = Table::parse(blob).unwrap();
+    let mut sections = table.sections();
+    let (_, start, size) = sections.find(|(of, ..)| *of == Some(kind)).unwrap();
+    let start = usize::try_from(start).unwrap();
+    start..start + usize::try_from(size).unwrap()
 }
 
 /// Damages the sections, repairs the checksum, and tries what a reader does with them.

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 
 use crate::blob::{
-    Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, RegionEntry, SectionEntry,
+    Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile, RegionWidths, SectionEntry,
     SectionKind,
 };
 use crate::writer::seal;
@@ -32,12 +32,27 @@ pub struct Hostile {
     pub is_refused: bool,
 }
 
+/// A record of a region, of fields as wide as they can be.
+#[derive(Clone, Copy, Debug)]
+struct RegionRecord {
+    start: u64,
+    len: u32,
+    rows: u32,
+    table_end: u32,
+    name: u32,
+}
+
+/// The name `.text`.
+const TEXT: u32 = 0;
+/// The first name in the section of names.
+const OWN: u32 = 64 * 2;
+
 /// A blob in parts, before they are put together.
 #[derive(Clone, Debug)]
 struct Parts {
     encoding: Encoding,
     files: u32,
-    regions: Vec<RegionEntry>,
+    regions: Vec<RegionRecord>,
     region_names: Vec<u8>,
     file_names: Vec<u8>,
     tables: Vec<u8>,
@@ -52,17 +67,14 @@ impl Parts {
         Self {
             encoding,
             files: 1,
-            regions: vec![RegionEntry {
-                start: 0.into(),
-                len: len.into(),
-                rows: rows.into(),
-                table_offset: 0.into(),
-                table_size: (table.len() as u32).into(),
-                name_offset: 0.into(),
-                name_len: 5.into(),
-                flags: 0.into(),
+            regions: vec![RegionRecord {
+                start: 0,
+                len,
+                rows,
+                table_end: table.len() as u32,
+                name: TEXT,
             }],
-            region_names: b".text".to_vec(),
+            region_names: Vec::new(),
             file_names: names(b"\0-a", &[], &[vec![1, 2, 0]]),
             tables: table,
             model: Vec::new(),
@@ -77,15 +89,14 @@ impl Parts {
     }
 
     fn blob(self) -> Vec<u8> {
-        let text_len = self.regions.last().map_or(0, |last| {
-            last.start.get().saturating_add(last.len.get().into())
-        });
-        let rows: u32 = self.regions.iter().map(|region| region.rows.get()).sum();
+        let mut regions = RegionWidths::new([8, 4, 4, 4, 4]).as_bytes().to_vec();
+        for region in &self.regions {
+            regions.extend(region.start.to_le_bytes());
+            let fields = [region.len, region.rows, region.table_end, region.name];
+            regions.extend(fields.map(u32::to_le_bytes).as_flattened());
+        }
         let mut sections = vec![
-            (
-                SectionKind::Regions.number(),
-                self.regions.as_bytes().to_vec(),
-            ),
+            (SectionKind::Regions.number(), regions),
             (SectionKind::RegionNames.number(), self.region_names),
             (SectionKind::Files.number(), self.file_names),
             (SectionKind::Rows.number(), self.tables),
@@ -93,13 +104,12 @@ impl Parts {
         if self.encoding == Encoding::Packed {
             sections.push((SectionKind::Model.number(), self.model));
         }
-        sections.extend((0..self.unknown).map(|n| (1000 + n, Vec::new())));
+        sections.extend((0..self.unknown).map(|_| (99, Vec::new())));
         let mut directory: Vec<SectionEntry> = Vec::new();
         let mut end = HEADER_SIZE + sections.len() * size_of::<SectionEntry>();
         for (kind, bytes) in &sections {
             directory.push(SectionEntry {
-                kind: (*kind).into(),
-                offset: (end as u32).into(),
+                kind: *kind as u8,
                 size: (bytes.len() as u32).into(),
             });
             end += bytes.len();
@@ -107,23 +117,17 @@ impl Parts {
         let header = Header {
             magic: MAGIC,
             format_version: FORMAT_VERSION.into(),
-            header_size: (HEADER_SIZE as u16).into(),
+            encoding: self.encoding.number(),
+            profile: Profile::Full.number(),
             total_size: (end as u32).into(),
             crc32: 0.into(),
             machine: 62.into(),
-            encoding: self.encoding.number(),
-            profile: Profile::Full.number(),
-            text_start: 0.into(),
-            text_len: text_len.into(),
-            rows: rows.into(),
-            files: self.files.into(),
-            regions: (self.regions.len() as u32).into(),
-            sections: (sections.len() as u32).into(),
             build_id_len: 0,
-            build_id: [0; 20],
-            reserved: [0; 3],
+            sections: sections.len() as u8,
+            text_start: 0.into(),
+            files: self.files.into(),
             exact_files: 0.into(),
-            reserved_end: [0; 12],
+            build_id: [0; 20],
         };
         let mut blob = [header.as_bytes(), directory.as_bytes()].concat();
         for (_, bytes) in sections {
@@ -171,14 +175,19 @@ pub fn all() -> Vec<Hostile> {
 /// A section of file names.
 fn names(terminals: &[u8], rules: &[[u8; 2]], groups: &[Vec<u8>]) -> Vec<u8> {
     let mut section = Vec::new();
-    section.extend((terminals.len() as u16).to_le_bytes());
-    section.extend((rules.len() as u16).to_le_bytes());
+    section.extend([terminals.len() as u8, rules.len() as u8]);
     section.extend(terminals);
     section.extend(rules.as_flattened());
+    let begins = groups.len().saturating_sub(1);
+    let symbols: usize = groups.iter().map(Vec::len).sum();
+    let width = match section.len() + 2 * begins + symbols {
+        0..=0xffff => 2,
+        _ => 4,
+    };
     let mut begin = 0_u32;
-    for group in groups {
-        section.extend(begin.to_le_bytes());
+    for group in groups.iter().take(begins) {
         begin += group.len() as u32;
+        section.extend(&begin.to_le_bytes()[..width]);
     }
     groups.iter().for_each(|group| section.extend(group));
     section
@@ -283,7 +292,7 @@ fn model(
     numbers: [u16; 7],
     tokens: [u16; 2],
 ) -> Vec<u8> {
-    let mut model = vec![0, page_bits, 4, 0, 0, 0, 0, 0];
+    let mut model = vec![0, page_bits, 4, 0, 0, 0, 0];
     model.extend(hot_pairs.to_le_bytes());
     model.extend((hot.len() as u32).to_le_bytes());
     model.extend(hot);
@@ -330,17 +339,15 @@ fn successors_without_bits() -> Hostile {
     parts.hostile("successors of no bits", 0, true)
 }
 
-/// Every region has the same name of 65,535 bytes.
+/// Every region has the same name of 512 bytes.
 fn regions_that_share_a_name() -> Hostile {
     let mut parts = Parts::small();
-    parts.region_names = vec![b'x'; 0xffff];
-    parts.regions[0].name_len = 0xffff.into();
-    let empty = RegionEntry {
-        start: 16.into(),
-        len: 0.into(),
-        rows: 0.into(),
-        table_offset: (parts.tables.len() as u32).into(),
-        table_size: 0.into(),
+    parts.region_names = [&[b'x'; 512][..], &[0]].concat();
+    parts.regions[0].name = OWN;
+    let empty = RegionRecord {
+        start: 16,
+        len: 0,
+        rows: 0,
         ..parts.regions[0]
     };
     parts.regions.resize(30_000, empty);
@@ -349,18 +356,14 @@ fn regions_that_share_a_name() -> Hostile {
 
 fn regions_without_text() -> Hostile {
     let mut parts = Parts::small();
-    let mut first = parts.regions[0];
-    parts.region_names = vec![b'x'; 30_001];
-    first.name_len = 1.into();
-    parts.regions = vec![first];
-    for number in 1..=30_000_u32 {
-        parts.regions.push(RegionEntry {
-            start: 16.into(),
-            len: 0.into(),
-            rows: 0.into(),
-            table_offset: (parts.tables.len() as u32).into(),
-            table_size: 0.into(),
-            name_offset: number.into(),
+    let first = parts.regions[0];
+    for number in 0..30_000_u32 {
+        parts.region_names.extend(b"x\0");
+        parts.regions.push(RegionRecord {
+            start: 16,
+            len: 0,
+            rows: 0,
+            name: OWN + 4 * number,
             ..first
         });
     }
@@ -369,7 +372,7 @@ fn regions_without_text() -> Hostile {
 
 fn unknown_sections() -> Hostile {
     let mut parts = Parts::small();
-    parts.unknown = 80_000;
+    parts.unknown = 250;
     parts.hostile("unknown sections without bytes", 0, false)
 }
 

@@ -116,10 +116,25 @@ pub(super) struct Block {
     pub(super) number: u32,
     /// Its first address, in bytes from the start of the region.
     pub(super) start: u32,
-    /// Its bytes in the table.
-    pub(super) begin: usize,
-    pub(super) end: usize,
+    /// Its bytes in the table; of half the size of a `usize`, because it is on the stack of every
+    /// look-up.
+    begin: u32,
+    end: u32,
     pub(super) guess: FileLine,
+}
+
+impl Block {
+    /// Where it begins in the table.
+    #[inline(always)]
+    pub(super) const fn begin(&self) -> usize {
+        index(self.begin)
+    }
+
+    /// Where it ends in the table.
+    #[inline(always)]
+    pub(super) const fn end(&self) -> usize {
+        index(self.end)
+    }
 }
 
 /// The directory of one region.
@@ -131,7 +146,7 @@ pub(super) struct Directory<'a> {
     widths: PageWidths,
     records: &'a [u8],
     /// Where the stream begins in the table.
-    stream: usize,
+    stream: u32,
     /// Number of blocks.
     blocks: u32,
     page_bits: u32,
@@ -206,7 +221,7 @@ impl<'a> Directory<'a> {
             page_count,
             widths: header.widths,
             records,
-            stream: table.bytes.len().wrapping_sub(stream.len()),
+            stream: u32::try_from(table.bytes.len().wrapping_sub(stream.len())).ok()?,
             blocks,
             page_bits,
             size_bits,
@@ -306,8 +321,8 @@ impl<'a> Directory<'a> {
         Some(Block {
             number: block.wrapping_sub(1),
             start,
-            begin: self.stream.wrapping_add(index(begin)),
-            end: self.stream.wrapping_add(index(end)),
+            begin: self.stream.wrapping_add(begin),
+            end: self.stream.wrapping_add(end),
             guess,
         })
     }
@@ -318,7 +333,7 @@ impl<'a> Directory<'a> {
             number: 0,
             start: 0,
             begin: self.stream,
-            end: table.bytes.len(),
+            end: u32::try_from(table.bytes.len()).unwrap_or(u32::MAX),
             guess: FileLine { file: 0, line: 0 },
         }
     }
@@ -416,7 +431,11 @@ impl<'a> Blocks<'a> {
         let (start_in_page, size) = directory
             .record(self.next)
             .ok_or_else(|| self.fault(begin, "a record for every block"))?;
-        let stream = self.table.bytes.get(directory.stream..).unwrap_or(&[]);
+        let stream = self
+            .table
+            .bytes
+            .get(index(directory.stream)..)
+            .unwrap_or(&[]);
         self.begin = begin
             .checked_add(size)
             .filter(|end| size > 0 && index(*end) <= stream.len())
@@ -453,8 +472,8 @@ impl<'a> Blocks<'a> {
         let block = Block {
             number: self.next.wrapping_sub(1),
             start,
-            begin: directory.stream.wrapping_add(index(begin)),
-            end: directory.stream.wrapping_add(index(self.begin)),
+            begin: directory.stream.wrapping_add(begin),
+            end: directory.stream.wrapping_add(self.begin),
             guess: guess.unwrap_or_default(),
         };
         let text_end = self.start;

@@ -43,12 +43,15 @@
 //! | 1 | 0: the codes follow, 1: they are the built-in ones |
 //! | 1 | `p`: a page has `2^p` bytes of text (8 to 24) |
 //! | 1 | `u`: a unit of lengths has `2^u` bytes of text (0 to 4) |
-//! | 1 | zero |
 //! | 4 | `u32` number of headers: files with smaller indices are headers |
 //! | 4 | `u32` number of hot pairs |
 //! | 4 | `u32` size of the hot pairs in bytes |
 //! | | the hot pairs |
 //! | | the codes |
+//!
+//! With the built-in codes there are no hot pairs, and all that follows the first three bytes is the
+//! number of headers, in as many bytes as there are (0 to 4). A table without a model section has
+//! the built-in codes, `p` = 16, `u` = 0, and no headers.
 //!
 //! The codes, in this section or in the file `built-in.codes` beside the source of this module:
 //!
@@ -274,7 +277,7 @@ pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
 fn find_in_block(table: &RegionTable<'_>, block: &Block, target: u32) -> Option<Row> {
     // The first bytes of the streams are far from what was read last. While they are on their way,
     // the processor can find its way in the model.
-    let mut lengths = Bits::<false>::new(table.bytes, block.begin);
+    let mut lengths = Bits::<false>::new(table.bytes, block.begin());
     lengths.fill();
     let head = Head::new(table.bytes, block);
     let model = Model::new(table.model)?;
@@ -448,7 +451,7 @@ pub(crate) fn find_chunk(table: &RegionTable<'_>, target: u32, chunk: &mut Chunk
 #[inline(never)]
 fn walk(table: &RegionTable<'_>, block: &Block, target: u32, chunk: &mut Chunk) -> Option<Row> {
     let model = Model::new(table.model)?;
-    let mut bits = Bits::<false>::new(table.bytes, block.begin);
+    let mut bits = Bits::<false>::new(table.bytes, block.begin());
     let head = Head::new(table.bytes, block);
     let (mut tokens, mut slots, mut location) = head.begin(&model, block)?;
     let length_code = model.codes.numbers.code(LENGTH);

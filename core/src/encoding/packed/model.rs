@@ -34,11 +34,14 @@ pub(super) const CODES_OWN: u8 = 0;
 /// The codes are [`BUILT_IN`].
 pub(super) const CODES_BUILT_IN: u8 = 1;
 
+/// The model of a table without one.
+pub(super) const DEFAULT: &[u8] = &[CODES_BUILT_IN, 16, 0];
+
 /// Smallest and largest binary logarithm of the size of a page.
 pub(super) const PAGE_BITS_MIN: u32 = 8;
 pub(super) const PAGE_BITS_MAX: u32 = 24;
 
-/// The head of the model section, 16 bytes.
+/// The head of the model section, 3 bytes.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct ModelHeader {
@@ -48,13 +51,18 @@ pub(super) struct ModelHeader {
     pub(super) page_bits: u8,
     /// Offset 2: binary logarithm of the unit of lengths, in bytes of text; 0 to 4.
     pub(super) unit_bits: u8,
-    /// Offset 3: zero.
-    pub(super) reserved: u8,
-    /// Offset 4: files below this index are headers.
+}
+
+/// What follows it where the model has codes, 12 bytes; otherwise only the number of headers does, in as
+/// many bytes as are left.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct OwnHeader {
+    /// Offset 3: files below this index are headers.
     pub(super) headers: U32,
-    /// Offset 8: number of hot pairs.
+    /// Offset 7: number of hot pairs.
     pub(super) hot_pairs: U32,
-    /// Offset 12: size of the hot pairs, in bytes.
+    /// Offset 11: size of the hot pairs, in bytes.
     pub(super) hot_size: U32,
 }
 
@@ -167,6 +175,11 @@ impl<'a> Numbers<'a> {
     }
 }
 
+#[inline(always)]
+const fn or_default(section: &[u8]) -> &[u8] {
+    if section.is_empty() { DEFAULT } else { section }
+}
+
 /// Where the table of a kind of numbers begins, in entries.
 #[inline]
 fn begin_of(kind: usize, bits: &[u8; NUMBERS]) -> usize {
@@ -180,7 +193,7 @@ impl<'a> Model<'a> {
     /// The binary logarithm of the size of a page, without the rest of the model.
     #[inline(always)]
     pub(super) fn page_bits(section: &[u8]) -> Option<u32> {
-        let (header, _) = ModelHeader::ref_from_prefix(section).ok()?;
+        let (header, _) = ModelHeader::ref_from_prefix(or_default(section)).ok()?;
         let page_bits = u32::from(header.page_bits);
         let known = (PAGE_BITS_MIN..=PAGE_BITS_MAX).contains(&page_bits);
         known.then_some(page_bits)
@@ -189,21 +202,29 @@ impl<'a> Model<'a> {
     /// A view of a section; `None` if it does not have the form of one.
     #[inline(always)]
     pub(crate) fn new(section: &'a [u8]) -> Option<Self> {
-        let (header, rest) = ModelHeader::ref_from_prefix(section).ok()?;
-        let (hot, rest) = rest.split_at_checked(index(header.hot_size.get()))?;
-        let codes = match header.codes {
-            CODES_OWN => rest,
-            CODES_BUILT_IN if rest.is_empty() => BUILT_IN,
-            _ => return None,
-        };
-        if header.unit_bits > 4 || header.reserved != 0 {
+        let (header, rest) = ModelHeader::ref_from_prefix(or_default(section)).ok()?;
+        if header.unit_bits > 4 {
             return None;
         }
+        let (headers, pairs, hot, codes) = match header.codes {
+            CODES_OWN => {
+                let (own, rest) = OwnHeader::ref_from_prefix(rest).ok()?;
+                let (hot, codes) = rest.split_at_checked(index(own.hot_size.get()))?;
+                (own.headers.get(), own.hot_pairs.get(), hot, codes)
+            }
+            CODES_BUILT_IN if rest.len() <= size_of::<u32>() => {
+                let number = |number: u32, byte: &u8| number.wrapping_shl(8) | u32::from(*byte);
+                let headers = rest.iter().rev().fold(0, number);
+                let hot: &[u8] = &[];
+                (headers, 0, hot, BUILT_IN)
+            }
+            _ => return None,
+        };
         Some(Self {
             page_bits: Self::page_bits(section)?,
             unit_bits: header.unit_bits.into(),
-            headers: header.headers.get(),
-            hot: Hot::new(hot, header.hot_pairs.get())?,
+            headers,
+            hot: Hot::new(hot, pairs)?,
             codes: Codes::new(codes)?,
         })
     }

@@ -75,7 +75,7 @@ impl<'a> Rows<'a> {
             let (Some(row), Some(current)) = (row, &self.current) else {
                 return Ok(());
             };
-            at = current.block.begin;
+            at = current.block.begin();
             if is_first {
                 chunk.begin(&current.block);
             } else if chunk.is_full() {
@@ -103,13 +103,13 @@ impl<'a> Rows<'a> {
             Head::new(self.table.bytes, &block).begin(&self.model, &block)
         else {
             return Err(Fault {
-                at: block.end,
+                at: block.end(),
                 expected: "the first location of a block",
                 found: block.start.into(),
             });
         };
         self.current = Some(Current {
-            lengths: Bits::new(self.table.bytes, block.begin),
+            lengths: Bits::new(self.table.bytes, block.begin()),
             tokens,
             slots,
             first: Some(first),
@@ -140,7 +140,7 @@ impl<'a> Rows<'a> {
 
 impl Current<'_> {
     fn entry(&mut self, model: &Model<'_>) -> Result<Row, Fault> {
-        let at = self.block.begin;
+        let at = self.block.begin();
         let start = self.start;
         let fault = |expected| Fault {
             at,
@@ -178,9 +178,9 @@ impl Current<'_> {
         if location.line == 0 && (location.file != 0 || (!is_first && !self.tokens.in_gap())) {
             return Err(fault("a line from 1"));
         }
-        let lengths = self.lengths.taken(self.block.begin);
-        let taken = lengths.wrapping_add(self.tokens.bits.taken(self.block.end));
-        let size = self.block.end.wrapping_sub(self.block.begin);
+        let lengths = self.lengths.taken(self.block.begin());
+        let taken = lengths.wrapping_add(self.tokens.bits.taken(self.block.end()));
+        let size = self.block.end().wrapping_sub(self.block.begin());
         if taken.div_ceil(8) > size {
             return Err(fault("streams that do not run into each other"));
         }

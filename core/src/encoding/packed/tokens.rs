@@ -94,7 +94,7 @@ pub(super) struct Head<'a> {
 impl<'a> Head<'a> {
     #[inline(always)]
     pub(super) fn new(bytes: &'a [u8], block: &Block) -> Self {
-        let mut bits = Bits::new(bytes, block.end);
+        let mut bits = Bits::new(bytes, block.end());
         bits.fill();
         Self { bits }
     }

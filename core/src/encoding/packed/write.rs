@@ -26,12 +26,14 @@ use super::directory::write::Region;
 use super::hot::write::Dictionary;
 use super::model::write::{Codes, Costs, Counts, classless, hot_classes};
 use super::model::{
-    BUILT_IN, CODES_BUILT_IN, CODES_OWN, ModelHeader, PAGE_BITS_MAX, PAGE_BITS_MIN,
+    BUILT_IN, CODES_BUILT_IN, CODES_OWN, DEFAULT, ModelHeader, OwnHeader, PAGE_BITS_MAX,
+    PAGE_BITS_MIN,
 };
 use super::recent::{FileLine, SUCCESSORS};
 use super::rows::write::BlockWriter;
 use super::tokens::COLD;
 use super::tokens::write::{Coder, Entry, Sink};
+use crate::blob::SectionEntry;
 use crate::encoding::Row;
 use crate::index;
 use crate::writer::{EncodeError, narrow};
@@ -79,7 +81,11 @@ pub(crate) struct Packed {
 
 impl Packed {
     fn size(&self) -> usize {
-        self.model.len()
+        let model = match self.model.len() {
+            0 => 0,
+            size => size + size_of::<SectionEntry>(),
+        };
+        model
             + self
                 .tables
                 .iter()
@@ -118,7 +124,17 @@ pub(crate) fn encode(
 ) -> Result<Packed, EncodeError> {
     let job = Job::new(sources, headers, block.clamp(1, BLOCK_MAX))?;
     match job.entries() {
-        0..SMALL => return job.with_built_in_codes(),
+        0..SMALL => {
+            // Where there is next to nothing, no model at all is best.
+            let built_in = job.with_built_in_codes()?;
+            let without_headers = Job { headers: 0, ..job }.with_built_in_codes()?;
+            let is_smaller = without_headers.size() < built_in.size();
+            return Ok(if is_smaller {
+                without_headers
+            } else {
+                built_in
+            });
+        }
         SMALL..LARGE => {}
         LARGE.. => match job.with_own_codes() {
             Err(EncodeError::TooLarge { .. }) => return job.with_built_in_codes(),
@@ -443,18 +459,35 @@ impl Job {
         written: &[u8],
     ) -> Result<Packed, EncodeError> {
         let hot = dictionary.write()?;
+        // A table of one block has no pages.
+        let has_pages = cuts.regions.iter().any(|region| region.cuts.len() > 1);
+        let page_bits = match has_pages {
+            true => index(cuts.page_bits),
+            false => usize::from(DEFAULT[1]),
+        };
         let header = ModelHeader {
             codes: which,
-            page_bits: narrow("the bits of a page", index(cuts.page_bits))?,
+            page_bits: narrow("the bits of a page", page_bits)?,
             unit_bits: narrow("the bits of a unit", index(self.unit_bits))?,
-            reserved: 0,
-            headers: self.headers.into(),
-            hot_pairs: narrow::<u32>("the number of hot pairs", dictionary.pairs.len())?.into(),
-            hot_size: narrow::<u32>("the size of the hot pairs", hot.len())?.into(),
         };
         let mut model = header.as_bytes().to_vec();
+        if which == CODES_OWN {
+            let own = OwnHeader {
+                headers: self.headers.into(),
+                hot_pairs: narrow::<u32>("the number of hot pairs", dictionary.pairs.len())?.into(),
+                hot_size: narrow::<u32>("the size of the hot pairs", hot.len())?.into(),
+            };
+            model.extend_from_slice(own.as_bytes());
+        } else {
+            let bytes = self.headers.to_le_bytes();
+            let used = 4 - index(self.headers.leading_zeros() / 8);
+            model.extend_from_slice(&bytes[..used]);
+        }
         model.extend_from_slice(&hot);
         model.extend_from_slice(written);
+        if model == DEFAULT {
+            model.clear();
+        }
         let writer = BlockWriter::new(codes)?;
         let coder = self.coder(costs, dictionary);
         let new_block = || {
