@@ -255,7 +255,7 @@
 /**
  * The size of a table in units of 8 bytes.
  */
-#define LINEINFO_TABLE_WORDS 18
+#define LINEINFO_TABLE_WORDS 20
 
 /**
  * To be added to the kind of an address that was found on a stack and may be no return address (?

@@ -13,7 +13,7 @@ use crate::text::write_text;
 use crate::{bytes, bytes_mut, negative};
 
 /// The size of a table in units of 8 bytes.
-pub const TABLE_WORDS: usize = 18;
+pub const TABLE_WORDS: usize = 20;
 
 /// A table that `lineinfo_parse` made: a pointer to its blob, and what was found in it.
 ///
