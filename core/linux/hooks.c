@@ -58,8 +58,12 @@ static const struct format formats[] = {
 struct note {
 	unsigned long address;
 	enum use use;
-	/* The symbol of the last frame was an exception entry, so an instruction follows. */
-	bool interrupts, interrupted;
+	/* An instruction pointer, after which no frame came: a trace may begin with it. */
+	unsigned long instruction;
+	/* The last frame was that of an exception entry, so the next is an instruction. */
+	bool is_entry;
+	/* The frame is an instruction, nothing that a call returns to. */
+	bool is_instruction;
 };
 
 enum { IN_TASK, IN_SOFTIRQ, IN_HARDIRQ, IN_NMI, CONTEXTS };
@@ -109,8 +113,12 @@ static void note_printk(const unsigned long arguments[4])
 	note = current_note();
 	note->address = format ? arguments[format->address] : 0;
 	note->use = use;
-	note->interrupted = use == USE_FRAME && note->interrupts;
-	note->interrupts = false;
+	note->is_instruction = note->is_entry || note->instruction == note->address;
+	note->is_entry = false;
+	if (use == USE_INSTRUCTION)
+		note->instruction = note->address;
+	else if (use == USE_FRAME)
+		note->instruction = 0;
 	preempt_enable_notrace();
 }
 
@@ -145,6 +153,11 @@ static bool is_trap(unsigned long address)
 #endif
 }
 
+static u32 kind_of_instruction(unsigned long address)
+{
+	return is_trap(address) ? LINEINFO_ADDRESS_TRAP : LINEINFO_ADDRESS_EXACT;
+}
+
 /* Instead of sprint_symbol, for "%pS". */
 static int print_symbol(char *buffer, unsigned long address)
 {
@@ -152,8 +165,7 @@ static int print_symbol(char *buffer, unsigned long address)
 
 	switch (use_of(address)) {
 	case USE_INSTRUCTION:
-		return lineinfo_annotate(buffer, len, is_trap(address) ? LINEINFO_ADDRESS_TRAP :
-					 LINEINFO_ADDRESS_EXACT, address);
+		return lineinfo_annotate(buffer, len, kind_of_instruction(address), address);
 	case USE_LINK_REGISTER:
 		return lineinfo_annotate(buffer, len, LINEINFO_ADDRESS_RETURN |
 					 LINEINFO_ADDRESS_UNRELIABLE, address);
@@ -211,9 +223,17 @@ static int print_frame(char *buffer, unsigned long address)
 #else
 #define FRAME_FUNCTION	"sprint_symbol_build_id"
 
+/* el1h_64_sync and its like (arch/arm64/kernel/entry.S), and not the handlers that they call. */
+static bool is_entry(const char *symbol)
+{
+	return (!strncmp(symbol, "el1h_64_", 8) || !strncmp(symbol, "el1t_64_", 8)) &&
+	       !strstr(symbol, "_handler+");
+}
+
 /*
- * Instead of sprint_symbol_build_id, for "%pSb". Behind an exception entry comes the instruction that
- * was interrupted; the start of a function is nothing that a call returns to.
+ * Instead of sprint_symbol_build_id, for "%pSb". A trace may begin with the instruction pointer, and
+ * after an exception entry comes the instruction that was interrupted; the start of a function is
+ * nothing that a call returns to, either.
  */
 static int print_frame(char *buffer, unsigned long address)
 {
@@ -226,10 +246,11 @@ static int print_frame(char *buffer, unsigned long address)
 		kind |= LINEINFO_ADDRESS_UNRELIABLE;
 	preempt_disable_notrace();
 	note = current_note();
-	if (note->interrupted || strstr(buffer, "+0x0/"))
+	if (use == USE_FRAME && note->is_instruction)
+		kind = kind_of_instruction(address);
+	else if (strstr(buffer, "+0x0/"))
 		kind = LINEINFO_ADDRESS_EXACT;
-	if (!strncmp(buffer, "el1h_64_", 8) || !strncmp(buffer, "el1t_64_", 8))
-		note->interrupts = true;
+	note->is_entry = is_entry(buffer);
 	preempt_enable_notrace();
 	return lineinfo_annotate(buffer, len, kind, address);
 }
