@@ -47,6 +47,9 @@ pub(crate) enum Kind {
     Return,
     /// The instruction itself.
     Instruction,
+    /// The instruction of the first oops, which x86 prints once more after each: its text may be
+    /// gone, and something else be there.
+    FirstOops,
     /// A register with a return address, perhaps an old one.
     LinkRegister,
     /// `?`: a word on the stack.
@@ -83,9 +86,14 @@ struct Before {
     instruction: Option<(String, u64)>,
     /// The frame before was an exception entry.
     is_entry: bool,
+    /// An oops or a warning has ended.
+    has_ended: bool,
 }
 
 fn frame(line: &str, before: &mut Before) -> Option<Frame> {
+    if line.starts_with("---[ end trace") {
+        before.has_ended = true;
+    }
     let instruction = ["RIP: 0010:", "pc : "];
     let (text, mut kind) = if let Some(text) = instruction
         .iter()
@@ -102,7 +110,12 @@ fn frame(line: &str, before: &mut Before) -> Option<Frame> {
     let mut frame = parse(text, kind)?;
     let here = (frame.symbol.clone(), frame.offset);
     match kind {
-        Kind::Instruction => before.instruction = Some(here),
+        Kind::Instruction => {
+            before.instruction = Some(here);
+            if before.has_ended {
+                kind = Kind::FirstOops;
+            }
+        }
         Kind::Return => {
             if before.is_entry || before.instruction.take() == Some(here) {
                 kind = Kind::Instruction;
@@ -110,8 +123,9 @@ fn frame(line: &str, before: &mut Before) -> Option<Frame> {
             before.is_entry =
                 frame.symbol.starts_with("el1h_64_") && !frame.symbol.contains("handler");
         }
-        Kind::LinkRegister | Kind::Unreliable => {}
+        Kind::FirstOops | Kind::LinkRegister | Kind::Unreliable => {}
     }
+    before.has_ended = false;
     frame.kind = kind;
     Some(frame)
 }

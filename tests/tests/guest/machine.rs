@@ -13,6 +13,7 @@ use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_core::Table;
 use lineinfo_core::blob::{Encoding, Profile};
+use lineinfo_tests::Binaries;
 use object::{Object, ObjectSection};
 
 /// Modules of the kernel that a guest uses; those that they need come with them.
@@ -25,6 +26,9 @@ const MODULES: [&str; 7] = [
     "vfat",
     "zram",
 ];
+
+/// How long a guest may run.
+const BOOT_SECONDS_MAX: &str = "300";
 
 /// A kernel that [`.ci/guest-kernel`] has fetched, with modules built for it and tables.
 pub(crate) struct GuestKernel {
@@ -264,7 +268,7 @@ impl GuestKernel {
             fs::copy(other, root.join("other/kernel.lineinfo"))?;
         }
         if !self.is_arm64() {
-            fs::copy(loader()?, root.join("bin/lineinfo"))?;
+            copy_loader(&root)?;
         }
         let archive = self.work.join(format!("{boot}.cpio"));
         let packed = Command::new("sh")
@@ -275,22 +279,21 @@ impl GuestKernel {
         ensure!(packed.success(), "cpio");
         fs::remove_dir_all(&root)?;
 
-        let mut command = if self.is_arm64() {
-            let mut command = Command::new("qemu-system-aarch64");
-            command.args(["-M", "virt", "-cpu", "cortex-a57"]);
-            command
+        let [program, machine, cpu] = if self.is_arm64() {
+            ["qemu-system-aarch64", "virt", "cortex-a57"]
         } else {
-            let mut command = Command::new("qemu-system-x86_64");
-            command.args(["-M", "q35", "-cpu", "max"]);
-            command
+            ["qemu-system-x86_64", "q35", "max"]
         };
+        // It stays for whoever looks into a failure.
+        let log = self.work.join(format!("{boot}.log"));
         let console = if self.is_arm64() { "ttyAMA0" } else { "ttyS0" };
         // no_timer_check: where the host is busy, the check of the timer would stop the boot.
         let arguments = format!(
             "console={console} no_timer_check ignore_loglevel printk.devkmsg=on panic=-1 \
              lineinfo.enable=1 boot={boot} {arguments}"
         );
-        let output = command
+        let output = Command::new("timeout")
+            .args([BOOT_SECONDS_MAX, program, "-M", machine, "-cpu", cpu])
             .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"])
             .args([
                 "-nographic",
@@ -306,11 +309,10 @@ impl GuestKernel {
             .arg(&archive)
             .args(["-append", &arguments])
             .stdin(Stdio::null())
+            .stdout(fs::File::create(&log)?)
             .output()?;
         fs::remove_file(&archive)?;
-        let log = String::from_utf8_lossy(&output.stdout).into_owned();
-        // For whoever looks into a failure.
-        fs::write(self.work.join(format!("{boot}.log")), &log)?;
+        let log = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
         ensure!(
             output.status.success(),
             "{}: {}",
@@ -335,28 +337,20 @@ fn needs(path: &Path) -> Result<Vec<String>> {
     Ok(names.map(|name| name.replace('-', "_")).collect())
 }
 
-/// The loader, for a guest of this machine's architecture: static.
-fn loader() -> Result<PathBuf> {
+/// Copies the loader, and what it is linked with, for a guest of this machine's architecture.
+fn copy_loader(root: &Path) -> Result<()> {
     static LOADER: OnceLock<PathBuf> = OnceLock::new();
-    let target = "x86_64-unknown-linux-gnu";
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-loader");
-    let path = LOADER.get_or_init(|| {
-        run(Command::new(env!("CARGO"))
-            .current_dir(root())
-            .env("RUSTFLAGS", "-Ctarget-feature=+crt-static -Cstrip=symbols")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "lineinfo-cli",
-                "--bin",
-                "lineinfo",
-            ])
-            .args(["--target", target, "--target-dir"])
-            .arg(&directory))
-        .expect("the loader");
-        directory.join(target).join("debug/lineinfo")
-    });
-    Ok(path.clone())
+    let loader = LOADER.get_or_init(|| Binaries::build(true).expect("the loader").lineinfo);
+    let to = root.join("bin/lineinfo");
+    run(Command::new("strip").arg("-o").arg(&to).arg(loader))?;
+    let libraries = run(Command::new("ldd").arg(loader))?;
+    for path in libraries
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+    {
+        let to = root.join(path.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().context("a directory")?)?;
+        fs::copy(path, to)?;
+    }
+    Ok(())
 }

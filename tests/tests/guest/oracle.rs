@@ -69,7 +69,7 @@ impl Image {
     /// tells them apart.
     fn addresses(&self, frame: &Frame) -> Vec<u64> {
         let byte = match frame.kind {
-            Kind::Instruction => 0,
+            Kind::Instruction | Kind::FirstOops => 0,
             Kind::Return | Kind::LinkRegister | Kind::Unreliable => 1,
         };
         // A function that starts there is not what was called from before it.
