@@ -2,6 +2,8 @@
 /*
  * /dev/lineinfo: core's device as a file; core/src/uapi.rs specifies it.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/capability.h>
 #include <linux/cred.h>
 #include <linux/fs.h>
@@ -33,6 +35,10 @@ static int lineinfo_open(struct inode *inode, struct file *filp)
 	struct open_file *open;
 	int ret = -ENOMEM;
 
+	if (writing && !lineinfo_late) {
+		pr_err_ratelimited("open refused: the module was loaded with late=0; load it without\n");
+		return -EPERM;
+	}
 	if (has_capability_noaudit(current, CAP_SYSLOG))
 		caller.rights |= LINEINFO_CALLER_MAY_SEE_ADDRESSES;
 	if (writing && capable(CAP_SYS_ADMIN))

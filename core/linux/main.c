@@ -29,8 +29,8 @@ bool lineinfo_enable;
 module_param_named(enable, lineinfo_enable, bool, 0444);
 MODULE_PARM_DESC(enable, "load tables from /lib/firmware/lineinfo/ (default: no)");
 
-static bool late = true;
-module_param(late, bool, 0444);
+bool lineinfo_late = true;
+module_param_named(late, lineinfo_late, bool, 0444);
 MODULE_PARM_DESC(late, "take tables from /dev/lineinfo (default: yes)");
 
 unsigned long lineinfo_max = 16 << 20;
@@ -81,7 +81,7 @@ static int devices_init(void)
 	ret = lineinfo_device_init(&lineinfo_file_device, &config);
 	if (ret)
 		return ret;
-	config.policy = late ? LINEINFO_POLICY_OFF : LINEINFO_POLICY_NEVER;
+	config.policy = lineinfo_late ? LINEINFO_POLICY_OFF : LINEINFO_POLICY_NEVER;
 	return lineinfo_device_init(&lineinfo_user_device, &config);
 }
 

@@ -37,7 +37,7 @@ extern struct mutex lineinfo_lock;
 extern struct lineinfo_device lineinfo_user_device, lineinfo_file_device;
 
 /* main.c */
-extern bool lineinfo_enable;
+extern bool lineinfo_enable, lineinfo_late;
 extern unsigned long lineinfo_max;
 
 void lineinfo_reclaim_later(void);

@@ -17,15 +17,7 @@ use lineinfo_tests::Binaries;
 use object::{Object, ObjectSection};
 
 /// Modules of the kernel that a guest uses; those that they need come with them.
-const MODULES: [&str; 7] = [
-    "brd",
-    "loop",
-    "nls_ascii",
-    "nls_cp437",
-    "overlay",
-    "vfat",
-    "zram",
-];
+const MODULES: [&str; 6] = ["loop", "nls_ascii", "nls_cp437", "overlay", "vfat", "zram"];
 
 /// How long a guest may run.
 const BOOT_SECONDS_MAX: &str = "300";
@@ -289,7 +281,7 @@ impl GuestKernel {
         let console = if self.is_arm64() { "ttyAMA0" } else { "ttyS0" };
         // no_timer_check: where the host is busy, the check of the timer would stop the boot.
         let arguments = format!(
-            "console={console} no_timer_check ignore_loglevel printk.devkmsg=on panic=-1 \
+            "console={console} no_timer_check ignore_loglevel log_buf_len=16M printk.devkmsg=on panic=-1 \
              lineinfo.enable=1 boot={boot} {arguments}"
         );
         let output = Command::new("timeout")

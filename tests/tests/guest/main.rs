@@ -279,32 +279,26 @@ fn cycles(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     let log = kernel.boot("cycles", "", None)?;
     let parts = parts(&log);
     completed(&parts)?;
-    for done in ["loads: 100", "modprobes: 100"] {
-        ensure!(
-            parts.iter().any(|part| part.name == done),
-            "{done} is not there"
-        );
-    }
-    let lines = lines_of(&parts, "");
+    let done = parts
+        .iter()
+        .any(|part| part.name == "loads: 100, modprobes: 100");
+    ensure!(done, "not all was done");
+    let after = lines_of(&parts, "after the storm");
+    let said = |line: &str| {
+        after
+            .iter()
+            .any(|found| console::without_time(found) == line)
+    };
+    ensure!(said("failed: "), "{after:?}");
+    // Neither W nor D nor L: only modules that are not the kernel's own.
+    ensure!(said("tainted: 12288"), "{after:?}");
+    let lines = lines_of(&parts, "frames of the storm");
     let counts = check(&oracle_of(kernel)?, &lines, Expected::Changing)?;
     println!(
-        "{}: {} frames while tables came and went, {} annotated",
+        "{}: {} of the last frames while tables came and went, {} annotated",
         kernel.release, counts.frames, counts.annotated
     );
-    ensure!(counts.annotated > 1000, "{counts:?}");
-    for bad in [
-        "failed:",
-        "BUG:",
-        "Oops",
-        "WARNING:",
-        "refused",
-        "rcu: INFO",
-        "lockdep",
-        "soft lockup",
-    ] {
-        let line = log.lines().find(|line| line.contains(bad));
-        ensure!(line.is_none(), "{line:?}");
-    }
+    ensure!(counts.annotated > 100, "{counts:?}");
     let used = |when: &str| {
         let label = format!("VmallocUsed {when}: ");
         let line = log.lines().find_map(|line| line.split(&*label).nth(1));
@@ -343,7 +337,7 @@ fn refusals(kernel: &GuestKernel, kernels: &[Arc<Lazy>]) -> Result<()> {
             "held",
             "sprint_symbol is redirected already, by a livepatch or another module",
         ),
-        ("late", "late"),
+        ("late", "the module was loaded with late=0"),
         ("max", "lineinfo.max=4096 allows less"),
         ("max of files", "is larger than lineinfo.max=4096"),
     ] {
