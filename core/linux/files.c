@@ -57,7 +57,8 @@ void lineinfo_load_file(const struct lineinfo_identity *identity)
 	if (!path)
 		return;
 	/* Without the lock: to read a file can bring a module, and that takes the lock. */
-	size = kernel_read_file_from_path_initns(path, 0, &blob, lineinfo_max, NULL, READING_FIRMWARE);
+	size = kernel_read_file_from_path_initns(path, 0, &blob, lineinfo_max, NULL,
+						 READING_FIRMWARE);
 	if (size >= 0) {
 		mutex_lock(&lineinfo_lock);
 		load(identity, blob, size);

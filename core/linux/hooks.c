@@ -2,12 +2,13 @@
 /*
  * How the text gets into a stack trace.
  *
- * A line of a trace is printed with "%pBb" on x86 and "%pSb" on arm64, that of an instruction pointer
- * with "%pS"; each has a function that writes the text of a symbol. ftrace (or a kprobe where ftrace
- * cannot) leads callers of these functions to ours, which write the same and append the location.
+ * A line of a trace is printed with "%pBb" on x86 and "%pSb" on arm64, that of an instruction
+ * pointer with "%pS"; each has a function that writes the text of a symbol. ftrace (or a kprobe
+ * where ftrace cannot) leads callers of these functions to ours, which write the same and append
+ * the location.
  *
- * "%pS" is for anybody's text, and a "? " stands before the text of a frame that may be none: what a
- * text is for is seen in printk, by its format. printk formats twice, the first time for the length.
+ * "%pS" is for anybody's text, and "? " is before the text of a frame that may be none: what a text
+ * is for is seen in printk, by its format. printk formats twice, first for the length.
  *
  * Nothing here sleeps, takes a lock, or calls what can be traced before it is sure to be there.
  */
@@ -39,7 +40,7 @@ enum use {
 struct format {
 	const char *text;
 	enum use use;
-	/* Which argument of printk is the address, and which one is "? " before what may be none. */
+	/* Which argument of printk is the address, and which is "? " before what may be none. */
 	unsigned int address, mark;
 };
 
@@ -145,11 +146,11 @@ static bool is_trap(unsigned long address)
 	return !copy_from_kernel_nofault(instruction, (void *)address, sizeof(instruction)) &&
 	       instruction[0] == 0x0f && instruction[1] == 0x0b;
 #else
-	/* brk */
+	/* brk with a number that the compiler uses, not that of a kprobe (asm/brk-imm.h) */
 	u32 instruction;
 
 	return !copy_from_kernel_nofault(&instruction, (void *)address, sizeof(instruction)) &&
-	       (instruction & 0xffe0001f) == 0xd4200000;
+	       (instruction & 0xffe0001f) == 0xd4200000 && (instruction >> 5 & 0xffff) >= 0x100;
 #endif
 }
 
@@ -201,8 +202,8 @@ static int increment_offset(char *text, int len)
 }
 
 /*
- * Instead of sprint_backtrace_build_id, for "%pBb". That is not exported: it writes the symbol of the
- * byte before a return address, which may be of another function, and counts from the address.
+ * Instead of sprint_backtrace_build_id, for "%pBb". That is not exported: it writes the symbol of
+ * the byte before a return address, which may be of another function, and counts from the address.
  */
 static int print_frame(char *buffer, unsigned long address)
 {
@@ -231,9 +232,9 @@ static bool is_entry(const char *symbol)
 }
 
 /*
- * Instead of sprint_symbol_build_id, for "%pSb". A trace may begin with the instruction pointer, and
- * after an exception entry comes the instruction that was interrupted; the start of a function is
- * nothing that a call returns to, either.
+ * Instead of sprint_symbol_build_id, for "%pSb". A trace may begin with the instruction pointer,
+ * and after an exception entry comes the instruction that was interrupted; the start of a function
+ * is nothing that a call returns to, either.
  */
 static int print_frame(char *buffer, unsigned long address)
 {

@@ -79,7 +79,7 @@ int lineinfo_identify_kernel(struct lineinfo_expected *expected)
 	return -ENODEV;
 }
 
-/* Looks for the note with the build-id, as the linker makes it, in the read-only data of a module. */
+/* Looks for the note with the build-id in the read-only data of a module. */
 void lineinfo_find_build_id(const void *from, size_t size, struct lineinfo_expected *expected)
 {
 	const u8 *start = from;

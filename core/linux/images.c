@@ -185,8 +185,10 @@ void lineinfo_module_tables(unsigned int *tables, u64 *memory)
 /* With the lock held: the init text of a module that is live is gone, or soon will be. */
 static void free_init(struct lineinfo_image *image)
 {
+	const char *name = image->identity.name;
+
 	WRITE_ONCE(image->init_size, 0);
-	lineinfo_device_free_init(&lineinfo_file_device, image->identity.name, strlen(image->identity.name));
+	lineinfo_device_free_init(&lineinfo_file_device, name, strlen(name));
 }
 
 /* With the lock held. */
@@ -262,8 +264,8 @@ static struct notifier_block notifier = {
 };
 
 /*
- * The modules that came before this one are in a ring with it, with the head of the list, which is no
- * module: a struct module is in the data of its own module.
+ * The modules that came before this one are in a ring with it, with the head of the list, which is
+ * no module: a struct module is in the data of its own module.
  */
 static void add_loaded(void)
 {

@@ -41,6 +41,7 @@ static bool kprobes;
 module_param(kprobes, bool, 0444);
 MODULE_PARM_DESC(kprobes, "use kprobes where ftrace would do, too (default: no)");
 
+/* Held for every call that takes a device or changes the list of images. */
 DEFINE_MUTEX(lineinfo_lock);
 
 struct lineinfo_device lineinfo_user_device, lineinfo_file_device;

@@ -56,33 +56,30 @@ void lineinfo_port_free_object(void *object, size_t size)
 	kfree(object);
 }
 
-uint64_t lineinfo_port_now_ms(void)
+u64 lineinfo_port_now_ms(void)
 {
 	return ktime_to_ms(ktime_get());
 }
 
-void lineinfo_port_log(uint32_t level, const char *line, size_t len)
+void lineinfo_port_log(u32 level, const char *line, size_t len)
 {
-	switch (level) {
-	case LINEINFO_LEVEL_ERROR:
-		printk(KERN_ERR "%.*s\n", (int)len, line);
-		break;
-	case LINEINFO_LEVEL_WARNING:
-		printk(KERN_WARNING "%.*s\n", (int)len, line);
-		break;
-	default:
-		printk(KERN_INFO "%.*s\n", (int)len, line);
-	}
+	/* The line says whose it is. */
+	if (level <= LINEINFO_LEVEL_ERROR)
+		pr_err("%.*s\n", (int)len, line);
+	else if (level == LINEINFO_LEVEL_WARNING)
+		pr_warn("%.*s\n", (int)len, line);
+	else
+		pr_info("%.*s\n", (int)len, line);
 }
 
 /* Linux has no Ed25519 for its own use. */
-int lineinfo_port_verify(const uint8_t *key, const uint8_t *signature,
+int lineinfo_port_verify(const u8 *key, const u8 *signature,
 			 const struct lineinfo_part *parts, size_t count)
 {
 	return 0;
 }
 
-int lineinfo_port_keep_waiting(uint64_t waited_ms)
+int lineinfo_port_keep_waiting(u64 waited_ms)
 {
 	usleep_range(100, 200);
 	return waited_ms < READERS_TIMEOUT_MS;
@@ -102,7 +99,7 @@ const struct lineinfo_slot *lineinfo_port_slot_get(const char *name, size_t len,
 	return &image->slot;
 }
 
-const struct lineinfo_slot *lineinfo_port_slot_get_at(uint64_t address)
+const struct lineinfo_slot *lineinfo_port_slot_get_at(u64 address)
 {
 	struct lineinfo_image *image = lineinfo_image_at(address);
 
@@ -114,7 +111,7 @@ void lineinfo_port_slot_put(const struct lineinfo_slot *slot)
 }
 
 /* For tables at the end of a boot image, which is not there for a module to read. */
-int lineinfo_port_read(void *file, uint64_t offset, void *to, size_t size)
+int lineinfo_port_read(void *file, u64 offset, void *to, size_t size)
 {
 	return -EOPNOTSUPP;
 }

@@ -286,7 +286,7 @@ impl GuestKernel {
         );
         let output = Command::new("timeout")
             .args([BOOT_SECONDS_MAX, program, "-M", machine, "-cpu", cpu])
-            .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"])
+            .args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "1024"])
             .args([
                 "-nographic",
                 "-no-reboot",
