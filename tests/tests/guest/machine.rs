@@ -140,7 +140,7 @@ impl GuestKernel {
         Ok(guest)
     }
 
-    fn is_arm64(&self) -> bool {
+    pub(crate) fn is_arm64(&self) -> bool {
         self.release.ends_with("arm64")
     }
 

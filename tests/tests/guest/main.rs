@@ -247,10 +247,13 @@ fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     ensure!(of_kernel >= MODULES_MIN, "frames of {modules:?} alone");
     // Init text, of the table that is there before the module is live.
     let init = lines_of(&parts, "full init");
-    for function in ["provoke_init", "ovl_init"] {
+    // On arm64, who calls a function that has no frame yet, where the probe is, is not in a trace.
+    let functions = ["provoke_init", "ovl_init"];
+    let functions = &functions[..if kernel.is_arm64() { 1 } else { 2 }];
+    for function in functions {
         let annotated = frames(&init)
             .iter()
-            .any(|frame| frame.symbol == function && frame.location.is_some());
+            .any(|frame| frame.symbol == *function && frame.location.is_some());
         ensure!(annotated, "no frame of {function} is annotated: {init:?}");
     }
     // Another ABI.
