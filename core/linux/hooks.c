@@ -268,10 +268,11 @@ struct hook {
 #endif
 };
 
+/* The first is there whenever the others are, which depend on what it saw. */
 static struct hook hooks[] = {
+	{ .function = "_printk" },
 	{ .function = FRAME_FUNCTION, .replacement = print_frame },
 	{ .function = "sprint_symbol", .replacement = print_symbol },
-	{ .function = "_printk" },
 };
 
 /* Calls from here are meant for the function itself. */

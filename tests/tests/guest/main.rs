@@ -166,7 +166,10 @@ impl Counts {
         self.annotated += 1;
         let (file, line) = location.rsplit_once(':').context("a line")?;
         if let Some(line) = line.strip_prefix('~') {
-            ensure!(expected == Expected::Calls, "{frame:?}: approximate");
+            ensure!(
+                matches!(expected, Expected::Calls | Expected::Changing),
+                "{frame:?}: approximate"
+            );
             ensure!(line.parse::<u32>().is_ok(), "{frame:?}: no line");
             self.approximate += 1;
             return Ok(());
