@@ -348,7 +348,7 @@ fn cycles(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
         "{}: {} of the last frames while tables came and went, {} annotated",
         kernel.release, counts.frames, counts.annotated
     );
-    ensure!(counts.annotated > 100, "{counts:?}");
+    ensure!(counts.annotated > 20, "{counts:?}");
     let used = |when: &str| {
         let label = format!("VmallocUsed {when}: ");
         let line = log.lines().find_map(|line| line.split(&*label).nth(1));
