@@ -1036,6 +1036,15 @@ size_t lineinfo_slot_physical_text(const struct lineinfo_slot *slot,
                                    size_t text_size);
 
 /**
+ * Where the offsets of init text begin in the table of a module, in bytes: Linux loads init text
+ * apart from the text that stays, so its run-time addresses are to be counted from there. For any
+ * context.
+ *
+ * Returns 0 if there is no table, or no init text in it.
+ */
+uint64_t lineinfo_slot_init_start(const struct lineinfo_slot *slot);
+
+/**
  * Memory of the table in a slot, in bytes; 0 if it is empty. For any context.
  */
 uint64_t lineinfo_slot_memory(const struct lineinfo_slot *slot);
@@ -1173,10 +1182,11 @@ size_t lineinfo_status_text(const struct lineinfo_status *status, char *text, si
 extern void *lineinfo_port_allocate(size_t size);
 
 /**
- * Defined by the kernel: frees the memory after the first size bytes, if it can. Returns how
- * many bytes are left, a multiple of LINEINFO_PAGE_BYTES: old_size if it cannot.
+ * Defined by the kernel: frees the memory after the first size bytes, a multiple of
+ * LINEINFO_PAGE_BYTES. Returns where they are now: at memory, or elsewhere with the same
+ * contents, and memory is free; or null if it cannot, and nothing changed. It may sleep.
  */
-extern size_t lineinfo_port_truncate(void *memory, size_t old_size, size_t size);
+extern void *lineinfo_port_truncate(void *memory, size_t old_size, size_t size);
 
 /**
  * Defined by the kernel: makes memory read-only. Returns 0, or something else if that failed.

@@ -250,6 +250,16 @@ pub unsafe extern "C" fn lineinfo_slot_physical_text(
     }
 }
 
+/// Where the offsets of init text begin in the table of a module, in bytes: Linux loads init text
+/// apart from the text that stays, so its run-time addresses are to be counted from there. For any
+/// context.
+///
+/// Returns 0 if there is no table, or no init text in it.
+#[unsafe(no_mangle)]
+pub extern "C" fn lineinfo_slot_init_start(slot: &RawSlot) -> u64 {
+    get(slot).init_start().unwrap_or(0)
+}
+
 /// Memory of the table in a slot, in bytes; 0 if it is empty. For any context.
 #[unsafe(no_mangle)]
 pub extern "C" fn lineinfo_slot_memory(slot: &RawSlot) -> u64 {

@@ -24,9 +24,10 @@ unsafe extern "C" {
     /// `size` is a multiple of `LINEINFO_PAGE_BYTES`.
     fn lineinfo_port_allocate(size: usize) -> *mut c_void;
 
-    /// Defined by the kernel: frees the memory after the first `size` bytes, if it can. Returns how
-    /// many bytes are left, a multiple of `LINEINFO_PAGE_BYTES`: `old_size` if it cannot.
-    fn lineinfo_port_truncate(memory: *mut c_void, old_size: usize, size: usize) -> usize;
+    /// Defined by the kernel: frees the memory after the first `size` bytes, a multiple of
+    /// `LINEINFO_PAGE_BYTES`. Returns where they are now: at `memory`, or elsewhere with the same
+    /// contents, and `memory` is free; or null if it cannot, and nothing changed. It may sleep.
+    fn lineinfo_port_truncate(memory: *mut c_void, old_size: usize, size: usize) -> *mut c_void;
 
     /// Defined by the kernel: makes memory read-only. Returns 0, or something else if that failed.
     fn lineinfo_port_seal(memory: *mut c_void, size: usize) -> c_int;
@@ -139,7 +140,9 @@ impl Memory for Pages {
             let start = self.start.as_ptr().cast();
             // SAFETY: the memory has `self.size` bytes, and nobody else has it.
             let left = unsafe { lineinfo_port_truncate(start, self.size, size) };
-            self.size = left.min(self.size);
+            if let Some(start) = NonNull::new(left.cast()) {
+                (self.start, self.size) = (start, size);
+            }
         }
     }
 

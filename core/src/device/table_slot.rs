@@ -190,6 +190,15 @@ impl<P: Port> TableSlot<P> {
         Ok(())
     }
 
+    /// Where the offsets of init text begin in the table of a module, if it has any; for any context.
+    ///
+    /// Linux loads init text apart from the text that stays ([`crate::ModuleAreas`]).
+    pub fn init_start(&self) -> Option<u64> {
+        let reader = self.slot.read();
+        let areas = reader.get()?.table().module_areas()?;
+        (!areas.init.is_empty()).then_some(areas.init.start)
+    }
+
     /// Memory of the table, in bytes; for any context.
     pub fn memory_bytes(&self) -> u64 {
         let reader = self.slot.read();

@@ -1,0 +1,348 @@
+//! A guest: a stock kernel under QEMU, with the module, tables, and `tests/fixtures/linux/init`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail, ensure};
+use lineinfo_cli::extract::elf::ElfFile;
+use lineinfo_cli::extract::extract;
+use lineinfo_cli::extract::paths::Naming;
+use lineinfo_core::Table;
+use lineinfo_core::blob::{Encoding, Profile};
+use lineinfo_tests::Binaries;
+use object::{Object, ObjectSection};
+
+/// Modules of the kernel that a guest uses; those that they need come with them.
+const MODULES: [&str; 6] = ["loop", "nls_ascii", "nls_cp437", "overlay", "vfat", "zram"];
+
+/// How long a guest may run.
+const BOOT_SECONDS_MAX: &str = "300";
+
+/// A kernel that [`.ci/guest-kernel`] has fetched, with modules built for it and tables.
+pub(crate) struct GuestKernel {
+    /// Its name: `6.12.117+deb12-cloud-amd64`.
+    pub(crate) release: String,
+    directory: PathBuf,
+    work: PathBuf,
+    /// Files with debug information: of the kernel by the empty name, of modules by theirs.
+    pub(crate) dwarf: HashMap<String, PathBuf>,
+    /// The modules as they are loaded, by name.
+    modules: BTreeMap<String, PathBuf>,
+    /// Build-id of the kernel, in hexadecimal.
+    pub(crate) build_id: String,
+    /// Size of the module's object in bytes, and what the compiler said.
+    pub(crate) build_log: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {said}");
+    Ok(said.into_owned())
+}
+
+/// The source package, unpacked.
+fn package() -> &'static Path {
+    static PACKAGE: OnceLock<PathBuf> = OnceLock::new();
+    PACKAGE.get_or_init(|| {
+        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-package");
+        let unpack = || {
+            if out.exists() {
+                fs::remove_dir_all(&out)?;
+            }
+            fs::create_dir_all(&out)?;
+            run(Command::new("make")
+                .arg("-C")
+                .arg(root().join("core/linux"))
+                .args(["dist", &format!("OUT={}", out.display())]))?;
+            let packages = files_below(&out, ".tar.gz")?;
+            let [package] = &packages[..] else {
+                bail!("{packages:?}: expected one source package");
+            };
+            run(Command::new("tar")
+                .arg("-C")
+                .arg(&out)
+                .arg("-xzf")
+                .arg(package))?;
+            let name = package.file_name().and_then(|name| name.to_str());
+            Ok(out.join(name.unwrap_or_default().trim_end_matches(".tar.gz")))
+        };
+        unpack().expect("a source package")
+    })
+}
+
+fn files_below(directory: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.append(&mut files_below(&path, ending)?);
+        } else if path.to_string_lossy().ends_with(ending) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The name of the module in a file.
+fn module_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.split(".ko").next().unwrap_or_default();
+    name.replace('-', "_")
+}
+
+impl GuestKernel {
+    /// Builds the module for a kernel, and tables for it and its modules.
+    pub(crate) fn prepare(directory: &Path) -> Result<Self> {
+        let name = directory.file_name().unwrap_or_default().to_string_lossy();
+        let release = name.strip_prefix("linux-image-");
+        let release = release.context("not a directory of .ci/guest-kernel")?;
+        let work = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join("guest")
+            .join(release);
+        if work.exists() {
+            fs::remove_dir_all(&work)?;
+        }
+        fs::create_dir_all(&work)?;
+        let directory = directory.canonicalize()?;
+        let mut guest = Self {
+            release: release.to_owned(),
+            dwarf: HashMap::new(),
+            modules: BTreeMap::new(),
+            build_id: String::new(),
+            build_log: String::new(),
+            directory,
+            work,
+        };
+        guest.build("lineinfo", package())?;
+        guest.build("provoke", &root().join("tests/fixtures/linux"))?;
+        let provoke = guest.modules["provoke"].clone();
+        guest.dwarf.insert("provoke".to_owned(), provoke);
+        guest.unpack_modules()?;
+        let vmlinux = guest.directory.join("dwarf/vmlinux").canonicalize()?;
+        guest.dwarf.insert(String::new(), vmlinux);
+        for (name, path) in guest.dwarf.clone() {
+            let id = guest.table(&path, Profile::Full, "tables")?;
+            if name.is_empty() {
+                fs::write(guest.work.join("tables").join("of.kernel"), &id)?;
+                guest.table(&path, Profile::Calls, "calls")?;
+                guest.build_id = id;
+            }
+        }
+        Ok(guest)
+    }
+
+    pub(crate) fn is_arm64(&self) -> bool {
+        self.release.ends_with("arm64")
+    }
+
+    /// Builds a module from a directory with a Kbuild file.
+    fn build(&mut self, name: &str, sources: &Path) -> Result<()> {
+        let directory = self.work.join(name);
+        run(Command::new("cp").arg("-r").arg(sources).arg(&directory))?;
+        let said = run(Command::new("make")
+            .arg("-C")
+            .arg(self.directory.join("build"))
+            .arg(format!("M={}", directory.display()))
+            // It would need pahole.
+            .args(["CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]))?;
+        ensure!(
+            !said.to_lowercase().contains("warning"),
+            "{}: {said}",
+            self.release
+        );
+        self.build_log += &said;
+        let path = directory.join(format!("{name}.ko"));
+        self.modules.insert(name.to_owned(), path);
+        Ok(())
+    }
+
+    /// Unpacks the modules that a guest uses, with those that they need.
+    fn unpack_modules(&mut self) -> Result<()> {
+        let packed = files_below(&self.directory.join("modules").canonicalize()?, "")?;
+        let dwarf = files_below(&self.directory.join("dwarf/modules").canonicalize()?, ".ko")?;
+        let by_name = |files: Vec<PathBuf>| -> HashMap<String, PathBuf> {
+            files
+                .into_iter()
+                .map(|path| (module_name(&path), path))
+                .collect()
+        };
+        let (packed, dwarf) = (by_name(packed), by_name(dwarf));
+        let mut wanted: Vec<String> = MODULES.map(str::to_owned).to_vec();
+        while let Some(name) = wanted.pop() {
+            if self.modules.contains_key(&name) {
+                continue;
+            }
+            let path = packed
+                .get(&name)
+                .with_context(|| format!("no module {name}"))?;
+            let to = self.work.join(format!("{name}.ko"));
+            if path.extension().is_some_and(|ending| ending == "xz") {
+                let unpacked = fs::File::create(&to)?;
+                let status = Command::new("xz")
+                    .arg("-dc")
+                    .arg(path)
+                    .stdout(unpacked)
+                    .status()?;
+                ensure!(status.success(), "xz {}", path.display());
+            } else {
+                fs::copy(path, &to)?;
+            }
+            wanted.append(&mut needs(&to)?);
+            let path = dwarf
+                .get(&name)
+                .with_context(|| format!("no DWARF of {name}"))?;
+            self.dwarf.insert(name.clone(), path.clone());
+            self.modules.insert(name, to);
+        }
+        Ok(())
+    }
+
+    /// Makes a table, named after the build-id, which it gives.
+    fn table(&self, image: &Path, profile: Profile, directory: &str) -> Result<String> {
+        let file = ElfFile::open(image)?;
+        let elf = file.parse()?;
+        let mut extracted = extract(&elf, &Naming::default(), &())?;
+        if profile == Profile::Calls {
+            extracted.reduce_to_calls(&elf)?;
+        }
+        let blob = extracted.encode(Encoding::Packed)?;
+        let id = Table::parse(&blob)?.layout().build_id().to_owned();
+        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let directory = self.work.join(directory);
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join(format!("{id}.lineinfo")), blob)?;
+        Ok(id)
+    }
+
+    /// The table of the kernel in a file, complete or of calls.
+    pub(crate) fn table_path(&self, directory: &str) -> PathBuf {
+        self.work
+            .join(directory)
+            .join(format!("{}.lineinfo", self.build_id))
+    }
+
+    /// Boots to do what `boot` says in `init`; `other` is a table of another kernel. Gives all that
+    /// was printed.
+    pub(crate) fn boot(&self, boot: &str, arguments: &str, other: Option<&Path>) -> Result<String> {
+        let root = self.work.join(format!("root-{boot}"));
+        let modules = root.join("lib/modules").join(&self.release);
+        let tables = root.join("lib/firmware/lineinfo");
+        for directory in ["bin", "proc", "sys", "dev", "calls", "other"] {
+            fs::create_dir_all(root.join(directory))?;
+        }
+        for directory in [&modules, &tables] {
+            fs::create_dir_all(directory)?;
+        }
+        fs::copy(
+            self.directory.join("busybox").canonicalize()?,
+            root.join("bin/busybox"),
+        )?;
+        let init = self::root().join("tests/fixtures/linux/init");
+        fs::copy(init, root.join("init"))?;
+        fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
+        for (name, path) in &self.modules {
+            fs::copy(path, modules.join(format!("{name}.ko")))?;
+        }
+        for file in files_below(&self.work.join("tables"), "")? {
+            fs::copy(&file, tables.join(file.file_name().unwrap_or_default()))?;
+        }
+        fs::copy(self.table_path("calls"), root.join("calls/kernel.lineinfo"))?;
+        if let Some(other) = other {
+            fs::copy(other, root.join("other/kernel.lineinfo"))?;
+        }
+        if !self.is_arm64() {
+            copy_loader(&root)?;
+        }
+        let archive = self.work.join(format!("{boot}.cpio"));
+        let packed = Command::new("sh")
+            .current_dir(&root)
+            .args(["-c", "find . | cpio --quiet -o -H newc -F \"$0\""])
+            .arg(&archive)
+            .status()?;
+        ensure!(packed.success(), "cpio");
+        fs::remove_dir_all(&root)?;
+
+        let [program, machine, cpu] = if self.is_arm64() {
+            ["qemu-system-aarch64", "virt", "cortex-a57"]
+        } else {
+            ["qemu-system-x86_64", "q35", "max"]
+        };
+        // It stays for whoever looks into a failure.
+        let log = self.work.join(format!("{boot}.log"));
+        let console = if self.is_arm64() { "ttyAMA0" } else { "ttyS0" };
+        // no_timer_check: where the host is busy, the check of the timer would stop the boot.
+        let arguments = format!(
+            "console={console} no_timer_check ignore_loglevel log_buf_len=16M printk.devkmsg=on panic=-1 \
+             lineinfo.enable=1 boot={boot} {arguments}"
+        );
+        let output = Command::new("timeout")
+            .args([BOOT_SECONDS_MAX, program, "-M", machine, "-cpu", cpu])
+            .args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "1024"])
+            .args([
+                "-nographic",
+                "-no-reboot",
+                "-monitor",
+                "none",
+                "-nic",
+                "none",
+            ])
+            .arg("-kernel")
+            .arg(self.directory.join("vmlinuz"))
+            .arg("-initrd")
+            .arg(&archive)
+            .args(["-append", &arguments])
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(&log)?)
+            .output()?;
+        fs::remove_file(&archive)?;
+        let log = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+        ensure!(
+            output.status.success(),
+            "{}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(log)
+    }
+}
+
+/// What a module needs, by name.
+fn needs(path: &Path) -> Result<Vec<String>> {
+    let bytes = fs::read(path)?;
+    let object = object::File::parse(&*bytes)?;
+    let info = object.section_by_name(".modinfo").context("no .modinfo")?;
+    let data = info.data()?;
+    let line = data
+        .split(|byte| *byte == 0)
+        .find_map(|line| line.strip_prefix(b"depends="));
+    let names = String::from_utf8_lossy(line.unwrap_or_default()).into_owned();
+    let names = names.split(',').filter(|name| !name.is_empty());
+    Ok(names.map(|name| name.replace('-', "_")).collect())
+}
+
+/// Copies the loader, and what it is linked with, for a guest of this machine's architecture.
+fn copy_loader(root: &Path) -> Result<()> {
+    static LOADER: OnceLock<PathBuf> = OnceLock::new();
+    let loader = LOADER.get_or_init(|| Binaries::build(true).expect("the loader").lineinfo);
+    let to = root.join("bin/lineinfo");
+    run(Command::new("strip").arg("-o").arg(&to).arg(loader))?;
+    let libraries = run(Command::new("ldd").arg(loader))?;
+    for path in libraries
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+    {
+        let to = root.join(path.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().context("a directory")?)?;
+        fs::copy(path, to)?;
+    }
+    Ok(())
+}

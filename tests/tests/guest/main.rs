@@ -1,0 +1,432 @@
+//! The module for unpatched Linux in stock kernels under QEMU: every frame on the console against
+//! llvm-symbolizer.
+//!
+//! `LINEINFO_GUEST_KERNELS` names directories that `.ci/guest-kernel` prints, with a space between
+//! them; without it, or without QEMU or llvm-symbolizer, the tests are shown as ignored. What a guest
+//! printed is in `target/tmp/guest/RELEASE/BOOT.log`. `LINEINFO_GUEST_CYCLES` says how often tables and
+//! the module are loaded anew, 20 times where nothing is said.
+
+mod console;
+mod machine;
+mod oracle;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::{Arguments, Failed, Trial};
+use lineinfo_tests::Binaries;
+
+use crate::console::{Frame, Kind, Part, frames, parts};
+use crate::machine::GuestKernel;
+use crate::oracle::{Oracle, symbolizer};
+
+/// Modules of the kernel that must be in traces, at least.
+const MODULES_MIN: usize = 4;
+
+/// The directories of the kernels, or why there are none.
+fn kernels() -> Result<Vec<PathBuf>, String> {
+    let named = std::env::var("LINEINFO_GUEST_KERNELS")
+        .map_err(|_| "LINEINFO_GUEST_KERNELS names no kernels".to_owned())?;
+    for program in ["qemu-system-x86_64", "qemu-system-aarch64", "cpio"] {
+        if Command::new(program).arg("--version").output().is_err() {
+            return Err(format!("{program} is not installed"));
+        }
+    }
+    symbolizer().ok_or("llvm-symbolizer is not installed")?;
+    Ok(named.split_whitespace().map(PathBuf::from).collect())
+}
+
+/// A kernel, prepared when the first test needs it.
+struct Lazy {
+    directory: PathBuf,
+    kernel: OnceLock<Result<GuestKernel, String>>,
+}
+
+impl Lazy {
+    fn get(&self) -> Result<&GuestKernel> {
+        let prepare =
+            || GuestKernel::prepare(&self.directory).map_err(|error| format!("{error:#}"));
+        let kernel = self.kernel.get_or_init(prepare);
+        kernel.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
+    }
+}
+
+type Test = fn(&GuestKernel, &[Arc<Lazy>]) -> Result<()>;
+
+const TESTS: [(&str, Test); 6] = [
+    ("every frame of every trace equals llvm-symbolizer", traces),
+    ("frames of a panic are annotated", panics),
+    ("frames of a stack that overflows are annotated", overflows),
+    (
+        "loads and exchanges under NMI backtraces leave nothing behind",
+        cycles,
+    ),
+    ("what cannot be done is refused, with the reason", refusals),
+    ("a kernel under lockdown takes no unsigned module", lockdown),
+];
+
+fn main() -> ExitCode {
+    let mut trials = Vec::new();
+    match kernels() {
+        Ok(directories) => {
+            let kernels: Vec<Arc<Lazy>> = directories
+                .into_iter()
+                .map(|directory| {
+                    let kernel = OnceLock::new();
+                    Arc::new(Lazy { directory, kernel })
+                })
+                .collect();
+            for kernel in &kernels {
+                let name = kernel.directory.file_name().unwrap_or_default();
+                for (what, test) in TESTS {
+                    let (kernel, kernels) = (kernel.clone(), kernels.clone());
+                    let name = format!("{}: {what}", name.to_string_lossy());
+                    trials.push(Trial::test(name, move || {
+                        let done = kernel.get().and_then(|kernel| test(kernel, &kernels));
+                        done.map_err(|error| Failed::from(format!("{error:#}")))
+                    }));
+                }
+            }
+        }
+        Err(reason) => {
+            for (what, _) in TESTS {
+                let name = format!("{what} (skipped: {reason})");
+                trials.push(Trial::test(name, || Ok(())).with_ignored_flag(true));
+            }
+        }
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// What is expected of the frames of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// None has a location.
+    Bare,
+    /// All have one, that llvm-symbolizer has one for.
+    Full,
+    /// The same, but some are marked as approximate.
+    Calls,
+    /// Those that have one have that; tables come and go.
+    Changing,
+    /// The same of a log that `decode` has annotated, frames that may be none too.
+    Decoded,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    frames: usize,
+    annotated: usize,
+    approximate: usize,
+    distinct: BTreeSet<String>,
+    modules: BTreeMap<String, usize>,
+}
+
+/// Compares all frames of some lines.
+fn check(oracle: &Oracle, lines: &[String], expected: Expected) -> Result<Counts> {
+    let frames = frames(lines);
+    let truth = match expected {
+        Expected::Bare => vec![Vec::new(); frames.len()],
+        Expected::Full | Expected::Calls | Expected::Changing | Expected::Decoded => {
+            oracle.locations(&frames)?
+        }
+    };
+    let mut counts = Counts::default();
+    for (frame, truth) in frames.iter().zip(&truth) {
+        counts.frames += 1;
+        counts.add(frame, truth, expected)?;
+    }
+    Ok(counts)
+}
+
+impl Counts {
+    fn add(&mut self, frame: &Frame, truth: &[String], expected: Expected) -> Result<()> {
+        if frame.kind == Kind::Unreliable && expected != Expected::Decoded {
+            ensure!(
+                frame.location.is_none(),
+                "{frame:?}: a frame that may be none"
+            );
+            return Ok(());
+        }
+        let may_be_bare = match expected {
+            Expected::Changing | Expected::Decoded => true,
+            Expected::Bare | Expected::Full | Expected::Calls => frame.kind == Kind::FirstOops,
+        };
+        let Some(location) = &frame.location else {
+            ensure!(
+                truth.is_empty() || may_be_bare,
+                "{frame:?}: bare, expected one of {truth:?}"
+            );
+            return Ok(());
+        };
+        self.annotated += 1;
+        let (file, line) = location.rsplit_once(':').context("a line")?;
+        if let Some(line) = line.strip_prefix('~') {
+            ensure!(
+                matches!(expected, Expected::Calls | Expected::Changing),
+                "{frame:?}: approximate"
+            );
+            ensure!(line.parse::<u32>().is_ok(), "{frame:?}: no line");
+            self.approximate += 1;
+            return Ok(());
+        }
+        let found = format!("{file}:{line}");
+        ensure!(
+            truth.contains(&found),
+            "{frame:?}: expected one of {truth:?}"
+        );
+        self.distinct.insert(found);
+        if !frame.module.is_empty() {
+            *self.modules.entry(frame.module.clone()).or_default() += 1;
+        }
+        Ok(())
+    }
+}
+
+fn oracle_of(kernel: &GuestKernel) -> Result<Oracle> {
+    Oracle::new(
+        symbolizer().context("llvm-symbolizer")?,
+        kernel.dwarf.clone(),
+    )
+}
+
+/// The lines of all parts whose names begin so.
+fn lines_of(parts: &[Part], name: &str) -> Vec<String> {
+    let parts = parts.iter().filter(|part| part.name.starts_with(name));
+    parts.flat_map(|part| part.lines.clone()).collect()
+}
+
+/// The guest did all that it was to do, and the kernel complained of nothing that it should not.
+fn completed(parts: &[Part]) -> Result<()> {
+    let last = parts.last().map(|part| &*part.name);
+    ensure!(last == Some("over"), "the log ends in part {last:?}");
+    Ok(())
+}
+
+fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
+    let log = kernel.boot("traces", "", None)?;
+    let parts = parts(&log);
+    completed(&parts)?;
+    let oracle = oracle_of(kernel)?;
+    for name in ["bare ", "removed "] {
+        let counts = check(&oracle, &lines_of(&parts, name), Expected::Bare);
+        let counts = counts.context(name)?;
+        ensure!(
+            counts.frames > 100 && counts.annotated == 0,
+            "{name}: {counts:?}"
+        );
+    }
+    decoded(kernel, &oracle, &log, &lines_of(&parts, "bare "))?;
+    for (name, expected) in [
+        ("full ", Expected::Full),
+        ("calls ", Expected::Calls),
+        ("kprobes ", Expected::Full),
+    ] {
+        let counts = check(&oracle, &lines_of(&parts, name), expected).context(name)?;
+        println!(
+            "{}: {name}: {} frames, {} annotated, {} distinct, {} approximate, modules {:?}",
+            kernel.release,
+            counts.frames,
+            counts.annotated,
+            counts.distinct.len(),
+            counts.approximate,
+            counts.modules
+        );
+        ensure!(counts.annotated > 100, "{name}: {counts:?}");
+        if expected == Expected::Calls {
+            // Of assembly alone, and of instructions that are no calls.
+            ensure!(
+                counts.approximate * 10 < counts.annotated,
+                "{name}: {counts:?}"
+            );
+        }
+    }
+    let modules = check(&oracle, &lines_of(&parts, "full modules"), Expected::Full)?.modules;
+    let of_kernel = modules.keys().filter(|name| *name != "provoke").count();
+    ensure!(of_kernel >= MODULES_MIN, "frames of {modules:?} alone");
+    // Init text, of the table that is there before the module is live.
+    let init = lines_of(&parts, "full init");
+    // On arm64, who calls a function that has no frame yet, where the probe is, is not in a trace.
+    let functions = ["provoke_init", "ovl_init"];
+    let functions = &functions[..if kernel.is_arm64() { 1 } else { 2 }];
+    for function in functions {
+        let annotated = frames(&init)
+            .iter()
+            .any(|frame| frame.symbol == *function && frame.location.is_some());
+        ensure!(annotated, "no frame of {function} is annotated: {init:?}");
+    }
+    // Another ABI.
+    let stack = lines_of(&parts, "stack of a process");
+    let frames = stack.iter().filter(|line| line.contains("[<0>]"));
+    ensure!(frames.clone().count() > 3, "{stack:?}");
+    for line in frames {
+        ensure!(!line.contains(')'), "{line}");
+    }
+    for name in ["lookups", "bytes", "state:loaded", "last_error:none"] {
+        ensure!(
+            stack.iter().any(|line| line.contains(name)),
+            "{name}: {stack:?}"
+        );
+    }
+    Ok(())
+}
+
+/// What `decode` makes of the log of the kernel without the module.
+fn decoded(kernel: &GuestKernel, oracle: &Oracle, log: &str, bare: &[String]) -> Result<()> {
+    let version = log.lines().find(|line| line.contains("] Linux version "));
+    let version = version.and_then(|line| line.find("[ ").map(|at| &line[at..]));
+    let text = [
+        version.context("the kernel's version")?,
+        "\n",
+        &bare.join("\n"),
+    ]
+    .concat();
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(text.as_bytes())?;
+    let mut decode = Command::new(&Binaries::build(true)?.lineinfo);
+    let cache = tempfile::tempdir()?;
+    decode
+        .env("XDG_CACHE_HOME", cache.path())
+        .arg("decode")
+        .arg(file.path());
+    for path in kernel.dwarf.values() {
+        decode.arg("--vmlinux").arg(path);
+    }
+    let output = decode.output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<String> = said.lines().map(str::to_owned).collect();
+    let counts = check(oracle, &lines, Expected::Decoded).context("decode")?;
+    println!(
+        "{}: decode: {} frames, {} annotated: {}",
+        kernel.release,
+        counts.frames,
+        counts.annotated,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    ensure!(counts.annotated * 10 > counts.frames * 8, "{counts:?}");
+    Ok(())
+}
+
+fn panics(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
+    let log = kernel.boot("panic", "", None)?;
+    let lines = lines_of(&parts(&log), "panic");
+    let counts = check(&oracle_of(kernel)?, &lines, Expected::Full)?;
+    ensure!(counts.annotated > 5, "{counts:?}: {lines:#?}");
+    ensure!(log.contains("Kernel panic - not syncing"), "{log}");
+    Ok(())
+}
+
+fn overflows(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
+    let log = kernel.boot("overflow", "oops=panic", None)?;
+    let lines = lines_of(&parts(&log), "overflow");
+    let counts = check(&oracle_of(kernel)?, &lines, Expected::Full)?;
+    ensure!(counts.annotated > 20, "{counts:?}: {lines:#?}");
+    Ok(())
+}
+
+fn cycles(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
+    let cycles = std::env::var("LINEINFO_GUEST_CYCLES").unwrap_or_else(|_| "20".to_owned());
+    let log = kernel.boot("cycles", &format!("cycles={cycles}"), None)?;
+    let parts = parts(&log);
+    completed(&parts)?;
+    let after = lines_of(&parts, &format!("loads: {cycles}, modprobes: {cycles}"));
+    let said = |line: &str| {
+        after
+            .iter()
+            .any(|found| console::without_time(found) == line)
+    };
+    ensure!(said("failed: "), "{after:?}");
+    // Neither W nor D nor L: only modules that are not the kernel's own.
+    ensure!(said("tainted: 12288"), "{after:?}");
+    let lines = lines_of(&parts, "frames of the storm");
+    let counts = check(&oracle_of(kernel)?, &lines, Expected::Changing)?;
+    println!(
+        "{}: {} of the last frames while tables came and went, {} annotated",
+        kernel.release, counts.frames, counts.annotated
+    );
+    ensure!(counts.annotated > 20, "{counts:?}");
+    let used = |when: &str| {
+        let label = format!("VmallocUsed {when}: ");
+        let line = log.lines().find_map(|line| line.split(&*label).nth(1));
+        let kb = line.and_then(|line| line.split(' ').next()?.parse::<i64>().ok());
+        kb.with_context(|| label.clone())
+    };
+    let (before, loaded, after) = (used("before")?, used("loaded")?, used("after")?);
+    println!(
+        "{}: VmallocUsed {before}, {loaded}, {after} kB",
+        kernel.release
+    );
+    let table = std::fs::metadata(kernel.table_path("calls"))?.len() as i64 / 1024;
+    ensure!(
+        loaded - before >= table,
+        "{before}, {loaded} kB: the table has {table}"
+    );
+    // Of the stacks of kernel threads that came meanwhile.
+    ensure!((after - before).abs() < 256, "{before}, {after} kB");
+    Ok(())
+}
+
+fn refusals(kernel: &GuestKernel, kernels: &[Arc<Lazy>]) -> Result<()> {
+    let mut others = Vec::new();
+    for other in kernels {
+        others.push(other.get()?);
+    }
+    let other = others
+        .iter()
+        .find(|other| other.build_id != kernel.build_id);
+    let other = other.map(|other| other.table_path("calls"));
+    let log = kernel.boot("refusals", "", other.as_deref())?;
+    let parts = parts(&log);
+    completed(&parts)?;
+    for (name, reason) in [
+        (
+            "held",
+            "sprint_symbol is redirected already, by a livepatch or another module",
+        ),
+        ("late", "the module was loaded with late=0"),
+        ("max", "lineinfo.max=4096 allows less"),
+        ("max of files", "is larger than lineinfo.max=4096"),
+    ] {
+        let part = parts.iter().position(|part| part.name == name);
+        let part = part.with_context(|| format!("no part {name}"))?;
+        let lines = &parts[part].lines;
+        ensure!(
+            lines.iter().any(|line| line.contains(reason)),
+            "{name}: {reason}: {lines:#?}"
+        );
+        if name != "max of files" {
+            ensure!(parts[part + 1].name == "refused", "{name} is not refused");
+        }
+    }
+    if other.is_some() {
+        let lines = lines_of(&parts, "other build");
+        ensure!(
+            lines.iter().any(|line| line.contains("-ESTALE")),
+            "{lines:#?}"
+        );
+    }
+    // What is hooked stays hooked.
+    let counts = check(
+        &oracle_of(kernel)?,
+        &lines_of(&parts, "frames"),
+        Expected::Full,
+    )?;
+    ensure!(counts.annotated > 5, "{counts:?}");
+    Ok(())
+}
+
+fn lockdown(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
+    let log = kernel.boot("lockdown", "lockdown=integrity", None)?;
+    let parts = parts(&log);
+    completed(&parts)?;
+    ensure!(parts.iter().any(|part| part.name == "refused"), "{log}");
+    ensure!(
+        log.contains("Lockdown: modprobe: unsigned module loading is restricted"),
+        "{log}"
+    );
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! What llvm-symbolizer says of the frames of a kernel and its modules.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use lineinfo_cli::extract::elf::ElfFile;
+use lineinfo_cli::extract::paths::{Naming, SourceRoot, join};
+use lineinfo_cli::extract::source_root;
+use lineinfo_cli::verify::Program;
+use object::{Object, ObjectSection, ObjectSymbol};
+use tempfile::NamedTempFile;
+
+use crate::console::{Frame, Kind};
+
+/// The names it is installed by.
+const SYMBOLIZERS: [&str; 3] = [
+    "llvm-symbolizer-22",
+    "llvm-symbolizer-19",
+    "llvm-symbolizer",
+];
+
+/// The program, if it is installed.
+pub(crate) fn symbolizer() -> Option<&'static str> {
+    let installed = |name: &&&str| Command::new(name).arg("--version").output().is_ok();
+    SYMBOLIZERS.iter().find(installed).copied()
+}
+
+/// The kernel or a module, as llvm-symbolizer sees it.
+struct Image {
+    /// The file that it is asked about, whose sections have addresses.
+    file: NamedTempFile,
+    root: SourceRoot,
+    /// Address and size of each symbol of a name.
+    symbols: HashMap<String, Vec<(u64, u64)>>,
+}
+
+impl Image {
+    fn open(path: &Path) -> Result<Self> {
+        let file = ElfFile::open(path)?;
+        let elf = file.parse()?;
+        let root = source_root(&elf, &Naming::default())?;
+        let copy = elf.copy_for_symbolizer(false)?;
+        let bytes = std::fs::read(copy.path())?;
+        let object = object::File::parse(&*bytes)?;
+        let relocatable = object.kind() == object::ObjectKind::Relocatable;
+        let mut symbols: HashMap<String, Vec<(u64, u64)>> = HashMap::new();
+        for symbol in object.symbols() {
+            let Some(index) = symbol.section_index() else {
+                continue;
+            };
+            let section = object.section_by_index(index)?;
+            let base = if relocatable { section.address() } else { 0 };
+            let at = (base + symbol.address(), symbol.size());
+            symbols
+                .entry(symbol.name()?.to_owned())
+                .or_default()
+                .push(at);
+        }
+        Ok(Self {
+            file: copy,
+            root,
+            symbols,
+        })
+    }
+
+    /// The addresses that a frame may be: of several symbols of its name where it has no size that
+    /// tells them apart.
+    fn addresses(&self, frame: &Frame) -> Vec<u64> {
+        let byte = match frame.kind {
+            Kind::Instruction | Kind::FirstOops => 0,
+            Kind::Return | Kind::LinkRegister | Kind::Unreliable => 1,
+        };
+        // A function that starts there is not what was called from before it.
+        let byte = if frame.offset == 0 { 0 } else { byte };
+        let symbols = self
+            .symbols
+            .get(&frame.symbol)
+            .map_or(&[][..], Vec::as_slice);
+        symbols
+            .iter()
+            .filter(|(_, size)| *size <= frame.size)
+            .map(|(start, _)| start + frame.offset - byte)
+            .collect()
+    }
+}
+
+/// Answers for the frames of one kernel.
+pub(crate) struct Oracle {
+    program: Program,
+    paths: HashMap<String, PathBuf>,
+}
+
+impl Oracle {
+    /// `paths` are the files with debug information of modules, and of the kernel by the empty name.
+    pub(crate) fn new(program: &str, paths: HashMap<String, PathBuf>) -> Result<Self> {
+        Ok(Self {
+            program: program.parse().map_err(anyhow::Error::msg)?,
+            paths,
+        })
+    }
+
+    /// `file:line` of each frame, once for each symbol that it may be; empty where there is none.
+    pub(crate) fn locations(&self, frames: &[Frame]) -> Result<Vec<Vec<String>>> {
+        let mut by_module: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (number, frame) in frames.iter().enumerate() {
+            by_module.entry(&frame.module).or_default().push(number);
+        }
+        let mut all = vec![Vec::new(); frames.len()];
+        for (module, numbers) in by_module {
+            // A module without debug information has no lines.
+            let Some(path) = self.paths.get(module) else {
+                continue;
+            };
+            let image = Image::open(path).with_context(|| path.display().to_string())?;
+            let questions: Vec<(usize, u64)> = numbers
+                .iter()
+                .flat_map(|number| {
+                    let addresses = image.addresses(&frames[*number]);
+                    addresses.into_iter().map(|address| (*number, address))
+                })
+                .collect();
+            let addresses = questions.iter().map(|(_, address)| *address);
+            let mut numbers = questions.iter().map(|(number, _)| *number);
+            let path = image.file.path();
+            self.program.ask(path, None, false, addresses, |answer| {
+                if let (Some(number), [frame]) = (numbers.next(), answer) {
+                    let file = join([frame.file]);
+                    let location = format!("{}:{}", image.root.relative(&file), frame.line);
+                    all[number].push(location);
+                }
+            })?;
+        }
+        Ok(all)
+    }
+}
