@@ -41,7 +41,9 @@ pub fn table_of(image: &Path, debug_dirs: &[PathBuf]) -> Result<BlobFile, Error>
         path: image.to_owned(),
         source,
     };
-    let extracted = extract(&elf, &Naming::default(), &())?;
+    let naming = Naming::default();
+    let mut extracted = extract(&elf, &naming, &())?;
+    extracted.add_inlines(&elf, &naming, &())?;
     let blob = extracted.encode(Encoding::Packed).map_err(failed)?;
     let symbols = match Symbols::of_image(image, Some(elf.dwarf_path())) {
         Ok(symbols) => symbols.to_section(elf.identity.text_start)?,

@@ -291,7 +291,7 @@ fn decoded(kernel: &GuestKernel, oracle: &Oracle, log: &str, bare: &[String]) ->
     let cache = tempfile::tempdir()?;
     decode
         .env("XDG_CACHE_HOME", cache.path())
-        .arg("decode")
+        .args(["decode", "--no-inlines"])
         .arg(file.path());
     for path in kernel.dwarf.values() {
         decode.arg("--vmlinux").arg(path);
