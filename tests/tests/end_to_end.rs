@@ -215,7 +215,8 @@ fn the_device_of_the_environment_decodes_logs() {
         assert_eq!(line, format!("{frame} ({location}"), "{said}");
         annotated += 1;
         // A function of a name, and its size, by the same device.
-        let symbol = frame.rsplit(' ').next().expect("a symbol");
+        let after_time = frame.split_once("] ").map_or(*frame, |(_, symbol)| symbol);
+        let symbol = after_time.trim_start();
         let (found, said) = asked(&["lookup", "-r", "--vmlinux", &vmlinux, symbol]);
         let found = found.lines().next().unwrap_or_default();
         assert!(

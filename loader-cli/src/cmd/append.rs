@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
 
 /// A boot image that is no ELF file, like a bzImage, has no build-id to compare.
 fn check_build(args: &Args, blob: &BlobFile) -> Result<(), Error> {
-    let file = ElfFile::open(&args.image)?;
+    let file = ElfFile::open_as_is(&args.image)?;
     let Ok(elf) = file.parse() else {
         return Ok(());
     };

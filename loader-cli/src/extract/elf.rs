@@ -126,6 +126,19 @@ impl ElfFile {
         Self::open_with(path, Arc::new(Budget::new(max_memory)))
     }
 
+    /// Opens a file as it is, compressed or not: what is appended to it comes after these bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ElfFile::open`].
+    pub fn open_as_is(path: &Path) -> Result<Self, Error> {
+        let file = files::open_image(path)?;
+        let len = file.metadata().map_err(Error::io(path))?.len();
+        let budget = Arc::new(Budget::new(None));
+        budget.add_file(len);
+        Ok(Self::new(path, file, len, budget))
+    }
+
     fn open_with(path: &Path, budget: Arc<Budget>) -> Result<Self, Error> {
         let file = files::open_image(path)?;
         let len = file.metadata().map_err(Error::io(path))?.len();
@@ -134,14 +147,18 @@ impl ElfFile {
             None => (file, len),
             Some(compression) => decompress(path, &file, compression, &budget)?,
         };
-        Ok(Self {
+        Ok(Self::new(path, file, len, budget))
+    }
+
+    fn new(path: &Path, file: File, len: u64, budget: Arc<Budget>) -> Self {
+        Self {
             path: path.to_owned(),
             cache: ReadCache::new(file),
             len,
             budget,
             debug: None,
             supplement: Supplement::None,
-        })
+        }
     }
 
     /// Opens a file that belongs to this one, and shares its budget.
