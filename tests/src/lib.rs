@@ -10,6 +10,8 @@ use anyhow::{Context, Result, ensure};
 use lineinfo_core::Table;
 use lineinfo_core::writer::with_symbols;
 
+pub mod measured;
+
 pub use lineinfo_harness::Kernel;
 pub use lineinfo_harness::trace::{Frame, frames, meminfo_kb, resident_kb};
 

@@ -3,20 +3,16 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lineinfo_core::Table;
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
+use lineinfo_tests::measured;
 use object::{Object, ObjectSymbol, SymbolKind};
 
 use crate::peers::{Symcache, gsym_command, gsymutil};
 use crate::subject::{Kind, Subject};
-
-/// The option with which this executable runs a command and prints what it took.
-pub(crate) const MEASURE: &str = "--measure";
 
 const ROUNDS: usize = 3;
 
@@ -60,60 +56,17 @@ impl Run {
         }
     }
 
-    /// Runs it in a process of its own, which has no other child: so its peak is known.
+    /// Runs it once more.
     fn run(&mut self) -> Result<()> {
-        let ran = Command::new(std::env::current_exe()?)
-            .arg(MEASURE)
-            .args(&self.command)
-            .stdin(Stdio::null())
-            .output()?;
-        let said = String::from_utf8_lossy(&ran.stdout);
-        let said = said.lines().last().unwrap_or_default();
-        let numbers: Vec<u64> = said
-            .split(' ')
-            .map_while(|word| word.parse().ok())
-            .collect();
-        let [wall, cpu, peak_kb] = numbers[..] else {
-            anyhow::bail!("{}: {}", self.name, String::from_utf8_lossy(&ran.stderr));
-        };
-        self.wall = self.wall.min(Duration::from_micros(wall));
-        self.cpu = self.cpu.min(Duration::from_micros(cpu));
-        self.peak_kb = self.peak_kb.min(peak_kb);
+        let took = measured::run(&self.command, |_| ()).with_context(|| self.name.clone())?;
+        self.wall = self.wall.min(took.wall);
+        self.cpu = self.cpu.min(took.processor);
+        self.peak_kb = self.peak_kb.min(took.peak_kb);
         self.bytes = fs::metadata(&self.output)
             .with_context(|| self.name.clone())?
             .len();
         Ok(())
     }
-}
-
-/// Runs a command to its end and prints microseconds, those of all processors, and its peak of
-/// memory in kB.
-pub(crate) fn measure(command: &[String]) -> Result<()> {
-    let [program, arguments @ ..] = command else {
-        anyhow::bail!("{MEASURE} wants a command");
-    };
-    let start = Instant::now();
-    let output = Command::new(program)
-        .args(arguments)
-        .stdout(Stdio::null())
-        .output();
-    let output = output.with_context(|| program.clone())?;
-    let wall = start.elapsed();
-    // 3: `decode` has left some frames as they are.
-    ensure!(
-        matches!(output.status.code(), Some(0 | 3)),
-        "{program}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let cpu = usage.user_time() + usage.system_time();
-    println!(
-        "{} {} {}",
-        wall.as_micros(),
-        cpu.num_microseconds(),
-        usage.max_rss()
-    );
-    Ok(())
 }
 
 pub(crate) fn run(subject: &Subject, lineinfo: &Path, directory: &Path) -> Result<Commands> {
@@ -138,10 +91,10 @@ fn table_path(directory: &Path, profile: &str) -> PathBuf {
 }
 
 fn builds(subject: &Subject, lineinfo: &Path, directory: &Path) -> Vec<Run> {
-    let build = |name: &str, profile: &str, encoding: &str| {
-        let output = match encoding {
-            "packed" => table_path(directory, profile),
-            _ => directory.join(format!("{profile}.{encoding}")),
+    let build = |name: &str, profile: &str, encoding: &str, inlines: &str| {
+        let output = match (encoding, inlines) {
+            ("packed", "no") => table_path(directory, profile),
+            _ => directory.join(format!("{profile}.{encoding}.{inlines}")),
         };
         let mut command = Command::new(lineinfo);
         command
@@ -150,12 +103,19 @@ fn builds(subject: &Subject, lineinfo: &Path, directory: &Path) -> Vec<Run> {
             .arg("-o")
             .arg(&output);
         command.args(["--profile", profile, "--encoding", encoding, "--no-symbols"]);
+        command.arg(format!("--inlines={inlines}"));
         Run::new(name, &command, output)
     };
     let mut builds = vec![
-        build("lineinfo build --profile full", "full", "packed"),
-        build("lineinfo build --profile calls", "calls", "packed"),
-        build("lineinfo build --encoding delta", "full", "delta"),
+        build("lineinfo build --profile full", "full", "packed", "no"),
+        build(
+            "lineinfo build --profile calls --inlines=no",
+            "calls",
+            "packed",
+            "no",
+        ),
+        build("lineinfo build --profile calls", "calls", "packed", "yes"),
+        build("lineinfo build --encoding delta", "full", "delta", "no"),
     ];
     if let Some(program) = gsymutil() {
         let output = directory.join("made.gsym");

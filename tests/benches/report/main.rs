@@ -31,7 +31,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use lineinfo_tests::Binaries;
+use lineinfo_tests::{Binaries, measured};
 
 use crate::subject::Subject;
 
@@ -41,9 +41,9 @@ const TARGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     if let [flag, command @ ..] = arguments.as_slice()
-        && flag == commands::MEASURE
+        && flag == measured::OPTION
     {
-        return commands::measure(command);
+        return measured::main(command);
     }
     let directory =
         env::var_os("LINEINFO_REPORT").map_or(PathBuf::from(TARGET).join("report"), PathBuf::from);

@@ -18,17 +18,15 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table as TextTable, presets};
-use lineinfo_tests::Binaries;
+use lineinfo_tests::measured::Took;
+use lineinfo_tests::{Binaries, measured};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use nix::sys::resource::{UsageWho, getrusage};
 use object::{Object, ObjectSymbol};
 use tempfile::TempDir;
 
@@ -40,9 +38,6 @@ const ARGUMENTS_MAX: usize = 50_000;
 
 /// Frames for the script, which starts a process for each.
 const SCRIPT_FRAMES: usize = 40;
-
-/// As the first argument: run a command, and print what it took.
-const MEASURE: &str = "--measure";
 
 /// Compare programs that decode logs.
 #[derive(Debug, Parser)]
@@ -76,14 +71,6 @@ struct Frame {
     byte: u64,
 }
 
-/// What a program took.
-#[derive(Clone, Copy, Default)]
-struct Took {
-    wall: Duration,
-    processor: Duration,
-    memory_kb: i64,
-}
-
 /// How a program is started for some frames.
 struct Program {
     name: String,
@@ -98,10 +85,10 @@ struct Program {
 type ForFrames = dyn Fn(&[Frame]) -> (Vec<String>, String);
 
 fn main() -> Result<ExitCode> {
-    // Memory is that of a process's children, so each program is run by a process of its own.
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some(MEASURE) {
-        return measure_here(&arguments.collect::<Vec<_>>());
+    if arguments.next().as_deref() == Some(measured::OPTION) {
+        measured::main(&arguments.collect::<Vec<_>>())?;
+        return Ok(ExitCode::SUCCESS);
     }
     let args = Args::parse();
     let frames = frames(&args)?;
@@ -135,7 +122,7 @@ fn main() -> Result<ExitCode> {
             format!("{:.2} s", warm.wall.as_secs_f64()),
             all.len().to_string(),
             format!("{rate:.0}"),
-            format!("{:.0} MiB", took.memory_kb as f64 / 1024.0),
+            format!("{:.0} MiB", took.peak_kb as f64 / 1024.0),
         ]);
         eprintln!("{}: done", program.name);
     }
@@ -278,47 +265,15 @@ impl Program {
         let (command, stdin) = (self.command)(frames);
         let input = directory.path().join("stdin");
         std::fs::write(&input, stdin)?;
-        let output = Command::new(std::env::current_exe()?)
-            .arg(MEASURE)
-            .args(command)
-            .env("XDG_CACHE_HOME", directory.path().join("cache"))
-            .env_remove("DEBUGINFOD_URLS")
-            .stdin(File::open(&input)?)
-            .output()
-            .with_context(|| format!("start {}", self.name))?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let numbers: Vec<u64> = said.split_whitespace().flat_map(str::parse).collect();
-        match (output.status.success(), &numbers[..]) {
-            (true, [wall, processor, memory_kb]) => Ok(Took {
-                wall: Duration::from_micros(*wall),
-                processor: Duration::from_micros(*processor),
-                memory_kb: *memory_kb as i64,
-            }),
-            _ => bail!("{}: {}", self.name, String::from_utf8_lossy(&output.stderr)),
-        }
+        let input = File::open(&input)?;
+        let took = measured::run(&command, |command| {
+            command
+                .env("XDG_CACHE_HOME", directory.path().join("cache"))
+                .env_remove("DEBUGINFOD_URLS")
+                .stdin(input);
+        });
+        took.with_context(|| self.name.clone())
     }
-}
-
-/// Runs a command, and prints microseconds of time, of processor time, and kB of memory: of a process
-/// that has had no other children.
-fn measure_here(command: &[String]) -> Result<ExitCode> {
-    let (program, arguments) = command.split_first().context("a program")?;
-    let start = Instant::now();
-    let status = Command::new(program)
-        .args(arguments)
-        .stdout(Stdio::null())
-        .status()
-        .with_context(|| format!("start {program}"))?;
-    let wall = start.elapsed();
-    // 3 is that some addresses have no line.
-    let is_done = matches!(status.code(), Some(0 | 3));
-    ensure!(is_done, "{program} failed: {status}");
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
-    let processor = micros(usage.user_time()) + micros(usage.system_time());
-    let mut out = std::io::stdout();
-    writeln!(out, "{} {processor} {}", wall.as_micros(), usage.max_rss())?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Drops the pages of a file from the page cache.
