@@ -310,7 +310,7 @@ impl<'a> Table<'a> {
     /// compilers make none, and where the code was assembly the table says where the calls are.
     #[inline(always)] // A frame less on the stack of an interrupt, which is short.
     pub fn lookup(&self, address: Address) -> Option<Location<'a>> {
-        let row = self.row_at(address.byte()?)?;
+        let row = self.layout.row_at(self.bytes, address.byte()?)?;
         self.location(row, address)
     }
 
@@ -352,12 +352,14 @@ impl<'a> Table<'a> {
         if self.layout.profile == Profile::Calls && matches!(address, Address::Exact(_)) {
             return None;
         }
-        let found = regions::find(self.layout.regions.of(self.bytes), address.byte()?.0)?;
+        let (regions, offset) = (self.layout.regions.of(self.bytes), address.byte()?.0);
+        let found = regions::find(regions, offset)?;
+        let region = regions::position(regions, offset)?;
         let range = (found.table_begin, found.table_end);
-        let table = self.table_of(range, found.rows, found.len)?;
+        let table = (self.layout).table_of(self.bytes, range, found.rows, found.len)?;
         let mut chain = Chain::new(self.chains()?);
         let exact_files = self.layout.exact_files();
-        chain.read(index(found.region), &table, found.target, exact_files)?;
+        chain.read(region, &table, found.target, exact_files)?;
         Some(then(&mut chain))
     }
 
@@ -490,16 +492,6 @@ impl<'a> Table<'a> {
         is_signature.then(|| Signed::of(self.bytes))?
     }
 
-    /// The row that covers `offset`.
-    #[inline(always)] // As above.
-    fn row_at(&self, offset: Offset) -> Option<Row> {
-        let found = regions::find(self.layout.regions.of(self.bytes), offset.0)?;
-        let range = (found.table_begin, found.table_end);
-        let table = self.table_of(range, found.rows, found.len)?;
-        let row = table.find(self.layout.encoding, found.target)?;
-        (!row.is_gap()).then_some(row)
-    }
-
     #[inline(always)] // As `file`.
     fn region_section(&self) -> Option<Regions<'a>> {
         Regions::new(self.layout.regions.of(self.bytes))
@@ -512,22 +504,7 @@ impl<'a> Table<'a> {
 
     fn region_table(&self, region: &Region) -> Option<RegionTable<'a>> {
         let range = (region.table_begin, region.table_end);
-        self.table_of(range, region.rows, region.len)
-    }
-
-    #[inline(always)] // As `file`.
-    fn table_of(&self, (begin, end): (u32, u32), rows: u32, len: u32) -> Option<RegionTable<'a>> {
-        Some(RegionTable {
-            bytes: self
-                .layout
-                .rows
-                .of(self.bytes)
-                .get(index(begin)..index(end))?,
-            rows,
-            files: self.layout.files(),
-            len,
-            model: self.layout.model.of(self.bytes),
-        })
+        (self.layout).table_of(self.bytes, range, region.rows, region.len)
     }
 
     fn check_model(&self) -> Result<(), Error> {
@@ -751,6 +728,35 @@ impl Layout {
             found: rows,
         })?;
         Ok(layout)
+    }
+
+    /// The row that covers `offset`, unless it is a gap, in the bytes that have this layout.
+    ///
+    /// Of a layout that is not moved, so that nothing of it is on the stack while rows are decoded.
+    #[inline(always)] // A frame less on the stack of an interrupt, which is short.
+    pub(crate) fn row_at(&self, bytes: &[u8], offset: Offset) -> Option<Row> {
+        let found = regions::find(self.regions.of(bytes), offset.0)?;
+        let range = (found.table_begin, found.table_end);
+        let table = self.table_of(bytes, range, found.rows, found.len)?;
+        let row = table.find(self.encoding, found.target)?;
+        (!row.is_gap()).then_some(row)
+    }
+
+    #[inline(always)] // As above.
+    fn table_of<'a>(
+        &self,
+        bytes: &'a [u8],
+        (begin, end): (u32, u32),
+        rows: u32,
+        len: u32,
+    ) -> Option<RegionTable<'a>> {
+        Some(RegionTable {
+            bytes: self.rows.of(bytes).get(index(begin)..index(end))?,
+            rows,
+            files: self.files(),
+            len,
+            model: self.model.of(bytes),
+        })
     }
 
     /// Where a section is; `None` for one that a look-up does not read.

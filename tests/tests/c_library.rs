@@ -23,7 +23,7 @@ use zerocopy::IntoBytes;
 const STACK_BYTES_MAX: u64 = 1024;
 
 /// The same of a look-up of an inlined function.
-const STACK_BYTES_MAX_INLINED: u64 = 1704;
+const STACK_BYTES_MAX_INLINED: u64 = 1728;
 
 /// Look-ups in each table, for each kind of address.
 const LOOK_UPS: u64 = 1000;

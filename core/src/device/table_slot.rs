@@ -26,8 +26,7 @@ pub struct LoadedTable<S> {
 impl<S: Sealed> LoadedTable<S> {
     #[inline(always)] // So that a look-up needs no `Table` in memory.
     fn table(&self) -> Table<'_> {
-        let blob = self.memory.bytes().get(..index(self.layout.size()));
-        Table::from_layout(blob.unwrap_or(&[]), self.layout)
+        Table::from_layout(self.blob(), self.layout)
     }
 
     /// The location of a run-time address; for any context.
@@ -36,10 +35,17 @@ impl<S: Sealed> LoadedTable<S> {
         self.lookup_from(address, self.text_start)
     }
 
+    fn blob(&self) -> &[u8] {
+        let blob = self.memory.bytes().get(..index(self.layout.size()));
+        blob.unwrap_or(&[])
+    }
+
     /// The same for an address that is counted from where `_text` is at `text_start`.
     #[inline(always)] // As above.
     fn lookup_from(&self, address: Address<u64>, text_start: u64) -> Option<Location<'_>> {
-        self.table().lookup(address.relative_to(text_start)?)
+        let address = address.relative_to(text_start)?;
+        let row = self.layout.row_at(self.blob(), address.byte()?)?;
+        self.table().location(row, address)
     }
 
     /// Lets `then` use the functions at a run-time address ([`Table::with_chain`]); for any context.
