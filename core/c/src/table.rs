@@ -208,7 +208,7 @@ pub unsafe extern "C" fn lineinfo_text(
     unsafe { write_text(text, text_size, push) }
 }
 
-/// Writes the text of a function that is inlined at an address: " name (file:line) [inline]". `level` 0 is the
+/// Writes the text of a function that is inlined at an address: `" name (file:line) [inline]"`. `level` 0 is the
 /// innermost, 1 the one it is inlined into, and so on.
 ///
 /// A trace prints a line for each, before that of the frame, which then has the text of
