@@ -215,7 +215,7 @@ impl Extracted {
                     let range = offset(span.range.start) as u32..offset(span.range.end) as u32;
                     (range, span.chain)
                 });
-            (region.rows, region.chains) = split(&region.rows, inside);
+            (region.rows, region.chains) = split(&region.rows, section.len, inside);
         }
         let functions = functions.items.into_iter().zip(lines);
         self.inlines = Some(Inlines {
@@ -254,9 +254,11 @@ impl<T: Clone + Eq + std::hash::Hash> Interner<T> {
 
 /// The rows, split where the chain changes, and the chain of each; a gap has none.
 ///
-/// The spans ascend by their starts; where two overlap, the one that starts first counts.
+/// The last row ends with the section, after `len` bytes. The spans ascend by their starts; where two
+/// overlap, the one that starts first counts.
 fn split(
     rows: &[Row],
+    len: u32,
     spans: impl Iterator<Item = (Range<u32>, u32)>,
 ) -> (Vec<Row>, Vec<Option<u32>>) {
     // Where the chain changes, and to what.
@@ -288,7 +290,7 @@ fn split(
             }
         };
         push(row.start, chain);
-        let end = rows.get(position + 1).map_or(u32::MAX, |next| next.start);
+        let end = rows.get(position + 1).map_or(len, |next| next.start);
         while let Some((start, next)) = changes.next_if(|(start, _)| *start < end) {
             chain = next;
             push(start, chain);
@@ -779,7 +781,10 @@ mod tests {
         };
         let rows = [row(0, 1), row(10, 2), row(20, 0), row(30, 3)];
         let spans = [(4..12, 7), (12..14, 8), (22..40, 9), (38..50, 6)];
-        let (rows, chains) = split(&rows, spans.into_iter());
+        // A chain that ends with the section has no row after it.
+        let (whole, _) = split(&rows, 50, spans.clone().into_iter());
+        assert_eq!(whole.last(), Some(&row(40, 3)));
+        let (rows, chains) = split(&rows, 60, spans.into_iter());
         let expected = [
             (row(0, 1), None),
             (row(4, 1), Some(7)),
