@@ -412,24 +412,19 @@ fn ask_crate(
     frames: bool,
     mut answer: impl FnMut(&[AnswerFrame<'_>]),
 ) {
-    // Line 0 means that there is no line.
-    let known = |location: Option<addr2line::Location<'_>>| {
+    /// Line 0 means that there is no line.
+    fn known(location: Option<addr2line::Location<'_>>) -> Option<(&str, u32)> {
         let location = location?;
-        let line = location.line.filter(|line| *line != 0)?;
-        Some((location.file?.to_owned(), line))
-    };
+        Some((location.file?, location.line.filter(|line| *line != 0)?))
+    }
     if !frames {
-        let location = context.find_location(address).ok().flatten();
-        let known = location.and_then(|location| {
-            let line = location.line.filter(|line| *line != 0)?;
-            let (function, file) = ("", location.file?);
-            Some(AnswerFrame {
-                function,
-                file,
-                line,
-            })
+        let location = known(context.find_location(address).ok().flatten());
+        let frame = location.map(|(file, line)| AnswerFrame {
+            function: "",
+            file,
+            line,
         });
-        return answer(known.as_slice());
+        return answer(frame.as_slice());
     }
     let mut found = Vec::new();
     if let Ok(mut frames) = context.find_frames(address).skip_all_loads() {
