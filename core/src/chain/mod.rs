@@ -889,10 +889,8 @@ impl Cursor<'_, '_> {
     fn begin(&mut self, chunk: &Chunk) -> Option<()> {
         self.levels.depth = 0;
         self.work = 0;
-        self.expected = Place {
-            file: chunk.file,
-            line: chunk.line,
-        };
+        let (file, line) = chunk.before();
+        self.expected = Place { file, line };
         self.was_empty = true;
         self.run = 0;
         (self.end, self.size) = match self.table.is_empty() {

@@ -228,13 +228,11 @@ impl Visitor for Collect<'_> {
                 chain,
             });
         }
+        let (file, line) = chunk.before();
         self.parts.push(Part {
             block: chunk.block,
             number: chunk.number,
-            expected: Place {
-                file: chunk.file,
-                line: chunk.line,
-            },
+            expected: Place { file, line },
             steps,
         });
         Some(())

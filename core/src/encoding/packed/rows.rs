@@ -77,7 +77,7 @@ impl<'a> Rows<'a> {
             };
             at = current.block.begin();
             if is_first {
-                chunk.begin(&current.block);
+                chunk.begin(&current.block, self.model.headers);
             } else if chunk.is_full() {
                 chunk.go_on();
             }
@@ -85,12 +85,7 @@ impl<'a> Rows<'a> {
                 file: row.file,
                 line: row.line,
             };
-            chunk.push(
-                row.start,
-                location,
-                current.tokens.class(),
-                self.model.headers,
-            );
+            chunk.push_at(row.start, location, current.tokens.class());
         }
     }
 
