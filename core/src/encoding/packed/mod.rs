@@ -234,7 +234,8 @@ pub(crate) mod tokens;
 pub(crate) mod write;
 
 use self::bits::Bits;
-use self::directory::{Block, Blocks};
+pub(crate) use self::directory::Block;
+use self::directory::Blocks;
 use self::model::LENGTH;
 pub(crate) use self::model::Model;
 use self::recent::{FileLine, length_class, pack};
@@ -267,24 +268,37 @@ const _: () = assert!(ENTRIES_MAX.is_multiple_of(FILL));
 /// Two functions one after the other, so that only one of them is on the stack of an interrupt.
 #[inline(always)]
 pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
-    let block = directory::find(table, Model::page_bits(table.model)?, target)?;
-    find_in_block(table, &block, target, &mut Unseen)
+    let mut passed = Unseen(Block::EMPTY);
+    find_block(table, target, &mut passed.0)?;
+    find_in_block(table.bytes, table.model, target, &mut passed)
+}
+
+#[inline(always)]
+fn find_block(table: &RegionTable<'_>, target: u32, block: &mut Block) -> Option<()> {
+    directory::find(table, Model::page_bits(table.model)?, target, block)
 }
 
 /// Sees the entries of a block up to the one that is looked for.
 trait Passed {
-    /// The entries of a block follow; files below `headers` are headers.
-    fn block(&mut self, block: &Block, headers: u32);
+    fn block(&self) -> &Block;
+
+    /// The entries follow; files below `headers` are headers.
+    fn begin(&mut self, headers: u32);
 
     fn entry(&mut self, location: FileLine, class: u8);
 }
 
 /// For a look-up of a line alone.
-struct Unseen;
+struct Unseen(Block);
 
 impl Passed for Unseen {
     #[inline(always)]
-    fn block(&mut self, _block: &Block, _headers: u32) {}
+    fn block(&self) -> &Block {
+        &self.0
+    }
+
+    #[inline(always)]
+    fn begin(&mut self, _headers: u32) {}
 
     #[inline(always)]
     fn entry(&mut self, _location: FileLine, _class: u8) {}
@@ -293,23 +307,19 @@ impl Passed for Unseen {
 /// Lengths and tokens are read in step, so that nothing has to be kept of either; they do not wait
 /// for each other.
 #[inline(never)]
-fn find_in_block(
-    table: &RegionTable<'_>,
-    block: &Block,
-    target: u32,
-    passed: &mut impl Passed,
-) -> Option<Row> {
+fn find_in_block(bytes: &[u8], model: &[u8], target: u32, passed: &mut impl Passed) -> Option<Row> {
+    let block = passed.block();
     // The first bytes of the streams are far from what was read last. While they are on their way,
     // the processor can find its way in the model.
-    let mut lengths = Bits::<false>::new(table.bytes, block.begin());
+    let mut lengths = Bits::<false>::new(bytes, block.begin());
     lengths.fill();
-    let head = Head::new(table.bytes, block);
-    let model = Model::new(table.model)?;
+    let head = Head::new(bytes, block);
+    let model = Model::new(model)?;
     let rarities = model.rarities();
     let (mut tokens, mut slots, mut location) = head.begin(&model, block)?;
     let length_code = model.codes.numbers.code(LENGTH);
-    passed.block(block, model.headers);
     let mut start = block.start;
+    passed.begin(model.headers);
     let mut is_first = true;
     for _ in 0..ENTRIES_MAX / FILL {
         lengths.fill();
@@ -355,11 +365,11 @@ pub(crate) struct Entry {
 /// Entries of a block that follow each other. It is on the stack of a look-up of a chain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunk {
-    /// The block, and which of its chunks this is.
-    pub(crate) block: u32,
+    /// The block; what it says to expect is the last location before the chunk that is not in a header, if there
+    /// is one.
+    block: Block,
+    /// Which of its chunks this is.
     pub(crate) number: u32,
-    /// The last location before the chunk that is not in a header; the one to expect, if there is none.
-    before: FileLine,
     /// Files below this index are headers.
     headers: u32,
     len: u32,
@@ -373,25 +383,14 @@ pub(crate) struct Chunk {
 impl Chunk {
     /// Of no block.
     pub(crate) const EMPTY: Self = Self {
-        block: 0,
+        block: Block::EMPTY,
         number: 0,
-        before: FileLine { file: 0, line: 0 },
         headers: 0,
         len: 0,
         entries: [0; CHUNK],
         #[cfg(feature = "write")]
         starts: [0; CHUNK],
     };
-
-    /// Begins a block.
-    #[inline(always)]
-    const fn begin(&mut self, block: &Block, headers: u32) {
-        self.block = block.number;
-        self.number = 0;
-        self.before = block.guess;
-        self.headers = headers;
-        self.len = 0;
-    }
 
     /// Begins the next chunk of the block.
     fn go_on(&mut self) {
@@ -400,7 +399,7 @@ impl Chunk {
             .rev()
             .find(|entry| !entry.in_header && entry.line != 0);
         if let Some(Entry { file, line, .. }) = outside {
-            self.before = FileLine { file, line };
+            self.block.guess = FileLine { file, line };
         }
         self.number = self.number.wrapping_add(1);
         self.len = 0;
@@ -435,9 +434,13 @@ impl Chunk {
         self.push(location, class);
     }
 
+    pub(crate) const fn block(&self) -> &Block {
+        &self.block
+    }
+
     /// The location to expect at the start of the chunk.
-    pub(crate) const fn before(&self) -> (u32, u32) {
-        (self.before.file, self.before.line)
+    pub(crate) const fn expected(&self) -> (u32, u32) {
+        (self.block.guess.file, self.block.guess.line)
     }
 
     /// Its entries.
@@ -466,8 +469,15 @@ impl Chunk {
 
 impl Passed for Chunk {
     #[inline(always)]
-    fn block(&mut self, block: &Block, headers: u32) {
-        self.begin(block, headers);
+    fn block(&self) -> &Block {
+        &self.block
+    }
+
+    #[inline(always)]
+    fn begin(&mut self, headers: u32) {
+        self.number = 0;
+        self.headers = headers;
+        self.len = 0;
     }
 
     #[inline(always)]
@@ -485,18 +495,16 @@ pub(crate) trait Visitor {
     fn chunk(&mut self, chunk: &Chunk) -> Option<()>;
 }
 
-/// As [`find`], with the chunk of the block up to the entry of `target`.
-///
-/// Inlined: a frame less on a short stack.
+/// The first half of [`find`] for a chunk: finds the block.
 #[inline(always)]
-pub(crate) fn find_chunk(table: &RegionTable<'_>, target: u32, chunk: &mut Chunk) -> Option<Row> {
-    let block = directory::find(table, Model::page_bits(table.model)?, target)?;
-    find_in_block(table, &block, target, chunk)
+pub(crate) fn begin_chunk(table: &RegionTable<'_>, target: u32, chunk: &mut Chunk) -> Option<()> {
+    find_block(table, target, &mut chunk.block)
 }
 
-/// Number of blocks of a region with rows.
-pub(crate) fn blocks(table: &RegionTable<'_>) -> Option<u32> {
-    directory::count(table)
+/// The second half: the row, and the chunk up to it; given the table of the region and the model.
+#[inline(always)]
+pub(crate) fn end_chunk(table: &[u8], model: &[u8], target: u32, chunk: &mut Chunk) -> Option<Row> {
+    find_in_block(table, model, target, chunk)
 }
 
 /// Shows a visitor all chunks of all blocks, and checks them on the way.
