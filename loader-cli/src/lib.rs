@@ -26,6 +26,7 @@ pub mod fleet;
 pub mod images;
 mod interrupt;
 pub mod log;
+pub mod message;
 pub mod output;
 pub mod points;
 pub mod progress;

@@ -1,12 +1,13 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use clap::ValueHint;
 use comfy_table::{CellAlignment, Table as TextTable, presets};
 use lineinfo_core::Table;
 use lineinfo_core::blob::FORMAT_VERSION;
 use serde::Serialize;
 
-use super::print;
+use super::{OUTPUT, print};
 use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
@@ -17,13 +18,13 @@ use crate::{hex, machine_name, signature};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The table.
-    #[arg(value_name = "X")]
+    #[arg(value_name = "X", value_hint = ValueHint::FilePath)]
     blob: PathBuf,
     /// Print one JSON object.
-    #[arg(long, conflicts_with = "rows")]
+    #[arg(long, conflicts_with = "rows", help_heading = OUTPUT)]
     json: bool,
     /// Print every row instead: address, and file and line, or ?? for a gap.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     rows: bool,
 }
 

@@ -3,15 +3,20 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::ValueHint;
 use lineinfo_core::Address;
 use serde::Serialize;
 
+use super::OUTPUT;
 use super::decode::KernelArgs;
 use crate::Error;
 use crate::error::exit;
 use crate::images::Images;
 use crate::log::{Facts, Kind};
 use crate::source::{FrameBuf, LocationBuf, Source};
+
+/// The options that say what the addresses are.
+const ADDRESSES: &str = "Addresses";
 
 /// Look up file and line of addresses and of symbols.
 ///
@@ -30,22 +35,22 @@ use crate::source::{FrameBuf, LocationBuf, Source};
 pub(super) struct Args {
     /// The table, unless one is named by an option or there is a device; and addresses in
     /// hexadecimal, or symbols.
-    #[arg(value_name = "X|ADDR")]
+    #[arg(value_name = "X|ADDR", value_hint = ValueHint::FilePath)]
     operands: Vec<String>,
     #[command(flatten)]
     kernel: KernelArgs,
     /// The addresses are return addresses: look up the call before each.
-    #[arg(short, long, conflicts_with = "traps")]
+    #[arg(short, long, conflicts_with = "traps", help_heading = ADDRESSES)]
     return_addresses: bool,
     /// The addresses are offsets from _text, which a device tells anybody; run-time addresses are for
     /// root and the owner of the kernel.
-    #[arg(short, long, conflicts_with = "vmlinux")]
+    #[arg(short, long, conflicts_with = "vmlinux", help_heading = ADDRESSES)]
     offsets: bool,
     /// The addresses are those of traps: ud2, brk, ebreak.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = ADDRESSES)]
     traps: bool,
     /// Print one JSON object a line.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 
