@@ -25,6 +25,7 @@ pub mod files;
 pub mod fleet;
 pub mod images;
 mod interrupt;
+pub mod json;
 pub mod log;
 pub mod output;
 pub mod points;
