@@ -1,10 +1,11 @@
 //! JSON documents are as their schemas say, and every command that prints some has a schema.
 
+mod schema;
+
 use std::process::Command;
 
 use clap::CommandFactory;
 use lineinfo_cli::cmd::Cli;
-use lineinfo_harness::schema;
 use serde_json::Value;
 
 const DEMO: &str = "tests/cmd/lineinfo.in/demo.elf";
@@ -19,7 +20,7 @@ fn documents(command: &str, arguments: &[&str]) -> Vec<Value> {
         .expect("lineinfo runs");
     match schema::check(command, &output.stdout) {
         Ok(documents) => documents,
-        Err(error) => panic!("{error:#} {output:?}"),
+        Err(error) => panic!("{error} {output:?}"),
     }
 }
 
@@ -75,7 +76,7 @@ fn commands_with_json_have_a_schema() {
     for command in with_json {
         match schema::of(command) {
             Ok(schema) => assert_is_strict(command, &schema),
-            Err(error) => panic!("{error:#}"),
+            Err(error) => panic!("{error}"),
         }
     }
 }

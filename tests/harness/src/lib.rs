@@ -6,13 +6,12 @@
 //! ```
 //!
 //! [`Kernel`] is the process and its console, [`Client`] a client of its socket, and [`trace`] reads
-//! what the console prints. [`schema`] checks the JSON documents that `lineinfo` prints.
+//! what the console prints.
 
 #![forbid(unsafe_code)]
 
 mod client;
 mod kernel;
-pub mod schema;
 pub mod trace;
 
 use std::time::Duration;
