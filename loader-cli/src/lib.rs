@@ -25,6 +25,7 @@ pub mod files;
 pub mod fleet;
 pub mod images;
 mod interrupt;
+pub mod json;
 pub mod log;
 pub mod message;
 pub mod output;

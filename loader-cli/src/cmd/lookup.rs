@@ -12,6 +12,7 @@ use super::decode::KernelArgs;
 use crate::Error;
 use crate::error::exit;
 use crate::images::Images;
+use crate::json;
 use crate::log::{Facts, Kind};
 use crate::source::{FrameBuf, LocationBuf, Source};
 
@@ -67,7 +68,10 @@ impl Args {
     }
 }
 
-/// One line of `--json`; the field names are a promise.
+/// Version of the JSON documents.
+const JSON_VERSION: u32 = 1;
+
+/// One answer, as text and as a JSON document.
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
     /// `null` if there is no such symbol.
@@ -113,8 +117,7 @@ impl<'a> Answer<'a> {
 
     fn print(self, is_json: bool, to: &mut impl Write) -> io::Result<()> {
         if is_json {
-            serde_json::to_writer(&mut *to, &self)?;
-            return writeln!(to);
+            return json::write(to, JSON_VERSION, &self);
         }
         let location = match (self.file, self.line) {
             (Some(file), Some(line)) => Some(LocationBuf {
