@@ -1,10 +1,10 @@
-use std::io::Write;
 use std::path::PathBuf;
 
+use clap::ValueHint;
 use lineinfo_core::Table;
 use lineinfo_core::writer::with_symbols;
 
-use super::{Counts, DeviceArg, print, progress_bar};
+use super::{Counts, DeviceArg, progress_bar, summarize};
 use crate::Error;
 use crate::device::Access;
 use crate::error::exit;
@@ -16,7 +16,7 @@ use crate::files;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The table.
-    #[arg(value_name = "X")]
+    #[arg(value_name = "X", value_hint = ValueHint::FilePath)]
     blob: PathBuf,
     #[command(flatten)]
     device: DeviceArg,
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     device.load(&blob, |written| bar.set_position(written))?;
     bar.finish_and_clear();
     let status = device.status()?;
-    print(|out| {
+    summarize(false, |out| {
         writeln!(
             out,
             "{}: loaded: {} entries, {} files, {} bytes in {} bytes of memory",

@@ -1,13 +1,18 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{Counts, ImageArgs, print, progress_bar};
+use clap::ValueHint;
+
+use super::{Counts, ImageArgs, OUTPUT, print, progress_bar, summarize};
 use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
 use crate::machine_name;
 use crate::symbols::Symbols;
 use crate::verify::{Options, Program, Report, verify};
+
+/// The options that say with what a table is compared.
+const HOW: &str = "Comparison";
 
 /// Compare a table with what an independent decoder says of its image.
 ///
@@ -19,22 +24,22 @@ use crate::verify::{Options, Program, Report, verify};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The table.
-    #[arg(value_name = "X")]
+    #[arg(value_name = "X", value_hint = ValueHint::FilePath)]
     blob: PathBuf,
     /// The image that it was built from.
-    #[arg(long, value_name = "VMLINUX")]
+    #[arg(long, value_name = "VMLINUX", value_hint = ValueHint::FilePath)]
     against: PathBuf,
     /// Ask a program instead: llvm-symbolizer, eu-addr2line, or the path of one like them.
-    #[arg(long, value_name = "PROGRAM")]
+    #[arg(long, value_name = "PROGRAM", value_hint = ValueHint::CommandName, help_heading = HOW)]
     oracle: Option<Program>,
     /// Compare at so many random bytes of text as well.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = HOW)]
     random: u64,
     /// Choose other random bytes.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = HOW)]
     seed: u64,
     /// Report so many differences.
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = OUTPUT)]
     show: usize,
     #[command(flatten)]
     image: ImageArgs,
@@ -78,10 +83,17 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             machine_name(elf.identity.machine)
         ),
     };
+    let differing = symbols.as_ref().map_or(&[][..], |(_, differing)| differing);
     print(|out| {
         for difference in &first {
             writeln!(out, "{difference}")?;
         }
+        for difference in differing.iter().take(args.show) {
+            writeln!(out, "{difference}")?;
+        }
+        Ok(())
+    })?;
+    summarize(false, |out| {
         writeln!(
             out,
             "{row_ends} ends of rows, {call_sites}, {random} random bytes of text"
@@ -96,17 +108,13 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             out,
             "{checked} addresses checked, {differences} differences, {unclaimed} claimed by no unit"
         )?;
-        let Some((compared, differing)) = &symbols else {
-            return Ok(());
-        };
-        for difference in differing.iter().take(args.show) {
-            writeln!(out, "{difference}")?;
+        if let Some((compared, differing)) = &symbols {
+            let differences = differing.len();
+            writeln!(out, "{compared} symbols checked, {differences} differences")?;
         }
-        let differences = differing.len();
-        writeln!(out, "{compared} symbols checked, {differences} differences")
+        Ok(())
     })?;
-    let symbols_agree = symbols.is_none_or(|(_, differing)| differing.is_empty());
-    Ok(if differences == 0 && symbols_agree {
+    Ok(if differences == 0 && differing.is_empty() {
         exit::DONE
     } else {
         exit::CORRUPT
