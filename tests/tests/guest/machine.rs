@@ -42,7 +42,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn run(command: &mut Command) -> Result<String> {
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {said}");
@@ -140,6 +140,12 @@ impl GuestKernel {
         Ok(guest)
     }
 
+    /// The file of a module, as it is loaded.
+    pub(crate) fn module(&self, name: &str) -> Result<&Path> {
+        let path = self.modules.get(name);
+        Ok(path.with_context(|| format!("no module {name}"))?)
+    }
+
     pub(crate) fn is_arm64(&self) -> bool {
         self.release.ends_with("arm64")
     }
@@ -211,6 +217,7 @@ impl GuestKernel {
         let file = ElfFile::open(image)?;
         let elf = file.parse()?;
         let mut extracted = extract(&elf, &Naming::default(), &())?;
+        extracted.add_inlines(&elf, &Naming::default(), &())?;
         if profile == Profile::Calls {
             extracted.reduce_to_calls(&elf)?;
         }

@@ -6,8 +6,10 @@
 //! printed is in `target/tmp/guest/RELEASE/BOOT.log`. `LINEINFO_GUEST_CYCLES` says how often tables and
 //! the module are loaded anew, 20 times where nothing is said.
 
+mod code;
 mod console;
 mod machine;
+
 mod oracle;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,9 +22,10 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use lineinfo_tests::Binaries;
 
+use crate::code::Code;
 use crate::console::{Frame, Kind, Part, frames, parts};
 use crate::machine::GuestKernel;
-use crate::oracle::{Oracle, symbolizer};
+use crate::oracle::{Answer, Oracle, symbolizer};
 
 /// Modules of the kernel that must be in traces, at least.
 const MODULES_MIN: usize = 4;
@@ -57,7 +60,8 @@ impl Lazy {
 
 type Test = fn(&GuestKernel, &[Arc<Lazy>]) -> Result<()>;
 
-const TESTS: [(&str, Test); 6] = [
+const TESTS: [(&str, Test); 7] = [
+    ("its object has what Linux allows itself", object),
     ("every frame of every trace equals llvm-symbolizer", traces),
     ("frames of a panic are annotated", panics),
     ("frames of a stack that overflows are annotated", overflows),
@@ -117,34 +121,61 @@ enum Expected {
     Decoded,
 }
 
+/// Whether frames come with the functions that are inlined there, if there are any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inlines {
+    /// They do, and are themselves at the line of the function of their symbol.
+    Shown,
+    /// They do not, and are at the line of the innermost function.
+    Hidden,
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     frames: usize,
     annotated: usize,
     approximate: usize,
     distinct: BTreeSet<String>,
+    /// Frames with inlined functions, and how many of these they have.
+    with_inlined: usize,
+    inlined: usize,
     modules: BTreeMap<String, usize>,
 }
 
-/// Compares all frames of some lines.
+/// Compares all frames of some lines, with inlined functions where there are any.
 fn check(oracle: &Oracle, lines: &[String], expected: Expected) -> Result<Counts> {
-    let frames = frames(lines);
+    check_with(oracle, lines, expected, Inlines::Shown)
+}
+
+fn check_with(
+    oracle: &Oracle,
+    lines: &[String],
+    expected: Expected,
+    inlines: Inlines,
+) -> Result<Counts> {
+    let frames = frames(lines)?;
     let truth = match expected {
         Expected::Bare => vec![Vec::new(); frames.len()],
         Expected::Full | Expected::Calls | Expected::Changing | Expected::Decoded => {
-            oracle.locations(&frames)?
+            oracle.answers(&frames)?
         }
     };
     let mut counts = Counts::default();
     for (frame, truth) in frames.iter().zip(&truth) {
         counts.frames += 1;
-        counts.add(frame, truth, expected)?;
+        counts.add(frame, truth, expected, inlines)?;
     }
     Ok(counts)
 }
 
 impl Counts {
-    fn add(&mut self, frame: &Frame, truth: &[String], expected: Expected) -> Result<()> {
+    fn add(
+        &mut self,
+        frame: &Frame,
+        truth: &[Answer],
+        expected: Expected,
+        inlines: Inlines,
+    ) -> Result<()> {
         if frame.kind == Kind::Unreliable && expected != Expected::Decoded {
             ensure!(
                 frame.location.is_none(),
@@ -157,6 +188,7 @@ impl Counts {
             Expected::Bare | Expected::Full | Expected::Calls => frame.kind == Kind::FirstOops,
         };
         let Some(location) = &frame.location else {
+            ensure!(frame.inlined.is_empty(), "{frame:?}: inlined in nothing");
             ensure!(
                 truth.is_empty() || may_be_bare,
                 "{frame:?}: bare, expected one of {truth:?}"
@@ -171,14 +203,27 @@ impl Counts {
                 "{frame:?}: approximate"
             );
             ensure!(line.parse::<u32>().is_ok(), "{frame:?}: no line");
+            ensure!(
+                frame.inlined.is_empty(),
+                "{frame:?}: inlined at an approximate line"
+            );
             self.approximate += 1;
             return Ok(());
         }
         let found = format!("{file}:{line}");
+        // What a register or a word on the stack holds is not taken apart.
+        let is_whole = inlines == Inlines::Shown
+            && !matches!(frame.kind, Kind::LinkRegister | Kind::Unreliable);
+        let is_it = |answer: &Answer| match is_whole {
+            true => answer.physical == found && answer.inlined == frame.inlined,
+            false => answer.innermost == found && frame.inlined.is_empty(),
+        };
         ensure!(
-            truth.contains(&found),
+            truth.iter().any(is_it),
             "{frame:?}: expected one of {truth:?}"
         );
+        self.with_inlined += usize::from(!frame.inlined.is_empty());
+        self.inlined += frame.inlined.len();
         self.distinct.insert(found);
         if !frame.module.is_empty() {
             *self.modules.entry(frame.module.clone()).or_default() += 1;
@@ -207,6 +252,29 @@ fn completed(parts: &[Part]) -> Result<()> {
     Ok(())
 }
 
+/// What the hooks may take of the stack of an NMI at most, in bytes, without the functions of the kernel.
+const STACK_BYTES_MAX: u64 = 1792;
+
+fn object(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
+    let code = Code::read(kernel.module("lineinfo")?, kernel.is_arm64())?;
+    ensure!(code.instructions > 10_000, "{}", code.instructions);
+    let mut said = String::new();
+    for hook in ["look", "look_kprobe", "print_frame", "print_symbol"] {
+        let bytes = code.stack_of(hook)?;
+        said += &format!(" {hook} {bytes}");
+        // Less would mean that its calls are not seen.
+        ensure!(
+            (512..=STACK_BYTES_MAX).contains(&bytes),
+            "{hook}: {bytes} bytes of stack"
+        );
+    }
+    println!(
+        "{}: {} instructions, bytes of stack:{said}",
+        kernel.release, code.instructions
+    );
+    Ok(())
+}
+
 fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     let log = kernel.boot("traces", "", None)?;
     let parts = parts(&log);
@@ -228,15 +296,19 @@ fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     ] {
         let counts = check(&oracle, &lines_of(&parts, name), expected).context(name)?;
         println!(
-            "{}: {name}: {} frames, {} annotated, {} distinct, {} approximate, modules {:?}",
+            "{}: {name}: {} frames, {} annotated, {} distinct, {} approximate, {} with {} inlined functions, \
+             modules {:?}",
             kernel.release,
             counts.frames,
             counts.annotated,
             counts.distinct.len(),
             counts.approximate,
+            counts.with_inlined,
+            counts.inlined,
             counts.modules
         );
         ensure!(counts.annotated > 100, "{name}: {counts:?}");
+        ensure!(counts.with_inlined > 20, "{name}: {counts:?}");
         if expected == Expected::Calls {
             // Of assembly alone, and of instructions that are no calls.
             ensure!(
@@ -245,6 +317,13 @@ fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
             );
         }
     }
+    let hidden = check_with(
+        &oracle,
+        &lines_of(&parts, "without inlined functions"),
+        Expected::Full,
+        Inlines::Hidden,
+    )?;
+    ensure!(hidden.annotated > 100, "{hidden:?}");
     let modules = check(&oracle, &lines_of(&parts, "full modules"), Expected::Full)?.modules;
     let of_kernel = modules.keys().filter(|name| *name != "provoke").count();
     ensure!(of_kernel >= MODULES_MIN, "frames of {modules:?} alone");
@@ -254,7 +333,7 @@ fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     let functions = ["provoke_init", "ovl_init"];
     let functions = &functions[..if kernel.is_arm64() { 1 } else { 2 }];
     for function in functions {
-        let annotated = frames(&init)
+        let annotated = frames(&init)?
             .iter()
             .any(|frame| frame.symbol == *function && frame.location.is_some());
         ensure!(annotated, "no frame of {function} is annotated: {init:?}");
@@ -291,7 +370,7 @@ fn decoded(kernel: &GuestKernel, oracle: &Oracle, log: &str, bare: &[String]) ->
     let cache = tempfile::tempdir()?;
     decode
         .env("XDG_CACHE_HOME", cache.path())
-        .args(["decode", "--no-inlines"])
+        .arg("decode")
         .arg(file.path());
     for path in kernel.dwarf.values() {
         decode.arg("--vmlinux").arg(path);

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::paths::{Naming, SourceRoot, join};
 use lineinfo_cli::extract::source_root;
-use lineinfo_cli::verify::Program;
+use lineinfo_cli::verify::{AnswerFrame, Program};
 use object::{Object, ObjectSection, ObjectSymbol};
 use tempfile::NamedTempFile;
 
@@ -41,7 +41,7 @@ impl Image {
         let file = ElfFile::open(path)?;
         let elf = file.parse()?;
         let root = source_root(&elf, &Naming::default())?;
-        let copy = elf.copy_for_symbolizer(false)?;
+        let copy = elf.copy_for_symbolizer(true)?;
         let bytes = std::fs::read(copy.path())?;
         let object = object::File::parse(&*bytes)?;
         let relocatable = object.kind() == object::ObjectKind::Relocatable;
@@ -84,6 +84,33 @@ impl Image {
             .map(|(start, _)| start + frame.offset - byte)
             .collect()
     }
+
+    /// What the program said of an address.
+    fn answer(&self, functions: &[AnswerFrame<'_>]) -> Option<Answer> {
+        let location = |function: &AnswerFrame<'_>| {
+            let file = join([function.file]);
+            format!("{}:{}", self.root.relative(&file), function.line)
+        };
+        let (physical, inlined) = functions.split_last()?;
+        Some(Answer {
+            innermost: location(functions.first()?),
+            physical: location(physical),
+            inlined: (inlined.iter())
+                .map(|function| format!("{} ({})", function.function, location(function)))
+                .collect(),
+        })
+    }
+}
+
+/// What is known of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// `file:line` of the innermost function.
+    pub(crate) innermost: String,
+    /// `file:line` of the function of the symbol.
+    pub(crate) physical: String,
+    /// `name (file:line)` of the functions that are inlined there, innermost first.
+    pub(crate) inlined: Vec<String>,
 }
 
 /// Answers for the frames of one kernel.
@@ -101,8 +128,8 @@ impl Oracle {
         })
     }
 
-    /// `file:line` of each frame, once for each symbol that it may be; empty where there is none.
-    pub(crate) fn locations(&self, frames: &[Frame]) -> Result<Vec<Vec<String>>> {
+    /// What each frame may be: one answer for each symbol that it may be; none where there is none.
+    pub(crate) fn answers(&self, frames: &[Frame]) -> Result<Vec<Vec<Answer>>> {
         let mut by_module: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (number, frame) in frames.iter().enumerate() {
             by_module.entry(&frame.module).or_default().push(number);
@@ -114,23 +141,26 @@ impl Oracle {
                 continue;
             };
             let image = Image::open(path).with_context(|| path.display().to_string())?;
-            let questions: Vec<(usize, u64)> = numbers
-                .iter()
-                .flat_map(|number| {
-                    let addresses = image.addresses(&frames[*number]);
-                    addresses.into_iter().map(|address| (*number, address))
-                })
-                .collect();
-            let addresses = questions.iter().map(|(_, address)| *address);
-            let mut numbers = questions.iter().map(|(number, _)| *number);
+            let mut addresses = BTreeMap::new();
+            for number in &numbers {
+                for address in image.addresses(&frames[*number]) {
+                    addresses.insert(address, Vec::new());
+                }
+            }
+            let questions: Vec<u64> = addresses.keys().copied().collect();
+            let mut answers = addresses.values_mut();
             let path = image.file.path();
-            self.program.ask(path, None, false, addresses, |answer| {
-                if let (Some(number), [frame]) = (numbers.next(), answer) {
-                    let file = join([frame.file]);
-                    let location = format!("{}:{}", image.root.relative(&file), frame.line);
-                    all[number].push(location);
+            (self.program).ask(path, None, true, questions.into_iter(), |answer| {
+                if let Some(to) = answers.next() {
+                    to.extend(image.answer(answer));
                 }
             })?;
+            for number in numbers {
+                let found = image.addresses(&frames[number]);
+                all[number] = (found.iter())
+                    .flat_map(|address| addresses[address].clone())
+                    .collect();
+            }
         }
         Ok(all)
     }
