@@ -1,5 +1,7 @@
 //! What llvm-symbolizer says of the frames of a kernel and its modules.
 
+use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -117,6 +119,13 @@ pub(crate) struct Answer {
 pub(crate) struct Oracle {
     program: Program,
     paths: HashMap<String, PathBuf>,
+    /// The images that were asked for, with what is known of their addresses.
+    known: RefCell<HashMap<String, Known>>,
+}
+
+struct Known {
+    image: Image,
+    answers: HashMap<u64, Option<Answer>>,
 }
 
 impl Oracle {
@@ -125,6 +134,7 @@ impl Oracle {
         Ok(Self {
             program: program.parse().map_err(anyhow::Error::msg)?,
             paths,
+            known: RefCell::default(),
         })
     }
 
@@ -140,28 +150,46 @@ impl Oracle {
             let Some(path) = self.paths.get(module) else {
                 continue;
             };
-            let image = Image::open(path).with_context(|| path.display().to_string())?;
-            let mut addresses = BTreeMap::new();
-            for number in &numbers {
-                for address in image.addresses(&frames[*number]) {
-                    addresses.insert(address, Vec::new());
-                }
-            }
-            let questions: Vec<u64> = addresses.keys().copied().collect();
-            let mut answers = addresses.values_mut();
-            let path = image.file.path();
-            (self.program).ask(path, None, true, questions.into_iter(), |answer| {
-                if let Some(to) = answers.next() {
-                    to.extend(image.answer(answer));
-                }
-            })?;
-            for number in numbers {
-                let found = image.addresses(&frames[number]);
-                all[number] = (found.iter())
-                    .flat_map(|address| addresses[address].clone())
-                    .collect();
+            let mut known = self.known.borrow_mut();
+            let known = match known.entry(module.to_owned()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(Known {
+                    image: Image::open(path).with_context(|| path.display().to_string())?,
+                    answers: HashMap::new(),
+                }),
+            };
+            let addresses = numbers
+                .iter()
+                .map(|number| known.image.addresses(&frames[*number]));
+            let addresses: Vec<Vec<u64>> = addresses.collect();
+            known.ask(&self.program, addresses.concat())?;
+            for (number, addresses) in numbers.iter().zip(addresses) {
+                let answers = addresses
+                    .iter()
+                    .filter_map(|address| known.answers.get(address));
+                all[*number] = answers.flatten().cloned().collect();
             }
         }
         Ok(all)
+    }
+}
+
+impl Known {
+    /// Asks the program about addresses that are not known yet.
+    fn ask(&mut self, program: &Program, mut addresses: Vec<u64>) -> Result<()> {
+        addresses.retain(|address| !self.answers.contains_key(address));
+        addresses.sort_unstable();
+        addresses.dedup();
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        let mut asked = addresses.iter();
+        let path = self.image.file.path();
+        program.ask(path, None, true, addresses.iter().copied(), |answer| {
+            if let Some(address) = asked.next() {
+                self.answers.insert(*address, self.image.answer(answer));
+            }
+        })?;
+        Ok(())
     }
 }
