@@ -14,7 +14,7 @@ mod oracle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, OnceLock};
 
@@ -41,6 +41,19 @@ fn kernels() -> Result<Vec<PathBuf>, String> {
     }
     symbolizer().ok_or("llvm-symbolizer is not installed")?;
     Ok(named.split_whitespace().map(PathBuf::from).collect())
+}
+
+/// The root file system for a kernel, or why there is none.
+fn root_for(kernel: &Path) -> Result<PathBuf, String> {
+    let named = std::env::var_os("LINEINFO_GUEST_ROOT")
+        .ok_or_else(|| "LINEINFO_GUEST_ROOT names no root file system".to_owned())?;
+    let root = PathBuf::from(named);
+    let name = kernel.file_name().unwrap_or_default().to_string_lossy();
+    let release = name.trim_start_matches("linux-image-");
+    if !root.join("lib/modules").join(release).exists() {
+        return Err(format!("{} is for another kernel", root.display()));
+    }
+    Ok(root)
 }
 
 /// A kernel, prepared when the first test needs it.
@@ -86,6 +99,24 @@ fn main() -> ExitCode {
                 .collect();
             for kernel in &kernels {
                 let name = kernel.directory.file_name().unwrap_or_default();
+                let root = root_for(&kernel.directory);
+                let (kernel_of_root, what) =
+                    (kernel.clone(), "its Debian package does what README says");
+                trials.push(match root {
+                    Ok(root) => {
+                        Trial::test(format!("{}: {what}", name.to_string_lossy()), move || {
+                            let done = kernel_of_root
+                                .get()
+                                .and_then(|kernel| package(kernel, &root));
+                            done.map_err(|error| Failed::from(format!("{error:#}")))
+                        })
+                    }
+                    Err(reason) => {
+                        let name =
+                            format!("{}: {what} (skipped: {reason})", name.to_string_lossy());
+                        Trial::test(name, || Ok(())).with_ignored_flag(true)
+                    }
+                });
                 for (what, test) in TESTS {
                     let (kernel, kernels) = (kernel.clone(), kernels.clone());
                     let name = format!("{}: {what}", name.to_string_lossy());
@@ -235,7 +266,7 @@ impl Counts {
 fn oracle_of(kernel: &GuestKernel) -> Result<Oracle> {
     Oracle::new(
         symbolizer().context("llvm-symbolizer")?,
-        kernel.dwarf.clone(),
+        kernel.dwarf().clone(),
     )
 }
 
@@ -372,7 +403,7 @@ fn decoded(kernel: &GuestKernel, oracle: &Oracle, log: &str, bare: &[String]) ->
         .env("XDG_CACHE_HOME", cache.path())
         .arg("decode")
         .arg(file.path());
-    for path in kernel.dwarf.values() {
+    for path in kernel.dwarf().values() {
         decode.arg("--vmlinux").arg(path);
     }
     let output = decode.output()?;
@@ -495,6 +526,55 @@ fn refusals(kernel: &GuestKernel, kernels: &[Arc<Lazy>]) -> Result<()> {
         Expected::Full,
     )?;
     ensure!(counts.annotated > 5, "{counts:?}");
+    Ok(())
+}
+
+fn package(kernel: &GuestKernel, root: &Path) -> Result<()> {
+    let (log, dwarf) = kernel.boot_package(root)?;
+    let parts = parts(&log);
+    completed(&parts)?;
+    let failed = log.lines().find(|line| line.contains("failed: "));
+    ensure!(failed.is_none(), "{failed:?}: {log}");
+    let oracle = Oracle::new(symbolizer().context("llvm-symbolizer")?, dwarf)?;
+    for (name, expected) in [
+        ("bare", Expected::Bare),
+        ("annotated", Expected::Calls),
+        ("removed", Expected::Bare),
+    ] {
+        let counts = check(&oracle, &lines_of(&parts, name), expected).context(name)?;
+        println!(
+            "{}: package, {name}: {} frames, {} annotated, {} distinct, {} with {} inlined functions, \
+             modules {:?}",
+            kernel.release,
+            counts.frames,
+            counts.annotated,
+            counts.distinct.len(),
+            counts.with_inlined,
+            counts.inlined,
+            counts.modules
+        );
+        ensure!(counts.frames > 100, "{name}: {counts:?}");
+        if expected == Expected::Calls {
+            ensure!(counts.with_inlined > 20, "{name}: {counts:?}");
+            ensure!(counts.modules.contains_key("xfs"), "{name}: {counts:?}");
+        }
+    }
+    let said = |part: &str, words: &str| {
+        let lines = lines_of(&parts, part);
+        ensure!(
+            lines.iter().any(|line| line.contains(words)),
+            "{words}: {lines:#?}"
+        );
+        Ok(())
+    };
+    said("installed", "/updates/dkms/lineinfo.ko")?;
+    said("loading xfs", "state: loaded")?;
+    said("removed", "no module")?;
+    let left = lines_of(&parts, "removed");
+    let left = left
+        .iter()
+        .find(|line| console::without_time(line).starts_with('/'));
+    ensure!(left.is_none(), "{left:?}");
     Ok(())
 }
 
