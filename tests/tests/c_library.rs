@@ -13,7 +13,9 @@ use lineinfo_cli::extract::paths::Naming;
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::footer;
 use lineinfo_core::uapi::{AddressKind, Errno};
-use lineinfo_core::writer::{Image, Region, encode};
+use lineinfo_core::writer::{
+    Image, InlineChain, InlineLevel, InlinedFunction, Inlines, Region, encode, encode_with_inlines,
+};
 use lineinfo_core::{Address, Row, Table};
 use object::read::archive::ArchiveFile;
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionKind};
@@ -121,7 +123,7 @@ fn address(kind: u32, offset: u64) -> Option<Address> {
 }
 
 fn location(table: &Table<'_>, address: Option<Address>) -> String {
-    let mut buffer = [0; 128];
+    let mut buffer = [0; 512];
     let location = address.and_then(|address| table.lookup(address));
     let location = location.map(|location| location.write(&mut buffer).to_owned());
     location.unwrap_or_default()
@@ -413,6 +415,32 @@ fn no_path_of_a_look_up_takes_much_stack() {
 
 /// A table of two sections, one of them init text.
 fn small_table() -> Vec<u8> {
+    with_small_image(|image| encode(image, Encoding::Flat).expect("a table"))
+}
+
+/// The same with functions: at the start of the text `inner` is inlined into `outer` at line 6, and that
+/// at line 5.
+fn small_table_with_inlines() -> Vec<u8> {
+    let function = |name: &str| InlinedFunction {
+        name: name.to_owned(),
+        file: 0,
+        line: 1,
+    };
+    let level = |function, line| InlineLevel { function, line };
+    let inlines = Inlines {
+        functions: vec![function("inner"), function("outer")],
+        chains: vec![InlineChain {
+            file: 0,
+            levels: vec![level(1, 5), level(0, 6)],
+        }],
+    };
+    let chains: [&[Option<u32>]; 2] = [&[Some(0), None], &[None; 3]];
+    with_small_image(|image| {
+        encode_with_inlines(image, &inlines, &chains, Encoding::Packed).expect("a table")
+    })
+}
+
+fn with_small_image<T>(then: impl FnOnce(&Image<'_>) -> T) -> T {
     let row = |start, line| Row {
         start,
         file: u32::from(line > 9),
@@ -426,7 +454,7 @@ fn small_table() -> Vec<u8> {
         init,
         rows,
     };
-    let image = Image {
+    then(&Image {
         machine: 62,
         build_id: &[0xab; 20],
         text_start: 0x1000,
@@ -437,8 +465,7 @@ fn small_table() -> Vec<u8> {
             region(".text", 0, false, &text),
             region(".init.text", 32, true, &init),
         ],
-    };
-    encode(&image, Encoding::Flat).expect("a table")
+    })
 }
 
 /// An image that ends with a table.
@@ -448,11 +475,11 @@ fn appended(blob: &[u8]) -> Vec<u8> {
     [image, pad, blob, footer.as_bytes()].concat()
 }
 
-/// What `c_face.c` prints of the device, with `small_table` at the end of its boot image.
+/// What `c_face.c` prints of the device, with `small_table_with_inlines` at the end of its boot image.
 const DEVICE_SAYS: &str = "\
 no such policy: 22
 init: 0
-log: lineinfo: loaded 5 entries, 2 files, 145 bytes in 4 kB, flat, calls
+log: lineinfo: loaded 5 entries, 2 files, 280 bytes in 4 kB, packed, calls
 slot: 8: (a.c:7), 4096 bytes, 1 look-ups, 0 misses, pending 0
 free init: 0
 open: 0
@@ -463,26 +490,31 @@ no right: 1
 to read: 0
 write: 9
 no request: 25
-lookup: 0, 1 a.c:7
+lookup: 0, 0 of 3, 1 a.c:7 inner
+lookup: 0, 1 of 3, 1 a.c:6 outer
+lookup: 0, 2 of 3, 1 a.c:5 
+lookup: 0, 3 of 3, 0 :0 
+lookup: 0, 0 of 1, 1 a.c:9 
+lookup: 0, 1 of 1, 0 :0 
 write: 0
 flush: 8
 log: lineinfo: load refused: truncated: 50 of 60 bytes; copy or build it again: -ENOEXEC
 commit: 8
 status: 0
-210
+212
 state: loaded
 build_id: abababababababababababababababababababab
-encoding: flat
+encoding: packed
 profile: calls
 entries: 5
 files: 2
-bytes: 145
+bytes: 280
 memory: 4096
 last_error: ENOEXEC: truncated: 50 of 60 bytes; copy or build it again
 log: lineinfo: unloaded, 4 kB freed
 unload: 0
-slot: 0:, 0 bytes, 2 look-ups, 0 misses, pending 0
-log: lineinfo: loaded 2 entries, 2 files, 115 bytes in 4 kB, flat, calls
+slot: 0:, 0 bytes, 3 look-ups, 0 misses, pending 0
+log: lineinfo: loaded 2 entries, 2 files, 274 bytes in 4 kB, packed, calls
 left: 0 bytes, 0 pins
 ";
 
@@ -494,7 +526,8 @@ fn every_function_answers_c() {
     let path = directory.path().join("blob");
     std::fs::write(&path, &blob).expect("room for a table");
     let image_path = directory.path().join("image");
-    std::fs::write(&image_path, appended(&blob)).expect("room for an image");
+    let with_inlines = small_table_with_inlines();
+    std::fs::write(&image_path, appended(&with_inlines)).expect("room for an image");
 
     let table = Table::parse(&blob).expect("a valid table");
     let mut smaller = vec![0; table.size_without_init()];
