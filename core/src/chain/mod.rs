@@ -155,7 +155,7 @@
 //! A chain has at most 16 levels; from a deeper one the writer leaves out levels in the middle. There are at most
 //! 65,535 functions, and lines below 2^24. The steps of a look-up with its chain are at most
 //! [`Table::CHAIN_STEPS`](crate::Table::CHAIN_STEPS): where a stream needs more, which no writer makes, there is no chain.
-//! With its text it takes at most 1.6 KiB of stack on x86-64, where that of a line alone takes at most 1 KiB.
+//! With its text it takes at most 1 KiB of stack on x86-64, as that of a line alone does.
 
 mod codes;
 mod functions;
