@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::debuginfod;
 use crate::compressed;
+use crate::files::{self, TABLE_EXTENSION};
 use crate::log::Facts;
 
 /// Where distributions put tables, by release.
@@ -73,7 +74,7 @@ impl Search {
     pub fn tables(&self, build_id: Option<&str>, release: Option<&str>) -> Vec<PathBuf> {
         let mut files = Vec::new();
         for dir in &self.dirs {
-            files.extend(by_build_id(dir, build_id, "lineinfo"));
+            files.extend(by_build_id(dir, build_id, TABLE_EXTENSION));
             if let Some(release) = release {
                 files.push(dir.join(format!("{release}.lineinfo")));
                 files.push(dir.join(format!("vmlinux-{release}.lineinfo")));
@@ -82,7 +83,7 @@ impl Search {
             }
         }
         if self.system {
-            files.extend(by_build_id(Path::new(TABLES), build_id, "lineinfo"));
+            files.extend(by_build_id(Path::new(TABLES), build_id, TABLE_EXTENSION));
             if let Some(release) = release {
                 files.push(Path::new(TABLES).join(release).join("vmlinux.lineinfo"));
             }
@@ -157,14 +158,7 @@ fn with_compressed(files: Vec<PathBuf>) -> Vec<PathBuf> {
     found
 }
 
-/// `.build-id/ab/cdef.EXTENSION`.
+/// Where a file of a build-id is, if that is known.
 fn by_build_id(dir: &Path, build_id: Option<&str>, extension: &str) -> Option<PathBuf> {
-    let build_id =
-        build_id.filter(|id| id.len() > 2 && id.bytes().all(|b| b.is_ascii_hexdigit()))?;
-    let (first, rest) = build_id.split_at(2);
-    Some(
-        dir.join(".build-id")
-            .join(first)
-            .join(format!("{rest}.{extension}")),
-    )
+    files::by_build_id(dir, build_id?, extension)
 }
