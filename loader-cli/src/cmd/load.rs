@@ -6,7 +6,7 @@ use lineinfo_core::Table;
 use lineinfo_core::uapi::Status;
 use serde::Serialize;
 
-use super::{Counts, DeviceArg, KERNEL, OUTPUT, print, progress_bar, summarize};
+use super::{Counts, DeviceArg, KERNEL, OUTPUT, check_directories, print, progress_bar, summarize};
 use crate::device::Access;
 use crate::error::exit;
 use crate::files::{self, BlobFile};
@@ -210,6 +210,7 @@ fn load_named(args: &Args, path: &Path) -> Result<Image, Error> {
 
 /// Loads the tables of the running kernel and of its modules, and gives the exit status.
 fn load_running(args: &Args) -> Result<(Vec<Image>, u8), Error> {
+    check_directories("--dir", &args.dir)?;
     let running = Running::read(&args.root)?;
     let kernel = args.device.open(Access::Read)?.status()?;
     check_root(args, &running, &kernel)?;
