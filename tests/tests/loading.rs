@@ -254,6 +254,15 @@ fn a_dry_run_checks_all_and_loads_nothing() {
     // What the kernel would refuse.
     let xor = text(&BUILT.xor());
     let (code, _, said) = machine.run(&["load", "-n", &xor]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("the table of the module xor; add --module xor"),
+        "{said}"
+    );
+    let bare = text(&machine.path("bare.lineinfo"));
+    let module = text(&BUILT.module);
+    stdout_of(lineinfo(&["build", "--no-symbols", &module, "-o", &bare])).expect("a table");
+    let (code, _, said) = machine.run(&["load", "-n", &bare]);
     assert_eq!(code, Some(4), "{said}");
     assert!(said.contains("name its module with --module"), "{said}");
     assert_eq!(
