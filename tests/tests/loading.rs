@@ -254,15 +254,6 @@ fn a_dry_run_checks_all_and_loads_nothing() {
     // What the kernel would refuse.
     let xor = text(&BUILT.xor());
     let (code, _, said) = machine.run(&["load", "-n", &xor]);
-    assert_eq!(code, Some(2), "{said}");
-    assert!(
-        said.contains("the table of the module xor; add --module xor"),
-        "{said}"
-    );
-    let bare = text(&machine.path("bare.lineinfo"));
-    let module = text(&BUILT.module);
-    stdout_of(lineinfo(&["build", "--no-symbols", &module, "-o", &bare])).expect("a table");
-    let (code, _, said) = machine.run(&["load", "-n", &bare]);
     assert_eq!(code, Some(4), "{said}");
     assert!(said.contains("name its module with --module"), "{said}");
     assert_eq!(
@@ -288,6 +279,35 @@ fn a_dry_run_checks_all_and_loads_nothing() {
 
     assert_eq!(machine.state(&[]), "empty");
     assert_eq!(machine.state(&["--module", "xor"]), "empty");
+    let status = machine.document(&["status"]);
+    assert_eq!(
+        status["last_error"],
+        Value::Null,
+        "the kernel was not asked"
+    );
+}
+
+#[test]
+fn the_table_of_a_module_wants_its_name() {
+    let machine = Machine::boot(&[]);
+    // Relocatable, as the modules of Linux are.
+    let module = machine.path("other.ko");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim-kernel/modules/xor.c");
+    let built = Command::new("cc")
+        .args(["-g", "-O2", "-fPIC", "-c", source, "-o"])
+        .arg(&module)
+        .status();
+    assert!(built.expect("there is a C compiler").success());
+    let table = text(&machine.path("other.lineinfo"));
+    stdout_of(lineinfo(&["build", &text(&module), "-o", &table])).expect("a table");
+    for more in [&[][..], &["--dry-run"]] {
+        let (code, _, said) = machine.run(&[&["load", &table], more].concat());
+        assert_eq!(code, Some(2), "{said}");
+        assert!(
+            said.contains("is the table of the module other; add --module other"),
+            "{said}"
+        );
+    }
     let status = machine.document(&["status"]);
     assert_eq!(
         status["last_error"],
