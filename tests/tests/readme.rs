@@ -10,9 +10,9 @@
 //! | `sh root` | as `sh` | `LINEINFO_ROOT` is set |
 //! | `sh build` | at the top of the repository, and what it installs is thrown away | `LINEINFO_BUILD` is set |
 //! | `sh debian` | in a Debian root, in which `lineinfo_*.deb` is | `LINEINFO_DEBIAN` names its directory |
-//! | `sh stock` | in a stock kernel | `LINEINFO_STOCK` names a script that runs blocks in one |
 //!
-//! What is not run is shown as ignored.
+//! What is not run is shown as ignored. What needs a stock kernel is no block of `sh`: the test `guest`
+//! does the same.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -60,7 +60,6 @@ enum Setting {
     Root,
     Repository,
     Debian,
-    Stock,
 }
 
 impl Setting {
@@ -71,7 +70,6 @@ impl Setting {
             Self::Root => Some("LINEINFO_ROOT"),
             Self::Repository => Some("LINEINFO_BUILD"),
             Self::Debian => Some("LINEINFO_DEBIAN"),
-            Self::Stock => Some("LINEINFO_STOCK"),
         }
     }
 }
@@ -157,7 +155,6 @@ fn sections(file: &'static str) -> Vec<Section> {
                 "root" => setting = Setting::Root,
                 "build" => setting = Setting::Repository,
                 "debian" => setting = Setting::Debian,
-                "stock" => setting = Setting::Stock,
                 "terminal" => terminal = true,
                 _ => panic!("{file}:{}: unknown word {word:?}", number + 1),
             }
@@ -244,9 +241,6 @@ fn run(section: &Section) -> Result<()> {
             let root = std::env::var_os("LINEINFO_DEBIAN").context("LINEINFO_DEBIAN")?;
             command.arg("chroot").arg(root).args(["bash", "-c"]);
             command.arg(format!("cd /root\n{script}"));
-        }
-        Setting::Stock => {
-            command.arg(std::env::var_os("LINEINFO_STOCK").context("LINEINFO_STOCK")?);
         }
     }
     if section.setting != Setting::Debian {
