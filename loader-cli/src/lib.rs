@@ -34,6 +34,7 @@ pub mod output;
 pub mod points;
 pub mod progress;
 mod raw;
+pub mod running;
 pub mod signature;
 pub mod source;
 pub mod symbols;

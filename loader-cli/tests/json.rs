@@ -128,3 +128,17 @@ fn decode() {
     let stream = of_log("stream.txt", &["--key", "host"]);
     assert!(stream.iter().any(|document| document["host"] == "web2"));
 }
+
+#[test]
+fn verify() {
+    let table = table(&["--inlines"]);
+    let path = table.to_str().expect("UTF-8");
+    let asked = ["--against", DEMO, "--random", "100"];
+    let same = documents("verify", &[&[path], &asked[..]].concat());
+    assert_eq!(same[0]["differences"], 0);
+    assert_eq!(same[0]["symbols"]["differences"], 0);
+    let root = ["--source-root", "/src", "--show", "2"];
+    let other = documents("verify", &[&[path], &asked[..], &root].concat());
+    assert_eq!(other[0]["first"].as_array().expect("a list").len(), 2);
+    assert_eq!(other[0]["first"][0]["address"], "0x401000");
+}

@@ -5,7 +5,7 @@ use zerocopy::FromZeros;
 use super::{Config, Expected, Level, Memory, Policy, Port, Refusal, Sealed, SealedOf, log};
 use crate::address::Address;
 use crate::buffer::StrBuffer;
-use crate::chain::Chain;
+use crate::chain::Wanted;
 use crate::error::Error;
 use crate::location::Location;
 use crate::slot::{Slot, SwapError};
@@ -48,25 +48,13 @@ impl<S: Sealed> LoadedTable<S> {
         self.table().location(row, address)
     }
 
-    /// Lets `then` use the functions at a run-time address ([`Table::with_chain`]); for any context.
+    /// Appends the text of a frame at a run-time address; for any context.
     #[inline(always)] // As above.
-    pub fn with_chain<R>(
-        &self,
-        address: Address<u64>,
-        then: impl FnOnce(&mut Chain<'_>) -> R,
-    ) -> Option<R> {
-        self.with_chain_from(address, self.text_start, then)
-    }
-
-    #[inline(always)] // As above.
-    fn with_chain_from<R>(
-        &self,
-        address: Address<u64>,
-        text_start: u64,
-        then: impl FnOnce(&mut Chain<'_>) -> R,
-    ) -> Option<R> {
-        let address = address.relative_to(text_start)?;
-        self.table().with_chain(address, |chain| then(chain))
+    fn push_frame(&self, text: &mut StrBuffer<'_>, address: Address<u64>, wanted: Wanted) -> bool {
+        let Some(address) = address.relative_to(self.text_start) else {
+            return false;
+        };
+        (self.layout).push_frame(self.blob(), text, address, wanted)
     }
 
     /// Memory taken, in bytes.
@@ -159,10 +147,8 @@ impl<P: Port> TableSlot<P> {
         level: usize,
     ) -> bool {
         let reader = self.slot.read();
-        let pushed = reader
-            .get()
-            .and_then(|table| table.with_chain(address, |chain| chain.push_inlined(text, level)));
-        pushed.unwrap_or(false)
+        let table = reader.get();
+        table.is_some_and(|table| table.push_frame(text, address, Wanted::Inlined(level)))
     }
 
     /// Appends ` (file:line)` of the physical function at a run-time address, that of the symbol, for any
@@ -170,13 +156,12 @@ impl<P: Port> TableSlot<P> {
     /// is all there is.
     pub fn push_physical(&self, text: &mut StrBuffer<'_>, address: Address<u64>) -> bool {
         let reader = self.slot.read();
-        let pushed = reader
-            .get()
-            .and_then(|table| table.with_chain(address, |chain| chain.push_physical(text)));
-        if pushed.is_some() {
+        let table = reader.get();
+        let pushed = table.is_some_and(|table| table.push_frame(text, address, Wanted::Physical));
+        if pushed {
             self.lookups.fetch_add(1, Ordering::Relaxed);
         }
-        pushed.is_some()
+        pushed
     }
 
     /// Answers a question, if there is a table to ask.

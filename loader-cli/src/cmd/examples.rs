@@ -10,7 +10,7 @@ Examples:
   A table of a kernel that is small, and exact in stack traces:
     lineinfo build vmlinux -o kernel.lineinfo --profile calls
   Lines in the traces that the running kernel prints:
-    lineinfo load kernel.lineinfo";
+    lineinfo load --auto";
 
 /// Of `lineinfo build`.
 pub(super) const BUILD: &str = "\
@@ -68,7 +68,11 @@ Examples:
   The table of the running kernel:
     lineinfo load kernel.lineinfo
   The table of one of its modules:
-    lineinfo load xfs.lineinfo --module xfs";
+    lineinfo load xfs.lineinfo --module xfs
+  Those of the kernel and of all its modules, from the directories of tables:
+    lineinfo load --auto
+  What that would load, with tables of a directory of yours:
+    lineinfo load --auto --dry-run --dir /srv/tables";
 
 /// Of `lineinfo unload`.
 pub(super) const UNLOAD: &str = "\
@@ -84,7 +88,9 @@ Examples:
   What the running kernel has loaded:
     lineinfo status
   What it has for a module:
-    lineinfo status --module xfs";
+    lineinfo status --module xfs
+  Each change, as a line of JSON:
+    lineinfo status --watch --json";
 
 /// Of `lineinfo append`.
 pub(super) const APPEND: &str = "\

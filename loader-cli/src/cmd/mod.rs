@@ -211,8 +211,13 @@ struct DeviceArg {
 
 impl DeviceArg {
     fn open(&self, access: Access) -> Result<Device, Error> {
+        self.open_for(self.module.as_deref(), access)
+    }
+
+    /// Opens it for the table of this module, or of the kernel.
+    fn open_for(&self, module: Option<&str>, access: Access) -> Result<Device, Error> {
         let mut device = Device::open(&self.path, access)?;
-        if let Some(module) = &self.module {
+        if let Some(module) = module {
             device.target(module)?;
         }
         Ok(device)

@@ -2,14 +2,14 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::ValueHint;
+use serde::Serialize;
 
 use super::{Counts, ImageArgs, OUTPUT, print, progress_bar, summarize};
-use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
-use crate::machine_name;
 use crate::symbols::Symbols;
 use crate::verify::{Options, Program, Report, verify};
+use crate::{Error, hex, json, machine_name};
 
 /// The options that say with what a table is compared.
 const HOW: &str = "Comparison";
@@ -41,8 +41,35 @@ pub(super) struct Args {
     /// Report so many differences.
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = OUTPUT)]
     show: usize,
+    /// Print one JSON object.
+    #[arg(long, help_heading = OUTPUT)]
+    json: bool,
     #[command(flatten)]
     image: ImageArgs,
+}
+
+/// Version of the document of `--json`.
+const DOCUMENT_VERSION: u32 = 1;
+
+/// The JSON document; the field names are a promise.
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    image: String,
+    build_id: String,
+    /// What the table was compared with.
+    decoder: String,
+    #[serde(flatten)]
+    report: &'a Report,
+    /// `null` if the table has no symbols.
+    symbols: Option<OfSymbols<'a>>,
+}
+
+/// How the symbols of the table differ from those of the image.
+#[derive(Debug, Serialize)]
+struct OfSymbols<'a> {
+    checked: usize,
+    differences: usize,
+    first: &'a [String],
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
@@ -66,6 +93,36 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         }
         None => None,
     };
+    let differing = symbols.as_ref().map_or(&[][..], |(_, differing)| differing);
+    let status = match report.differences == 0 && differing.is_empty() {
+        true => exit::DONE,
+        false => exit::CORRUPT,
+    };
+    if args.json {
+        let oracle = args.oracle.as_ref();
+        let document = Document {
+            image: args.against.display().to_string(),
+            build_id: hex(&elf.identity.build_id),
+            decoder: oracle.map_or_else(|| "addr2line".to_owned(), ToString::to_string),
+            report: &report,
+            symbols: symbols.as_ref().map(|(checked, differing)| OfSymbols {
+                checked: *checked,
+                differences: differing.len(),
+                first: &differing[..differing.len().min(args.show)],
+            }),
+        };
+        print(|out| json::write(out, DOCUMENT_VERSION, &document))?;
+        return Ok(status);
+    }
+    print(|out| {
+        for difference in &report.first {
+            writeln!(out, "{difference}")?;
+        }
+        for difference in differing.iter().take(args.show) {
+            writeln!(out, "{difference}")?;
+        }
+        Ok(())
+    })?;
     let Report {
         row_ends,
         call_sites,
@@ -74,7 +131,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         checked,
         unclaimed,
         differences,
-        first,
+        first: _,
     } = report;
     let call_sites = match call_sites {
         Some(calls) => format!("{calls} calls and traps"),
@@ -83,16 +140,6 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             machine_name(elf.identity.machine)
         ),
     };
-    let differing = symbols.as_ref().map_or(&[][..], |(_, differing)| differing);
-    print(|out| {
-        for difference in &first {
-            writeln!(out, "{difference}")?;
-        }
-        for difference in differing.iter().take(args.show) {
-            writeln!(out, "{difference}")?;
-        }
-        Ok(())
-    })?;
     summarize(false, |out| {
         writeln!(
             out,
@@ -114,9 +161,5 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         }
         Ok(())
     })?;
-    Ok(if differences == 0 && differing.is_empty() {
-        exit::DONE
-    } else {
-        exit::CORRUPT
-    })
+    Ok(status)
 }
