@@ -55,11 +55,9 @@ pub(super) fn find_supplement(
 
 /// Where a debug file of a build-id is, below each of the directories.
 fn by_build_id(build_id: &[u8], debug_dirs: &[PathBuf]) -> Vec<PathBuf> {
-    let Some((first, rest)) = build_id.split_first() else {
-        return Vec::new();
-    };
-    let name = format!(".build-id/{}/{}.debug", hex(&[*first]), hex(rest));
-    debug_dirs.iter().map(|dir| dir.join(&name)).collect()
+    let build_id = hex(build_id);
+    let file_in = |dir: &PathBuf| files::by_build_id(dir, &build_id, "debug");
+    debug_dirs.iter().filter_map(file_in).collect()
 }
 
 /// Finds and opens the debug file of an image, as debuggers do: by build-id, then by name.
@@ -121,7 +119,7 @@ fn open(image: &ElfFile, elf: &Elf<'_>, path: &Path, crc32: Option<u32>) -> Resu
         source,
     };
     if let Some(expected) = crc32 {
-        let found = crc32fast::hash(&files::read(path)?);
+        let found = files::crc32(path)?;
         if found != expected {
             return Err(unfit(DebugFileError::Checksum { expected, found }));
         }
