@@ -30,9 +30,9 @@ const FILES: [&str; 3] = ["README.md", "loader-cli/README.md", "sim-kernel/READM
 
 /// What the commands of a section must print.
 const PRINTED: [(&str, &str, &str); 7] = [
-    ("README.md", "Decode a log", "vmlinux.c:21)"),
+    ("README.md", "Decode a log", "vmlinux.c:19)"),
     ("README.md", "In the simulator", "/kernel/stacktrace.rs:"),
-    ("loader-cli/README.md", "decode", "vmlinux.c:21)"),
+    ("loader-cli/README.md", "decode", "vmlinux.c:19)"),
     (
         "sim-kernel/README.md",
         "Load, unload, boot with it",
@@ -44,7 +44,7 @@ const PRINTED: [(&str, &str, &str); 7] = [
         "before the end: discarded",
     ),
     ("sim-kernel/README.md", "Modules", "xor: loaded"),
-    ("sim-kernel/README.md", "Another kernel", "vmlinux.c:21)"),
+    ("sim-kernel/README.md", "Another kernel", "vmlinux.c:19)"),
 ];
 
 /// How long the commands of a section may take, in seconds.
