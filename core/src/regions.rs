@@ -156,6 +156,8 @@ impl<'a> Regions<'a> {
 /// What a look-up needs of a region, and no more: it is on its stack.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Covering {
+    /// Which region it is.
+    pub(crate) number: u32,
     /// The offset, from the start of the region.
     pub(crate) target: u32,
     pub(crate) len: u32,
@@ -170,26 +172,6 @@ pub(crate) struct Covering {
 #[inline(never)]
 pub(crate) fn find(section: &[u8], offset: u64) -> Option<Covering> {
     let regions = Regions::new(section)?;
-    let region = regions.get(last_before(&regions, offset)?)?;
-    let target = u32::try_from(offset.checked_sub(region.start)?).ok()?;
-    (target < region.len).then_some(Covering {
-        target,
-        len: region.len,
-        rows: region.rows,
-        table_begin: region.table_begin,
-        table_end: region.table_end,
-    })
-}
-
-/// Which region that is: most look-ups need not know it.
-#[inline(never)]
-pub(crate) fn position(section: &[u8], offset: u64) -> Option<usize> {
-    last_before(&Regions::new(section)?, offset)
-}
-
-/// The last region that begins at an offset or before it.
-#[inline(always)]
-fn last_before(regions: &Regions<'_>, offset: u64) -> Option<usize> {
     let (mut from, mut to) = (0, regions.count);
     while from < to {
         step();
@@ -200,7 +182,17 @@ fn last_before(regions: &Regions<'_>, offset: u64) -> Option<usize> {
             to = middle;
         }
     }
-    from.checked_sub(1)
+    let number = from.checked_sub(1)?;
+    let region = regions.get(number)?;
+    let target = u32::try_from(offset.checked_sub(region.start)?).ok()?;
+    (target < region.len).then_some(Covering {
+        number: u32::try_from(number).ok()?,
+        target,
+        len: region.len,
+        rows: region.rows,
+        table_begin: region.table_begin,
+        table_end: region.table_end,
+    })
 }
 
 /// `width` bytes (at most 8) at a position.

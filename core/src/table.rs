@@ -7,14 +7,15 @@ use crate::blob::{
     BUILD_ID_MAX, BlobSignature, Encoding, FORMAT_VERSION, HEADER_SIZE, Header, MAGIC, Profile,
     SectionEntry, SectionKind,
 };
-use crate::chain::{self, Chain};
-use crate::encoding::packed::Model;
+use crate::buffer::StrBuffer;
+use crate::chain::{self, Chain, RawFrame, Wanted};
+use crate::encoding::packed::{self, Chunk, Model};
 use crate::encoding::{self, Fault, RegionTable, Row, Rows};
 use crate::error::Error;
 use crate::files::{self, FileName, Files};
 use crate::location::Location;
 use crate::name;
-use crate::regions::{self, Region, Regions};
+use crate::regions::{self, Covering, Region, Regions};
 use crate::signature::Signed;
 use crate::{index, wide};
 
@@ -337,30 +338,24 @@ impl<'a> Table<'a> {
     ///
     /// `None` where there is no line, where the line is approximate, and if the table has no chains.
     /// [`Table::lookup`] gives the location of the innermost function.
-    ///
     pub fn chain(&self, address: Address) -> Option<Chain<'a>> {
-        self.with_chain(address, |chain| chain.clone())
+        let mut chunk = Chunk::EMPTY;
+        let region = self.layout.chunk_at(self.bytes, address, &mut chunk)?;
+        Chain::read(self.chains()?, region, &chunk)
     }
 
-    /// Lets `then` use what [`Table::chain`] gives, which is not moved then: it is large for a short stack.
-    #[inline(always)] // So that a look-up needs no `Table` in memory.
-    pub fn with_chain<R>(
-        &self,
-        address: Address,
-        then: impl FnOnce(&mut Chain<'a>) -> R,
-    ) -> Option<R> {
-        if self.layout.profile == Profile::Calls && matches!(address, Address::Exact(_)) {
-            return None;
-        }
-        let (regions, offset) = (self.layout.regions.of(self.bytes), address.byte()?.0);
-        let found = regions::find(regions, offset)?;
-        let region = regions::position(regions, offset)?;
-        let range = (found.table_begin, found.table_end);
-        let table = (self.layout).table_of(self.bytes, range, found.rows, found.len)?;
-        let mut chain = Chain::new(self.chains()?);
-        let exact_files = self.layout.exact_files();
-        chain.read(region, &table, found.target, exact_files)?;
-        Some(then(&mut chain))
+    /// Appends ` refcount_inc (include/linux/refcount.h:364) [inline]` for an inlined function at an address, of
+    /// which the innermost has level 0; `false` if there is none of that level, or [`Table::chain`] is `None`.
+    #[inline(always)] // As `file`.
+    pub fn push_inlined(&self, text: &mut StrBuffer<'_>, address: Address, level: usize) -> bool {
+        (self.layout).push_frame(self.bytes, text, address, Wanted::Inlined(level))
+    }
+
+    /// Appends ` (file:line)` of the physical function at an address, that of the symbol; `false` if
+    /// [`Table::chain`] is `None`.
+    #[inline(always)] // As `file`.
+    pub fn push_physical(&self, text: &mut StrBuffer<'_>, address: Address) -> bool {
+        (self.layout).push_frame(self.bytes, text, address, Wanted::Physical)
     }
 
     /// Number of functions that are inlined somewhere; `None` if the table has no chains.
@@ -377,14 +372,7 @@ impl<'a> Table<'a> {
 
     /// The sections of chains, if there are any.
     fn chains(&self) -> Option<chain::Sections<'a>> {
-        self.layout.has_chains().then(|| chain::Sections {
-            functions: self.layout.functions.of(self.bytes),
-            function_names: self.layout.function_names.of(self.bytes),
-            chains: self.layout.chains.of(self.bytes),
-            file_names: self.layout.files.of(self.bytes),
-            files: self.layout.files(),
-            regions: self.region_section().map_or(0, |regions| regions.len()),
-        })
+        (self.layout.has_chains()).then(|| self.layout.chains_of(self.bytes))
     }
 
     fn check_chains(&self) -> Result<(), Error> {
@@ -740,6 +728,83 @@ impl Layout {
         let table = self.table_of(bytes, range, found.rows, found.len)?;
         let row = table.find(self.encoding, found.target)?;
         (!row.is_gap()).then_some(row)
+    }
+
+    /// Finds the entry that covers an address, where the table is exact and the entry is no gap, and leaves the
+    /// chunk up to it; gives the number of the region.
+    #[inline(always)] // As above.
+    fn chunk_at(&self, bytes: &[u8], address: Address, chunk: &mut Chunk) -> Option<usize> {
+        if self.profile == Profile::Calls && matches!(address, Address::Exact(_)) {
+            return None;
+        }
+        let found = self.begin_chunk(bytes, address.byte()?.0, chunk)?;
+        let table = self.rows.of(bytes);
+        let table = table.get(index(found.table_begin)..index(found.table_end))?;
+        let row = packed::end_chunk(table, self.model.of(bytes), found.target, chunk)?;
+        let exact = !row.is_gap() && row.file < self.exact_files();
+        exact.then_some(index(found.number))
+    }
+
+    #[inline(never)]
+    fn begin_chunk(&self, bytes: &[u8], offset: u64, chunk: &mut Chunk) -> Option<Covering> {
+        let found = regions::find(self.regions.of(bytes), offset)?;
+        let range = (found.table_begin, found.table_end);
+        let table = self.table_of(bytes, range, found.rows, found.len)?;
+        packed::begin_chunk(&table, found.target, chunk)?;
+        Some(found)
+    }
+
+    /// Appends the text of a frame at an address.
+    ///
+    /// In parts, none of which is on the stack while another one is at work.
+    #[inline(always)] // As above.
+    pub(crate) fn push_frame(
+        &self,
+        bytes: &[u8],
+        text: &mut StrBuffer<'_>,
+        address: Address,
+        wanted: Wanted,
+    ) -> bool {
+        let mut chunk = Chunk::EMPTY;
+        let Some(region) = self.chunk_at(bytes, address, &mut chunk) else {
+            return false;
+        };
+        let frame = self.raw_frame(bytes, region, &chunk, wanted);
+        if let Some(frame) = frame {
+            self.push_raw(bytes, text, frame);
+        }
+        frame.is_some()
+    }
+
+    #[inline(never)]
+    fn raw_frame(
+        &self,
+        bytes: &[u8],
+        region: usize,
+        chunk: &Chunk,
+        wanted: Wanted,
+    ) -> Option<RawFrame> {
+        let table = self.chains_of(bytes).region(region)?;
+        RawFrame::read(self.functions.of(bytes), table, chunk, wanted)
+    }
+
+    #[inline(never)]
+    fn push_raw(&self, bytes: &[u8], text: &mut StrBuffer<'_>, frame: RawFrame) {
+        if let Some(frame) = self.chains_of(bytes).frame(frame) {
+            frame.push_to(text);
+        }
+    }
+
+    #[inline(always)] // As above.
+    fn chains_of<'a>(&self, bytes: &'a [u8]) -> chain::Sections<'a> {
+        chain::Sections {
+            functions: self.functions.of(bytes),
+            function_names: self.function_names.of(bytes),
+            chains: self.chains.of(bytes),
+            file_names: self.files.of(bytes),
+            files: self.files(),
+            regions: Regions::new(self.regions.of(bytes)).map_or(0, |regions| regions.len()),
+        }
     }
 
     #[inline(always)] // As above.

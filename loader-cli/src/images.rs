@@ -117,18 +117,19 @@ impl Image {
             }
             Found::Functions(_) | Found::OtherSize => return Ok(Outcome::OtherSize),
         };
-        let mut locations = Vec::with_capacity(addresses.len());
-        for address in addresses {
-            let address = address.wrapping_add(frame.offset);
-            locations.push(self.lookup(address, kind)?);
+        let count = addresses.len();
+        let mut addresses = addresses.into_iter();
+        let Some(first) = addresses.next() else {
+            return Ok(Outcome::OtherSize);
+        };
+        let mut lookup = |address: u64| self.lookup(address.wrapping_add(frame.offset), kind);
+        let location = lookup(first)?;
+        for other in addresses {
+            if lookup(other)? != location {
+                return Ok(Outcome::Ambiguous(count));
+            }
         }
-        let all_agree = locations.windows(2).all(|pair| pair[0] == pair[1]);
-        Ok(match locations.first() {
-            Some(_) if !all_agree => Outcome::Ambiguous(locations.len()),
-            Some(Some(location)) => Outcome::Found(location.clone()),
-            Some(None) => Outcome::NoLine,
-            None => Outcome::OtherSize,
-        })
+        Ok(location.map_or(Outcome::NoLine, Outcome::Found))
     }
 
     /// The function and the location of an address alone, of a kernel that was moved by `slide`.

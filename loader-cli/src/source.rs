@@ -69,23 +69,7 @@ impl LocationBuf {
 
     /// Appends what [`LocationBuf::to_bytes`] gives: a log has a million of them.
     pub fn push_to(&self, to: &mut Vec<u8>) {
-        match self.file.is_ascii() {
-            true => to.extend_from_slice(self.file.as_bytes()),
-            false => to.extend_from_slice(&raw::to_bytes(&self.file)),
-        }
-        to.extend_from_slice(if self.approximate { b":~" } else { b":" });
-        let mut digits = [0; 10];
-        let mut start = digits.len();
-        let mut rest = self.line;
-        loop {
-            start -= 1;
-            digits[start] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        to.extend_from_slice(&digits[start..]);
+        push_place(to, &self.file, self.approximate, self.line);
     }
 
     /// The location in the physical function, which is that of the address unless functions were inlined
@@ -113,7 +97,37 @@ impl LocationBuf {
 impl FrameBuf {
     /// What [`fmt::Display`] shows, with the bytes of a name that is not UTF-8.
     pub fn to_bytes(&self) -> Vec<u8> {
-        raw::to_bytes(&self.to_string()).into_owned()
+        let mut bytes = Vec::new();
+        self.push_to(&mut bytes);
+        bytes
+    }
+
+    /// Appends what [`FrameBuf::to_bytes`] gives.
+    pub fn push_to(&self, to: &mut Vec<u8>) {
+        match &self.function {
+            Some(function) => {
+                push_name(to, function);
+                to.extend_from_slice(b" (");
+                push_place(to, &self.file, false, self.line);
+                to.extend_from_slice(b") [inline]");
+            }
+            None => push_place(to, &self.file, false, self.line),
+        }
+    }
+}
+
+/// Appends `file:line`, with `~` before an approximate line.
+fn push_place(to: &mut Vec<u8>, file: &str, approximate: bool, line: u32) {
+    push_name(to, file);
+    to.extend_from_slice(if approximate { b":~" } else { b":" });
+    to.extend_from_slice(itoa::Buffer::new().format(line).as_bytes());
+}
+
+/// Appends a name of which some bytes may be no UTF-8.
+fn push_name(to: &mut Vec<u8>, name: &str) {
+    match name.is_ascii() {
+        true => to.extend_from_slice(name.as_bytes()),
+        false => to.extend_from_slice(&raw::to_bytes(name)),
     }
 }
 

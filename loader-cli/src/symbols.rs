@@ -22,6 +22,7 @@ use lineinfo_core::blob::SectionKind;
 use memchr::memmem::Finder;
 use object::read::{Object, ObjectKind, ObjectSection, ObjectSymbol, SectionIndex, SymbolSection};
 use object::{SectionFlags, SymbolKind, elf};
+use smallvec::SmallVec;
 
 use crate::compressed::Compression;
 use crate::error::{ElfError, Error};
@@ -91,11 +92,14 @@ impl NameIndex {
     }
 }
 
+/// Addresses of functions of one name; nearly always one.
+pub type Addresses = SmallVec<[u64; 2]>;
+
 /// What bears a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// Functions of this name and size, by address.
-    Functions(Vec<u64>),
+    Functions(Addresses),
     /// Functions of this name, and none of this size.
     OtherSize,
     /// Nothing.
@@ -396,7 +400,7 @@ impl Symbols {
     pub fn find(&self, name: &[u8], size: u64) -> Found {
         let of_size = |functions: &mut dyn Iterator<Item = &Function>| {
             let mut known = false;
-            let mut addresses: Vec<u64> = functions
+            let mut addresses: Addresses = functions
                 .inspect(|_| known = true)
                 .filter(|function| size != 0 && function.sizes.contains(&size))
                 .map(|function| function.address)
@@ -444,18 +448,18 @@ impl Symbols {
     }
 
     /// The functions of a name, and of a size if there is one, that have a byte at an offset.
-    pub fn all_of(&self, name: &[u8], size: Option<u64>, offset: u64) -> Vec<u64> {
+    pub fn all_of(&self, name: &[u8], size: Option<u64>, offset: u64) -> Addresses {
         match size {
             Some(size) => match self.find(name, size) {
                 Found::Functions(addresses) if offset < size => addresses,
-                Found::Functions(_) | Found::OtherSize | Found::Nothing => Vec::new(),
+                Found::Functions(_) | Found::OtherSize | Found::Nothing => Addresses::new(),
             },
             None => self.containing(name, offset),
         }
     }
 
     /// The functions of a name, of whatever size, that have a byte at an offset.
-    pub fn containing(&self, name: &[u8], offset: u64) -> Vec<u64> {
+    pub fn containing(&self, name: &[u8], offset: u64) -> Addresses {
         self.of_base(name)
             .filter(|function| self.name_of(function) == name)
             .filter(|function| offset < function.sizes[0])

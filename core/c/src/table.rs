@@ -234,7 +234,7 @@ pub unsafe extern "C" fn lineinfo_inlined_text(
     let address = address_of(kind, address).and_then(|address| address.relative_to(text_start));
     let push = |text: &mut StrBuffer<'_>| {
         if let Some(address) = address {
-            get(table).with_chain(address, |chain| chain.push_inlined(text, level_of(level)));
+            get(table).push_inlined(text, address, level_of(level));
         }
     };
     // SAFETY: the caller promises it.
@@ -262,7 +262,7 @@ pub unsafe extern "C" fn lineinfo_physical_text(
     let address = address_of(kind, address).and_then(|address| address.relative_to(text_start));
     let push = |text: &mut StrBuffer<'_>| {
         if let Some(address) = address {
-            get(table).with_chain(address, |chain| chain.push_physical(text));
+            get(table).push_physical(text, address);
         }
     };
     // SAFETY: the caller promises it.

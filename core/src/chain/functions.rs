@@ -128,6 +128,12 @@ impl Near {
     }
 }
 
+/// The number of functions, without the rest of a view.
+pub(super) fn count(section: &[u8]) -> Option<u32> {
+    let (header, _) = Header::ref_from_prefix(section).ok()?;
+    Some(header.functions.get().into())
+}
+
 impl<'a> Functions<'a> {
     pub(super) fn new(section: &'a [u8]) -> Option<Self> {
         let (header, rest) = Header::ref_from_prefix(section).ok()?;
@@ -558,6 +564,7 @@ impl<'a> List<'a> {
     }
 
     /// A list that ends at `end` in the data: it is read from there down.
+    #[inline(always)] // As above.
     fn begin(&mut self, functions: &Functions<'a>, function: u32, end: usize) -> Option<()> {
         let function = u16::try_from(function).ok()?;
         *self = Self {
@@ -569,6 +576,7 @@ impl<'a> List<'a> {
         Some(())
     }
 
+    #[inline(always)] // A frame less on a short stack.
     fn read(&mut self, functions: &Functions<'a>) -> Option<()> {
         match functions.number(Kind::Options, 0, &mut self.bits)? {
             1 => {

@@ -172,7 +172,7 @@ use self::functions::{Functions, List, Near, Place, unfold, width};
 use self::names::{NameBytes, Names};
 use crate::buffer::StrBuffer;
 use crate::encoding::packed::bits::{Bits, field, low};
-use crate::encoding::packed::{self, Chunk, Entry, Visitor};
+use crate::encoding::packed::{self, Block, Chunk, Entry, Visitor};
 use crate::encoding::{Fault, RegionTable};
 use crate::files::{Characters, FileName};
 use crate::location::Location;
@@ -288,6 +288,7 @@ pub struct Frame<'a> {
 impl Frame<'_> {
     /// Appends ` refcount_inc (include/linux/refcount.h:364) [inline]`, or for the physical function
     /// what [`Location::push_to`] does, without `core::fmt`.
+    #[inline(always)] // A frame less on a short stack.
     pub fn push_to(&self, text: &mut StrBuffer<'_>) {
         if let Some(function) = self.function {
             text.push_str(" ");
@@ -306,15 +307,76 @@ impl Frame<'_> {
 pub struct Chain<'a> {
     sections: Sections<'a>,
     levels: Levels,
-    /// The location of the innermost function.
-    innermost: Place,
-    /// The file of the physical function.
-    physical_file: u32,
-    /// Levels that are still to come; the physical function counts as one.
-    rest: u8,
+    /// The level of the next frame.
+    next: usize,
 }
 
-/// A chain, outermost first.
+impl<'a> Chain<'a> {
+    /// Reads the chain of the last entry of a chunk of a region.
+    pub(crate) fn read(sections: Sections<'a>, region: usize, chunk: &Chunk) -> Option<Self> {
+        let functions = Functions::new(sections.functions)?;
+        let mut levels = Levels::EMPTY;
+        levels.read(&functions, sections.region(region)?, chunk)?;
+        Some(Self {
+            sections,
+            levels,
+            next: 0,
+        })
+    }
+
+    /// How many inlined functions there are.
+    pub fn inlined(&self) -> usize {
+        self.levels.depth()
+    }
+}
+
+impl<'a> Iterator for Chain<'a> {
+    type Item = Frame<'a>;
+
+    fn next(&mut self) -> Option<Frame<'a>> {
+        let functions = Functions::new(self.sections.functions)?;
+        let frame = self.levels.frame(&functions, Wanted::Level(self.next))?;
+        self.next = self.next.wrapping_add(1);
+        self.sections.frame(frame)
+    }
+}
+
+/// Which frame of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// The innermost has 0, and the physical function a number as well.
+    Level(usize),
+    /// That of an inlined function.
+    Inlined(usize),
+    Physical,
+}
+
+/// A frame in numbers, which are few for the stack of an interrupt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawFrame {
+    /// `None` for the physical function.
+    function: Option<u32>,
+    place: Place,
+}
+
+impl RawFrame {
+    /// Reads one frame of the chain of the last entry of a chunk, given the section of functions and the table of
+    /// the region.
+    #[inline(always)] // A frame less on a short stack.
+    pub(crate) fn read(
+        functions: &[u8],
+        table: &[u8],
+        chunk: &Chunk,
+        wanted: Wanted,
+    ) -> Option<Self> {
+        let functions = Functions::new(functions)?;
+        let mut levels = Levels::EMPTY;
+        levels.read(&functions, table, chunk)?;
+        levels.frame(&functions, wanted)
+    }
+}
+
+/// A chain, outermost function first.
 #[derive(Clone, Copy, Debug)]
 struct Levels {
     functions: [u16; LEVELS_MAX],
@@ -324,6 +386,10 @@ struct Levels {
     /// and only the lines of the last chain are asked for.
     from_declaration: u16,
     depth: u8,
+    /// The location of the innermost function.
+    innermost: Place,
+    /// The file of the physical function.
+    physical_file: u32,
 }
 
 impl Levels {
@@ -332,7 +398,27 @@ impl Levels {
         lines: [0; LEVELS_MAX],
         from_declaration: 0,
         depth: 0,
+        innermost: Place { file: 0, line: 0 },
+        physical_file: 0,
     };
+
+    /// Reads the chain of the last entry of a chunk.
+    #[inline(always)] // A frame less on a short stack.
+    fn read(&mut self, functions: &Functions<'_>, table: &[u8], chunk: &Chunk) -> Option<()> {
+        let mut cursor = Cursor::new(functions, self);
+        cursor.chunk(table, chunk)?;
+        let outermost = cursor.expected.file;
+        let innermost = chunk.entries().next_back()?;
+        self.innermost = Place {
+            file: innermost.file,
+            line: innermost.line,
+        };
+        self.physical_file = match self.depth {
+            0 => innermost.file,
+            _ => outermost,
+        };
+        Some(())
+    }
 
     fn depth(&self) -> usize {
         self.depth.into()
@@ -359,20 +445,6 @@ impl Levels {
         Some(())
     }
 
-    /// Gives every call its line.
-    #[inline(never)]
-    fn resolve(&mut self, functions: &Functions<'_>) -> Option<()> {
-        for level in 1..self.depth() {
-            if let Line::FromDeclaration(lines) = self.line(level)? {
-                let around = self.function(level.wrapping_sub(1))?;
-                let declared = functions.place(around)?.line;
-                *self.lines.get_mut(level)? = lines.wrapping_add(declared);
-            }
-        }
-        self.from_declaration = 0;
-        Some(())
-    }
-
     fn line(&self, level: usize) -> Option<Line> {
         let line = *self.lines.get(level)?;
         let bit = 1_u16.wrapping_shl(u32::try_from(level).ok()?);
@@ -380,6 +452,39 @@ impl Levels {
             0 => Line::At(line),
             _ => Line::FromDeclaration(line),
         })
+    }
+
+    /// A frame of the chain, if there is one of that level.
+    fn frame(&self, functions: &Functions<'_>, wanted: Wanted) -> Option<RawFrame> {
+        let depth = self.depth();
+        let outer = match wanted {
+            Wanted::Level(level) => depth.checked_sub(level)?,
+            Wanted::Inlined(level) => depth.checked_sub(level).filter(|outer| *outer > 0)?,
+            Wanted::Physical => 0,
+        };
+        let function = match outer.checked_sub(1) {
+            Some(inlined) => Some(self.function(inlined)?),
+            None => None,
+        };
+        if outer == depth {
+            let place = self.innermost;
+            return Some(RawFrame { function, place });
+        }
+        // It is where it calls the next inner one.
+        let declared = match function {
+            Some(function) => functions.place(function)?,
+            None => Place {
+                file: self.physical_file,
+                line: 0,
+            },
+        };
+        let line = match self.line(outer)? {
+            Line::At(line) => line,
+            Line::FromDeclaration(lines) => lines.wrapping_add(declared.line),
+        };
+        let file = declared.file;
+        let place = Place { file, line };
+        Some(RawFrame { function, place })
     }
 }
 
@@ -389,128 +494,6 @@ enum Line {
     At(u32),
     /// So many lines from the declaration of the function around it.
     FromDeclaration(u32),
-}
-
-impl<'a> Chain<'a> {
-    /// To be read with [`Chain::read`].
-    #[inline(always)] // It is made where it stays.
-    pub(crate) const fn new(sections: Sections<'a>) -> Self {
-        Self {
-            sections,
-            levels: Levels::EMPTY,
-            innermost: Place { file: 0, line: 0 },
-            physical_file: 0,
-            rest: 0,
-        }
-    }
-
-    /// Reads the chain that covers `target` in a region with rows; `None` also where there is a gap, and for a
-    /// row of a file that is not one of the exact ones.
-    ///
-    /// Not inlined: what it needs on the stack is not there when the chain is printed.
-    #[inline(never)]
-    pub(crate) fn read(
-        &mut self,
-        region: usize,
-        rows: &RegionTable<'_>,
-        target: u32,
-        exact_files: u32,
-    ) -> Option<()> {
-        let mut chunk = Chunk::EMPTY;
-        let row = packed::find_chunk(rows, target, &mut chunk)?;
-        if row.is_gap() || row.file >= exact_files {
-            return None;
-        }
-        self.innermost = Place {
-            file: row.file,
-            line: row.line,
-        };
-        self.decode(region, packed::blocks(rows)?, &chunk)
-    }
-
-    /// Reads the chain of the last entry of a chunk.
-    ///
-    /// Not inlined: it comes after the search of the row, not on top of it.
-    #[inline(never)]
-    fn decode(&mut self, region: usize, blocks: u32, chunk: &Chunk) -> Option<()> {
-        let functions = Functions::new(self.sections.functions)?;
-        let table = self.sections.region(region)?;
-        let mut cursor = Cursor::new(&functions, table, blocks, &mut self.levels);
-        cursor.chunk(chunk)?;
-        self.physical_file = match cursor.levels.depth {
-            0 => self.innermost.file,
-            _ => cursor.expected.file,
-        };
-        self.levels.resolve(&functions)?;
-        self.rest = self.levels.depth.wrapping_add(1);
-        Some(())
-    }
-
-    /// How many inlined functions there are.
-    pub fn inlined(&self) -> usize {
-        self.levels.depth()
-    }
-
-    /// Appends ` refcount_inc (include/linux/refcount.h:364) [inline]` for an inlined function, of which the
-    /// innermost has level 0; `false` if there is none of that level.
-    pub fn push_inlined(&mut self, text: &mut StrBuffer<'_>, level: usize) -> bool {
-        let is_there = level < self.inlined();
-        if is_there && let Some(frame) = self.nth(level) {
-            frame.push_to(text);
-        }
-        is_there
-    }
-
-    /// Appends ` (file:line)` of the physical function, that of the symbol.
-    pub fn push_physical(&mut self, text: &mut StrBuffer<'_>) {
-        self.rest = self.rest.min(1);
-        if let Some(frame) = self.next() {
-            frame.push_to(text);
-        }
-    }
-
-    fn location(&self, file: u32, line: u32) -> Option<Location<'a>> {
-        Some(Location {
-            file: FileName::new(self.sections.file_names, self.sections.files, file)?,
-            line,
-            approximate: false,
-        })
-    }
-}
-
-impl<'a> Iterator for Chain<'a> {
-    type Item = Frame<'a>;
-
-    fn next(&mut self) -> Option<Frame<'a>> {
-        let level = self.rest.checked_sub(1)?;
-        self.rest = level;
-        let is_innermost = level == self.levels.depth;
-        // Where the function is: at the location of the row, or at the call of the next inner one.
-        let line = match is_innermost {
-            true => self.innermost.line,
-            false => *self.levels.lines.get(usize::from(level))?,
-        };
-        let Some(around) = usize::from(level).checked_sub(1) else {
-            return Some(Frame {
-                function: None,
-                location: self.location(self.physical_file, line)?,
-            });
-        };
-        let function = self.levels.function(around)?;
-        let functions = Functions::new(self.sections.functions)?;
-        let file = match is_innermost {
-            true => self.innermost.file,
-            false => functions.place(function)?.file,
-        };
-        Some(Frame {
-            function: Some(FunctionName {
-                section: self.sections.function_names,
-                functions: functions.count,
-                function,
-            }),
-            location: self.location(file, line)?,
-        })
-    }
 }
 
 /// The sections of a blob that a chain is made of.
@@ -527,10 +510,11 @@ pub(crate) struct Sections<'a> {
 impl<'a> Sections<'a> {
     /// Number of functions.
     pub(crate) fn functions(&self) -> Option<u32> {
-        Functions::new(self.functions).map(|functions| functions.count)
+        functions::count(self.functions)
     }
 
     /// The table of a region: `None` if there is none, for then the section is not sound.
+    #[inline(always)] // So that a look-up needs no `Sections` in memory.
     pub(crate) fn region(&self, region: usize) -> Option<&'a [u8]> {
         let ends = self.regions.checked_mul(size_of::<u32>())?;
         let (ends, tables) = self.chains.split_at_checked(ends)?;
@@ -543,6 +527,27 @@ impl<'a> Sections<'a> {
             None => 0,
         };
         tables.get(begin..end(region)?)
+    }
+
+    /// What the numbers of a frame stand for.
+    #[inline(always)] // As above.
+    pub(crate) fn frame(&self, frame: RawFrame) -> Option<Frame<'a>> {
+        let function = match frame.function {
+            Some(function) => Some(FunctionName {
+                section: self.function_names,
+                functions: self.functions()?,
+                function,
+            }),
+            None => None,
+        };
+        Some(Frame {
+            function,
+            location: Location {
+                file: FileName::new(self.file_names, self.files, frame.place.file)?,
+                line: frame.place.line,
+                approximate: false,
+            },
+        })
     }
 
     /// The light check: everything but lists and streams.
@@ -593,11 +598,8 @@ impl<'a> Sections<'a> {
         let functions = self.view()?;
         let table = self.region(region).unwrap_or(&[]);
         let mut levels = Levels::EMPTY;
-        let blocks = packed::blocks(rows).unwrap_or(0);
-        packed::visit(
-            rows,
-            &mut Cursor::new(&functions, table, blocks, &mut levels),
-        )
+        let cursor = Cursor::new(&functions, &mut levels);
+        packed::visit(rows, &mut Checker { cursor, table })
     }
 }
 
@@ -615,15 +617,60 @@ fn chunk_size(sizes: &mut &[u8], more: &mut bool) -> Option<usize> {
     Some(u16::from_le_bytes(*size).into())
 }
 
+/// Where the stream of a chunk ends in the table of a region, and its size in bytes; 0 if all chains are empty.
+#[inline(never)]
+fn stream(table: &[u8], block: &Block, chunk: u32) -> Option<(u32, u32)> {
+    let (block, blocks) = (block.number, block.count);
+    let Some((size_bits, rest)) = table.split_first() else {
+        return Some((0, 0));
+    };
+    let size_bits = u32::from(*size_bits);
+    if size_bits > 25 || block >= blocks {
+        return None;
+    }
+    let anchors = index(blocks.div_ceil(ANCHOR)).checked_mul(size_of::<u32>())?;
+    let (anchors, rest) = rest.split_at_checked(anchors)?;
+    let bits = u64::from(blocks).wrapping_mul(size_bits.into());
+    let (sizes, streams) = rest.split_at_checked(usize::try_from(bits.div_ceil(8)).ok()?)?;
+    let (anchors, _) = anchors.as_chunks();
+    let first = block.wrapping_div(ANCHOR);
+    let mut end = index(u32::from_le_bytes(*anchors.get(index(first))?));
+    let (mut begin, mut more) = (end, false);
+    for block in first.wrapping_mul(ANCHOR)..block.wrapping_add(1) {
+        step();
+        let at = u64::from(block).wrapping_mul(size_bits.into());
+        let size = low(field(sizes, at, size_bits)?);
+        more = size & 1 == 1;
+        begin = end;
+        end = end.checked_add(index(size >> 1))?;
+    }
+    let streams_at = table.len().checked_sub(streams.len())?;
+    let mut sizes = streams.get(begin..end)?;
+    end = end.checked_add(streams_at)?;
+    let narrow = |size: usize| u32::try_from(size).ok();
+    for _ in 0..chunk {
+        step();
+        if !more {
+            return Some((narrow(end)?, 0));
+        }
+        let size = chunk_size(&mut sizes, &mut more)?;
+        end = end.checked_sub(size)?;
+        sizes = sizes.get(..sizes.len().checked_sub(size)?)?;
+    }
+    let size = match more {
+        true => chunk_size(&mut sizes, &mut more)?,
+        false => sizes.len(),
+    };
+    Some((narrow(end)?, narrow(size)?))
+}
+
 /// Follows the chain through the entries of a chunk.
 struct Cursor<'m, 'a> {
     functions: &'m Functions<'a>,
-    table: &'a [u8],
-    blocks: u32,
-    /// Where the stream ends, and its reading begins, and its bits; none if all chains are empty.
-    end: usize,
-    size: usize,
     bits: Bits<'a, true>,
+    /// Where the stream ends, and its reading begins, and its bytes.
+    end: u32,
+    size: u32,
     levels: &'m mut Levels,
     /// `of` and `ol` of the specification.
     expected: Place,
@@ -637,19 +684,13 @@ struct Cursor<'m, 'a> {
 }
 
 impl<'m, 'a> Cursor<'m, 'a> {
-    fn new(
-        functions: &'m Functions<'a>,
-        table: &'a [u8],
-        blocks: u32,
-        levels: &'m mut Levels,
-    ) -> Self {
+    #[inline(always)] // It is made where it stays.
+    const fn new(functions: &'m Functions<'a>, levels: &'m mut Levels) -> Self {
         Self {
             functions,
-            table,
-            blocks,
+            bits: Bits::new(&[], 0),
             end: 0,
             size: 0,
-            bits: Bits::new(table, 0),
             levels,
             expected: Place { file: 0, line: 0 },
             was_empty: true,
@@ -658,49 +699,6 @@ impl<'m, 'a> Cursor<'m, 'a> {
             near: [Near::NOWHERE; NEARS],
             oldest: 0,
         }
-    }
-
-    /// Where the stream of a chunk ends in the table, and its size in bytes.
-    #[inline(never)]
-    fn stream(&self, block: u32, chunk: u32) -> Option<(usize, usize)> {
-        let (size_bits, rest) = self.table.split_first()?;
-        let size_bits = u32::from(*size_bits);
-        if size_bits > 25 || block >= self.blocks {
-            return None;
-        }
-        let anchors = index(self.blocks.div_ceil(ANCHOR)).checked_mul(size_of::<u32>())?;
-        let (anchors, rest) = rest.split_at_checked(anchors)?;
-        let bits = u64::from(self.blocks).wrapping_mul(size_bits.into());
-        let (sizes, streams) = rest.split_at_checked(usize::try_from(bits.div_ceil(8)).ok()?)?;
-        let (anchors, _) = anchors.as_chunks();
-        let first = block.wrapping_div(ANCHOR);
-        let mut end = index(u32::from_le_bytes(*anchors.get(index(first))?));
-        let (mut begin, mut more) = (end, false);
-        for block in first.wrapping_mul(ANCHOR)..block.wrapping_add(1) {
-            step();
-            let at = u64::from(block).wrapping_mul(size_bits.into());
-            let size = low(field(sizes, at, size_bits)?);
-            more = size & 1 == 1;
-            begin = end;
-            end = end.checked_add(index(size >> 1))?;
-        }
-        let streams_at = self.table.len().checked_sub(streams.len())?;
-        let mut sizes = streams.get(begin..end)?;
-        end = end.checked_add(streams_at)?;
-        for _ in 0..chunk {
-            step();
-            if !more {
-                return Some((end, 0));
-            }
-            let size = chunk_size(&mut sizes, &mut more)?;
-            end = end.checked_sub(size)?;
-            sizes = sizes.get(..sizes.len().checked_sub(size)?)?;
-        }
-        let size = match more {
-            true => chunk_size(&mut sizes, &mut more)?,
-            false => sizes.len(),
-        };
-        Some((end, size))
     }
 
     fn number(&mut self, kind: Kind, context: usize) -> Option<u32> {
@@ -753,7 +751,7 @@ impl<'m, 'a> Cursor<'m, 'a> {
     }
 
     /// Pushes levels onto the `kept` outermost ones.
-    #[inline(never)]
+    #[inline(always)] // A frame less on a short stack.
     fn push(&mut self, kept: usize, innermost: u32, kind: usize) -> Option<()> {
         let functions = self.functions;
         let mut function = innermost;
@@ -870,36 +868,39 @@ impl<'m, 'a> Cursor<'m, 'a> {
     }
 }
 
-impl Visitor for Cursor<'_, '_> {
-    #[inline(always)] // A frame less on a short stack.
+/// Follows the chains of all blocks of a region.
+struct Checker<'m, 'a> {
+    cursor: Cursor<'m, 'a>,
+    table: &'a [u8],
+}
+
+impl Visitor for Checker<'_, '_> {
     fn chunk(&mut self, chunk: &Chunk) -> Option<()> {
-        self.begin(chunk)?;
-        if self.size == 0 {
-            return Some(());
-        }
+        self.cursor.chunk(self.table, chunk)
+    }
+}
+
+impl<'a> Cursor<'_, 'a> {
+    /// Reads the chains of a chunk.
+    #[inline(always)] // A frame less on a short stack.
+    fn chunk(&mut self, table: &'a [u8], chunk: &Chunk) -> Option<()> {
+        self.begin(table, chunk)?;
         for entry in chunk.entries() {
             self.entry(&entry)?;
         }
         Some(())
     }
-}
 
-impl Cursor<'_, '_> {
     #[inline(always)] // As above.
-    fn begin(&mut self, chunk: &Chunk) -> Option<()> {
+    fn begin(&mut self, table: &'a [u8], chunk: &Chunk) -> Option<()> {
         self.levels.depth = 0;
         self.work = 0;
-        self.expected = Place {
-            file: chunk.file,
-            line: chunk.line,
-        };
+        let (file, line) = chunk.expected();
+        self.expected = Place { file, line };
         self.was_empty = true;
         self.run = 0;
-        (self.end, self.size) = match self.table.is_empty() {
-            true => (0, 0),
-            false => self.stream(chunk.block, chunk.number)?,
-        };
-        self.bits = Bits::new(self.table, self.end);
+        (self.end, self.size) = stream(table, chunk.block(), chunk.number)?;
+        self.bits = Bits::new(table, index(self.end));
         if self.size > 0 && self.functions.form == codes::Form::Full {
             self.read_run()?;
         }
@@ -943,12 +944,12 @@ impl Cursor<'_, '_> {
         };
         match op.wrapping_rem(3) {
             0 => self.levels.set_depth(kept)?,
-            1 => self.push(kept, near?, entry.kind.into())?,
-            _ => {
-                let distance = unfold(self.number(Kind::Edge, 2)?);
-                let function = near.unwrap_or(0).checked_add_signed(distance)?;
-                let known = function < self.functions.count;
-                self.push(kept, known.then_some(function)?, entry.kind.into())?;
+            push => {
+                let innermost = match push {
+                    1 => near?,
+                    _ => self.other(near.unwrap_or(0))?,
+                };
+                self.push(kept, innermost, entry.kind.into())?;
             }
         }
         if self.levels.depth == 0 {
@@ -959,6 +960,14 @@ impl Cursor<'_, '_> {
             self.was_empty = false;
         }
         // What a stream takes beyond its bytes is not there.
-        (self.bits.taken(self.end) <= self.size.wrapping_mul(8)).then_some(())
+        let taken = self.bits.taken(index(self.end));
+        (taken <= index(self.size).wrapping_mul(8)).then_some(())
+    }
+
+    /// A function at a distance from another.
+    fn other(&mut self, from: u32) -> Option<u32> {
+        let distance = unfold(self.number(Kind::Edge, 2)?);
+        let function = from.checked_add_signed(distance)?;
+        (function < self.functions.count).then_some(function)
     }
 }

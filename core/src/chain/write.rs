@@ -28,7 +28,7 @@ use super::{ANCHOR, Cursor, Functions, LEVELS_MAX, LONG_CHUNK, Levels, Line, SIT
 use crate::encoding::packed::bits::BitVec;
 use crate::encoding::packed::tokens::write::fold;
 use crate::encoding::packed::write::cluster::cluster;
-use crate::encoding::packed::{self, Chunk, Visitor, visit};
+use crate::encoding::packed::{Chunk, Visitor, visit};
 use crate::encoding::{RegionTable, Row};
 use crate::index;
 use crate::writer::{EncodeError, narrow};
@@ -228,13 +228,11 @@ impl Visitor for Collect<'_> {
                 chain,
             });
         }
+        let (file, line) = chunk.expected();
         self.parts.push(Part {
-            block: chunk.block,
+            block: chunk.block().number,
             number: chunk.number,
-            expected: Place {
-                file: chunk.file,
-                line: chunk.line,
-            },
+            expected: Place { file, line },
             steps,
         });
         Some(())
@@ -837,9 +835,9 @@ impl Job {
             let table = sections.region(region);
             let table = table.ok_or(EncodeError::Invariant("a region without chains"))?;
             let mut levels = Levels::EMPTY;
-            let blocks = packed::blocks(&source.table).unwrap_or(0);
             let mut check = ReadBack {
-                cursor: Cursor::new(&functions, table, blocks, &mut levels),
+                cursor: Cursor::new(&functions, &mut levels),
+                table,
                 job: self,
                 parts: self.regions[region].iter(),
             };
@@ -853,15 +851,16 @@ impl Job {
 /// Compares what is read with what should be there.
 struct ReadBack<'a, I> {
     cursor: Cursor<'a, 'a>,
+    table: &'a [u8],
     job: &'a Job,
     parts: I,
 }
 
 impl<'a, I: Iterator<Item = &'a Part>> Visitor for ReadBack<'a, I> {
     fn chunk(&mut self, chunk: &Chunk) -> Option<()> {
-        self.cursor.begin(chunk)?;
+        self.cursor.begin(self.table, chunk)?;
         let part = self.parts.next()?;
-        if (part.block, part.number) != (chunk.block, chunk.number) {
+        if (part.block, part.number) != (chunk.block().number, chunk.number) {
             return None;
         }
         let mut steps = part.steps.iter();

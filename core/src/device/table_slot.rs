@@ -6,7 +6,7 @@ use super::{Config, Expected, Level, Memory, Policy, Port, Refusal, Sealed, Seal
 use crate::address::Address;
 use crate::blob::Header;
 use crate::buffer::StrBuffer;
-use crate::chain::{Chain, Frame};
+use crate::chain::{Frame, Wanted};
 use crate::error::Error;
 use crate::location::Location;
 use crate::slot::{Slot, SwapError};
@@ -55,25 +55,13 @@ impl<S: Sealed> LoadedTable<S> {
         self.table().location(row, address)
     }
 
-    /// Lets `then` use the functions at a run-time address ([`Table::with_chain`]); for any context.
+    /// Appends the text of a frame at a run-time address; for any context.
     #[inline(always)] // As above.
-    pub fn with_chain<R>(
-        &self,
-        address: Address<u64>,
-        then: impl FnOnce(&mut Chain<'_>) -> R,
-    ) -> Option<R> {
-        self.with_chain_from(address, self.text_start, then)
-    }
-
-    #[inline(always)] // As above.
-    fn with_chain_from<R>(
-        &self,
-        address: Address<u64>,
-        text_start: u64,
-        then: impl FnOnce(&mut Chain<'_>) -> R,
-    ) -> Option<R> {
-        let address = address.relative_to(text_start)?;
-        self.table().with_chain(address, |chain| then(chain))
+    fn push_frame(&self, text: &mut StrBuffer<'_>, address: Address<u64>, wanted: Wanted) -> bool {
+        let Some(address) = address.relative_to(self.text_start) else {
+            return false;
+        };
+        (self.layout).push_frame(self.blob(), text, address, wanted)
     }
 
     /// Memory taken, in bytes.
@@ -166,10 +154,8 @@ impl<P: Port> TableSlot<P> {
         level: usize,
     ) -> bool {
         let reader = self.slot.read();
-        let pushed = reader
-            .get()
-            .and_then(|table| table.with_chain(address, |chain| chain.push_inlined(text, level)));
-        pushed.unwrap_or(false)
+        let table = reader.get();
+        table.is_some_and(|table| table.push_frame(text, address, Wanted::Inlined(level)))
     }
 
     /// Appends ` (file:line)` of the physical function at a run-time address, that of the symbol, for any
@@ -177,13 +163,12 @@ impl<P: Port> TableSlot<P> {
     /// is all there is.
     pub fn push_physical(&self, text: &mut StrBuffer<'_>, address: Address<u64>) -> bool {
         let reader = self.slot.read();
-        let pushed = reader
-            .get()
-            .and_then(|table| table.with_chain(address, |chain| chain.push_physical(text)));
-        if pushed.is_some() {
+        let table = reader.get();
+        let pushed = table.is_some_and(|table| table.push_frame(text, address, Wanted::Physical));
+        if pushed {
             self.lookups.fetch_add(1, Ordering::Relaxed);
         }
-        pushed.is_some()
+        pushed
     }
 
     /// Answers a question, if there is a table to ask.
@@ -200,26 +185,25 @@ impl<P: Port> TableSlot<P> {
             AddressBase::Text => 0,
         };
         let level = usize::from(question.level);
-        let answered = table.with_chain_from(address, text_start, |chain| {
-            let levels = u16::try_from(chain.inlined().saturating_add(1)).unwrap_or(0);
-            question.answer(table.checksum(), levels, chain.nth(level));
-        });
-        if answered.is_none() {
-            // Of what is no chain there is the one level.
-            let location = match level {
-                0 => table.lookup_from(address, text_start),
-                _ => None,
-            };
-            let frame = location.map(|location| Frame {
-                function: None,
-                location,
-            });
-            question.answer(table.checksum(), 0, frame);
-        }
+        let relative = address.relative_to(text_start);
+        let chain = relative.and_then(|address| table.table().chain(address));
+        let (levels, frame) = match chain {
+            Some(mut chain) => (chain.inlined().saturating_add(1), chain.nth(level)),
+            None => {
+                let location = table.lookup_from(address, text_start);
+                let frame = location.map(|location| Frame {
+                    function: None,
+                    location,
+                });
+                (0, frame.filter(|_| level == 0))
+            }
+        };
         // All levels are one look-up.
         if level == 0 {
-            self.count((question.result != 0).then_some(()));
+            self.count(frame);
         }
+        let levels = u16::try_from(levels).unwrap_or(0);
+        question.answer(table.checksum(), levels, frame);
         Ok(())
     }
 

@@ -566,9 +566,10 @@ impl<'a> Elf<'a> {
     }
 
     /// A copy of the file with the DWARF, for llvm-symbolizer: with an empty `.debug_aranges`, which
-    /// units can do without; without `functions`, with nothing after the root entries of units, for it
-    /// reads all entries and keeps several times their size, though there are no lines in them; and, if
-    /// it is relocatable, with the addresses of [`Identity::text`] in its section headers.
+    /// units can do without; without `functions`, with nothing after the root entries of units and no
+    /// symbols, for it reads all of them and keeps several times their size, though there are no lines
+    /// in them; and, if it is relocatable, with its symbols, which relocations need, and with the
+    /// addresses of [`Identity::text`] in its section headers.
     ///
     /// # Errors
     ///
@@ -592,8 +593,12 @@ impl<'a> Elf<'a> {
                 patches.push((text.index, fields.kind, kind, size_of::<u32>()));
             }
         }
-        let ranges = dwarf.file.section_by_name(SectionId::DebugAranges.name());
-        patches.extend(ranges.map(|ranges| (ranges.index(), fields.size, 0, fields.width)));
+        let ranges = Some(SectionId::DebugAranges.name());
+        let symbols = (!functions && !dwarf.identity.relocatable).then_some(".symtab");
+        for name in ranges.into_iter().chain(symbols) {
+            let emptied = dwarf.file.section_by_name(name);
+            patches.extend(emptied.map(|section| (section.index(), fields.size, 0, fields.width)));
+        }
         for (section, field, value, width) in patches {
             let mut bytes = value.to_le_bytes();
             let bytes = &mut bytes[..width];

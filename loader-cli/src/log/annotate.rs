@@ -12,6 +12,9 @@ use crate::source::{FrameBuf, LocationBuf};
 /// Version of the objects of [`Style::Json`].
 const FORMAT_VERSION: u32 = 1;
 
+/// Answers that are kept with the same low bits of their keys.
+const WAYS: usize = 4;
+
 /// How many answers are kept; a power of two.
 const ANSWERS_MAX: usize = 1 << 14;
 
@@ -203,6 +206,8 @@ pub struct Annotator {
     inlines: bool,
     /// What comes out and was not taken yet.
     out: Vec<u8>,
+    /// What comes out for a frame; empty between frames.
+    text: Text,
     undecided: Vec<Undecided>,
     summary: Summary,
     log_line: u64,
@@ -218,6 +223,7 @@ impl Annotator {
             style,
             inlines,
             out: Vec::new(),
+            text: Text::default(),
             undecided: Vec::new(),
             summary: Summary::default(),
             log_line: 0,
@@ -299,11 +305,11 @@ impl Annotator {
                 kind => {
                     let outcome = answers.of(&frame, kind)?;
                     self.summary.count(&frame, outcome);
-                    let mut text = Text::default();
-                    writer.write(&mut text, &frame, kind, outcome);
+                    let text = &mut self.text;
+                    writer.write(text, &frame, kind, outcome);
                     self.out.append(&mut text.location);
                     let len = text.lines.len();
-                    self.out.splice(lines_at..lines_at, text.lines);
+                    self.out.splice(lines_at..lines_at, text.lines.drain(..));
                     // Those of the same line that are not decided yet.
                     for other in self
                         .undecided
@@ -447,13 +453,17 @@ fn decide(undecided: &mut Vec<Undecided>, out: &mut Vec<u8>, ticket: Ticket, kin
 
 /// What knows where frames are, and the answers it gave: logs repeat their frames.
 ///
-/// Each frame has one place for its answer, so a log with more frames than places costs no more than
-/// it would without.
+/// Each frame has [`WAYS`] places for its answer, so a log with more frames than places costs no more
+/// than it would without.
 #[derive(Debug)]
 pub struct Answers<R> {
     resolver: R,
-    /// By the low bits of a hash of the frame; empty until the first answer.
+    /// Hashes of frame and kind, by their low bits; empty until the first answer.
+    keys: Vec<[u64; WAYS]>,
+    /// The answers, in the same order.
     places: Vec<Option<Answer>>,
+    /// Which of its places the next answer takes.
+    next: usize,
     /// Frames of the kernel whose symbol has another size: the first [`OTHERS_MAX`].
     other_sizes: HashSet<u64>,
     /// How often one had the same.
@@ -466,9 +476,8 @@ const OTHERS_MAX: usize = 1024;
 /// What was answered for a frame.
 #[derive(Clone, Debug)]
 struct Answer {
-    id: u64,
     kind: Kind,
-    text: Box<[u8]>,
+    text: Vec<u8>,
     outcome: Outcome,
 }
 
@@ -477,7 +486,9 @@ impl<R: Resolve> Answers<R> {
     pub fn new(resolver: R) -> Self {
         Self {
             resolver,
+            keys: Vec::new(),
             places: Vec::new(),
+            next: 0,
             other_sizes: HashSet::new(),
             same_sizes: 0,
         }
@@ -495,6 +506,7 @@ impl<R: Resolve> Answers<R> {
 
     /// Forgets the answers, as the resolver will give others.
     pub fn clear(&mut self) {
+        self.keys.clear();
         self.places.clear();
     }
 
@@ -505,6 +517,7 @@ impl<R: Resolve> Answers<R> {
             kind => kind,
         };
         if self.places.is_empty() {
+            self.keys.resize(ANSWERS_MAX / WAYS, [0; WAYS]);
             self.places.resize(ANSWERS_MAX, None);
         }
         let number = match kind {
@@ -515,11 +528,16 @@ impl<R: Resolve> Answers<R> {
             Kind::Start => 4,
             Kind::Data => 5,
         };
-        let place = (frame.id ^ number) as usize % ANSWERS_MAX;
-        let is_known = self.places[place].as_ref().is_some_and(|known| {
-            known.id == frame.id && known.kind == kind && *known.text == *frame.text
-        });
-        if !is_known {
+        let key = frame.id ^ number;
+        let set = key as usize % self.keys.len();
+        let is_it = |place: &Option<Answer>| {
+            let answer = place.as_ref();
+            answer.is_some_and(|known| known.kind == kind && known.text == frame.text)
+        };
+        let mut known = (0..WAYS).filter(|way| self.keys[set][*way] == key);
+        let known = known.find(|way| is_it(&self.places[set * WAYS + way]));
+        let place = set * WAYS + known.unwrap_or(self.next);
+        if known.is_none() {
             let outcome = match kind {
                 Kind::Data => Outcome::Data,
                 _ => self.resolver.resolve(frame, kind)?,
@@ -542,12 +560,17 @@ impl<R: Resolve> Answers<R> {
                     | Outcome::Data => {}
                 }
             }
+            // What was allocated for the answer that was there serves again.
+            let mut text = self.places[place].take().map_or(Vec::new(), |old| old.text);
+            text.clear();
+            text.extend_from_slice(frame.text);
+            self.keys[set][self.next] = key;
             self.places[place] = Some(Answer {
-                id: frame.id,
                 kind,
-                text: frame.text.into(),
+                text,
                 outcome,
             });
+            self.next = (self.next + 1) % WAYS;
         }
         let known = self.places[place].as_ref();
         Ok(known.map_or(&Outcome::Data, |known| &known.outcome))
@@ -606,7 +629,7 @@ impl TextWriter<'_> {
             to.lines.extend_from_slice(self.prefix(frame, kind));
             to.lines.push(b' ');
             to.lines.extend_from_slice(before.as_bytes());
-            to.lines.extend(inlined.to_bytes());
+            inlined.push_to(&mut to.lines);
             to.lines.extend_from_slice(after.as_bytes());
             to.lines.push(b'\n');
         }

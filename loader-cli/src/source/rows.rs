@@ -35,10 +35,8 @@ pub(super) struct RowsFile {
 struct DecodedRegion {
     start: Offset,
     len: u32,
-    /// Where rows begin, in bytes from the start of the region.
-    starts: Vec<u32>,
-    /// File and line of each row.
-    lines: Vec<[u32; 2]>,
+    /// A search and its answer are at one place of the memory.
+    rows: Vec<Row>,
     /// For each page, the first row that begins in it or after it.
     pages: Vec<u32>,
 }
@@ -48,14 +46,8 @@ impl DecodedRegion {
     fn row_at(&self, target: u32) -> Option<Row> {
         let page = (target / PAGE) as usize;
         let [first, end] = [page, page + 1].map(|page| self.pages[page] as usize);
-        let after = first + self.starts[first..end].partition_point(|start| *start <= target);
-        let row = after.checked_sub(1)?;
-        let [file, line] = self.lines[row];
-        Some(Row {
-            start: self.starts[row],
-            file,
-            line,
-        })
+        let after = first + self.rows[first..end].partition_point(|row| row.start <= target);
+        after.checked_sub(1).map(|row| self.rows[row])
     }
 }
 
@@ -122,18 +114,17 @@ fn decode(table: &Table<'_>) -> Vec<DecodedRegion> {
         let mut region = DecodedRegion {
             start: view.start,
             len: view.len,
-            starts: Vec::with_capacity(view.rows as usize),
-            lines: Vec::with_capacity(view.rows as usize),
+            rows: Vec::with_capacity(view.rows as usize),
             pages: Vec::with_capacity((view.len / PAGE) as usize + 2),
         };
-        for Row { start, file, line } in table.region_rows(position) {
+        for row in table.region_rows(position) {
+            let start = row.start;
             let pages = start.div_ceil(PAGE) as usize + usize::from(start.is_multiple_of(PAGE));
-            region.pages.resize(pages, region.starts.len() as u32);
-            region.starts.push(start);
-            region.lines.push([file, line]);
+            region.pages.resize(pages, region.rows.len() as u32);
+            region.rows.push(row);
         }
         let pages = (view.len / PAGE) as usize + 2;
-        region.pages.resize(pages, region.starts.len() as u32);
+        region.pages.resize(pages, region.rows.len() as u32);
         region
     });
     decoded.collect()

@@ -7,6 +7,8 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::thread;
+use std::time::Duration;
 
 use super::AnswerFrame;
 use crate::error::Error;
@@ -100,7 +102,7 @@ impl Program {
             .spawn()
             .map_err(failed())?;
         let stdout = child.stdout.take().expect("stdout is a pipe");
-        let mut stdout = BufReader::new(stdout);
+        let mut stdout = BufReader::with_capacity(PIPE_BYTES, Unhurried(stdout));
         let (mut line, mut answers) = (Vec::new(), 0);
         let mut answer = |frames: &[AnswerFrame<'_>]| {
             answers += 1;
@@ -161,6 +163,23 @@ impl Program {
             arguments.extend(["-j".into(), section.into()]);
         }
         arguments
+    }
+}
+
+/// Bytes that a pipe holds.
+const PIPE_BYTES: usize = 64 << 10;
+
+/// How long answers gather: a program needs longer to fill its pipe.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// A pipe into which a program writes each answer by itself. Who reads whenever there is something is
+/// woken for each answer, which takes longer than to read it.
+struct Unhurried<R>(R);
+
+impl<R: Read> Read for Unhurried<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        thread::sleep(GATHER);
+        self.0.read(buffer)
     }
 }
 

@@ -48,6 +48,12 @@ impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
         self.count |= FILLED;
     }
 
+    /// Goes on where another reader of the same bytes is.
+    #[inline(always)]
+    pub(crate) fn resume(&mut self, other: &Self) {
+        (self.at, self.buffer, self.count) = (other.at, other.buffer, other.count);
+    }
+
     /// The next `bits` (at most 31) without taking them; not more than are ready.
     #[inline(always)]
     pub(crate) fn peek(&self, bits: u32) -> u32 {

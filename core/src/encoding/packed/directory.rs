@@ -111,9 +111,10 @@ pub(super) struct DirectoryHeader {
 
 /// Where a block is, and what to expect there.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Block {
-    /// Its index.
-    pub(super) number: u32,
+pub(crate) struct Block {
+    /// Its index, and how many blocks the region has.
+    pub(crate) number: u32,
+    pub(crate) count: u32,
     /// Its first address, in bytes from the start of the region.
     pub(super) start: u32,
     /// Its bytes in the table; of half the size of a `usize`, because it is on the stack of every
@@ -124,6 +125,16 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// None.
+    pub(super) const EMPTY: Self = Self {
+        number: 0,
+        count: 0,
+        start: 0,
+        begin: 0,
+        end: 0,
+        guess: FileLine { file: 0, line: 0 },
+    };
+
     /// Where it begins in the table.
     #[inline(always)]
     pub(super) const fn begin(&self) -> usize {
@@ -154,21 +165,18 @@ pub(super) struct Directory<'a> {
     size_min: u32,
 }
 
-/// The number of blocks of a table that has one or more.
-pub(super) fn count(table: &RegionTable<'_>) -> Option<u32> {
-    if *table.bytes.first()? == ONE_BLOCK {
-        return Some(1);
-    }
-    let (header, _) = DirectoryHeader::ref_from_prefix(table.bytes).ok()?;
-    Some(header.blocks.get())
-}
-
-/// The block that covers `target`.
+/// Finds the block that covers `target`.
 ///
 /// Not inlined: the directory must not be on the stack while the block is decoded.
 #[inline(never)]
-pub(super) fn find(table: &RegionTable<'_>, page_bits: u32, target: u32) -> Option<Block> {
-    Directory::new(table, page_bits)?.find(table, target)
+pub(super) fn find(
+    table: &RegionTable<'_>,
+    page_bits: u32,
+    target: u32,
+    block: &mut Block,
+) -> Option<()> {
+    *block = Directory::new(table, page_bits)?.find(table, target)?;
+    Some(())
 }
 
 impl<'a> Directory<'a> {
@@ -320,6 +328,7 @@ impl<'a> Directory<'a> {
         };
         Some(Block {
             number: block.wrapping_sub(1),
+            count: self.blocks,
             start,
             begin: self.stream.wrapping_add(begin),
             end: self.stream.wrapping_add(end),
@@ -331,6 +340,7 @@ impl<'a> Directory<'a> {
     fn only_block(&self, table: &RegionTable<'_>) -> Block {
         Block {
             number: 0,
+            count: 1,
             start: 0,
             begin: self.stream,
             end: u32::try_from(table.bytes.len()).unwrap_or(u32::MAX),
@@ -471,6 +481,7 @@ impl<'a> Blocks<'a> {
         }
         let block = Block {
             number: self.next.wrapping_sub(1),
+            count: directory.blocks,
             start,
             begin: directory.stream.wrapping_add(begin),
             end: directory.stream.wrapping_add(self.begin),

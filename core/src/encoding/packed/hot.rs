@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::bits::{Fields, field, low};
 use super::recent::{FileLine, SUCCESSORS};
-use crate::wide;
+use crate::{index, wide};
 
 /// The widths of the fields, in bits.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -42,14 +42,17 @@ impl Widths {
     }
 }
 
-/// The dictionary.
+/// The dictionary. It is on the stack of every look-up, so it is kept small.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hot<'a> {
-    widths: Widths,
-    record: u32,
+    /// The records, and then the lists.
+    bytes: &'a [u8],
+    /// Where these begin.
+    lists: u32,
     pairs: u32,
-    records: &'a [u8],
-    lists: &'a [u8],
+    widths: Widths,
+    /// Bits of a record.
+    record: u8,
 }
 
 impl<'a> Hot<'a> {
@@ -57,32 +60,32 @@ impl<'a> Hot<'a> {
     pub(super) fn new(section: &'a [u8], pairs: u32) -> Option<Self> {
         if pairs == 0 && section.is_empty() {
             return Some(Self {
+                bytes: &[],
+                lists: 0,
+                pairs: 0,
                 widths: Widths::default(),
                 record: 0,
-                pairs: 0,
-                records: &[],
-                lists: &[],
             });
         }
-        let (widths, rest) = Widths::read_from_prefix(section).ok()?;
+        let (widths, bytes) = Widths::read_from_prefix(section).ok()?;
         let record = widths.record()?;
         let bits = u64::from(pairs)
             .wrapping_add(1)
             .wrapping_mul(u64::from(record));
-        let (records, lists) = rest.split_at_checked(usize::try_from(bits.div_ceil(8)).ok()?)?;
-        Some(Self {
-            widths,
-            record,
-            pairs,
-            records,
+        let lists = u32::try_from(bits.div_ceil(8)).ok()?;
+        (index(lists) <= bytes.len()).then_some(Self {
+            bytes,
             lists,
+            pairs,
+            widths,
+            record: u8::try_from(record).ok()?,
         })
     }
 
     #[inline(always)]
     fn record(&self, index: u32) -> Option<u64> {
         let at = u64::from(index).wrapping_mul(u64::from(self.record));
-        field(self.records, at, self.record)
+        field(self.bytes, at, self.record.into())
     }
 
     #[inline(always)]
@@ -118,7 +121,8 @@ impl<'a> Hot<'a> {
         }
         let width = u32::from(self.widths.index);
         let bit = u64::from(at).wrapping_mul(u64::from(width));
-        Some(low(field(self.lists, bit, width)?))
+        let bit = bit.wrapping_add(u64::from(self.lists).wrapping_mul(8));
+        Some(low(field(self.bytes, bit, width)?))
     }
 
     /// Whether the last list ends where the section does.
@@ -129,7 +133,8 @@ impl<'a> Hot<'a> {
         };
         end.is_some_and(|end| {
             let bits = u64::from(end).wrapping_mul(self.widths.index.into());
-            wide(self.lists.len()) == bits.div_ceil(8)
+            let lists = u64::from(self.lists).wrapping_add(bits.div_ceil(8));
+            wide(self.bytes.len()) == lists
         })
     }
 

@@ -234,10 +234,11 @@ pub(crate) mod tokens;
 pub(crate) mod write;
 
 use self::bits::Bits;
-use self::directory::{Block, Blocks};
+pub(crate) use self::directory::Block;
+use self::directory::Blocks;
 use self::model::LENGTH;
 pub(crate) use self::model::Model;
-use self::recent::{FileLine, length_class};
+use self::recent::{FileLine, length_class, pack};
 pub(crate) use self::rows::Rows;
 use self::tokens::Head;
 use super::{Fault, RegionTable, Row};
@@ -267,24 +268,58 @@ const _: () = assert!(ENTRIES_MAX.is_multiple_of(FILL));
 /// Two functions one after the other, so that only one of them is on the stack of an interrupt.
 #[inline(always)]
 pub(super) fn find(table: &RegionTable<'_>, target: u32) -> Option<Row> {
-    let block = directory::find(table, Model::page_bits(table.model)?, target)?;
-    find_in_block(table, &block, target)
+    let mut passed = Unseen(Block::EMPTY);
+    find_block(table, target, &mut passed.0)?;
+    find_in_block(table.bytes, table.model, target, &mut passed)
+}
+
+#[inline(always)]
+fn find_block(table: &RegionTable<'_>, target: u32, block: &mut Block) -> Option<()> {
+    directory::find(table, Model::page_bits(table.model)?, target, block)
+}
+
+/// Sees the entries of a block up to the one that is looked for.
+trait Passed {
+    fn block(&self) -> &Block;
+
+    /// The entries follow; files below `headers` are headers.
+    fn begin(&mut self, headers: u32);
+
+    fn entry(&mut self, location: FileLine, class: u8);
+}
+
+/// For a look-up of a line alone.
+struct Unseen(Block);
+
+impl Passed for Unseen {
+    #[inline(always)]
+    fn block(&self) -> &Block {
+        &self.0
+    }
+
+    #[inline(always)]
+    fn begin(&mut self, _headers: u32) {}
+
+    #[inline(always)]
+    fn entry(&mut self, _location: FileLine, _class: u8) {}
 }
 
 /// Lengths and tokens are read in step, so that nothing has to be kept of either; they do not wait
 /// for each other.
 #[inline(never)]
-fn find_in_block(table: &RegionTable<'_>, block: &Block, target: u32) -> Option<Row> {
+fn find_in_block(bytes: &[u8], model: &[u8], target: u32, passed: &mut impl Passed) -> Option<Row> {
+    let block = passed.block();
     // The first bytes of the streams are far from what was read last. While they are on their way,
     // the processor can find its way in the model.
-    let mut lengths = Bits::<false>::new(table.bytes, block.begin());
+    let mut lengths = Bits::<false>::new(bytes, block.begin());
     lengths.fill();
-    let head = Head::new(table.bytes, block);
-    let model = Model::new(table.model)?;
+    let head = Head::new(bytes, block);
+    let model = Model::new(model)?;
     let rarities = model.rarities();
     let (mut tokens, mut slots, mut location) = head.begin(&model, block)?;
     let length_code = model.codes.numbers.code(LENGTH);
     let mut start = block.start;
+    passed.begin(model.headers);
     let mut is_first = true;
     for _ in 0..ENTRIES_MAX / FILL {
         lengths.fill();
@@ -299,6 +334,7 @@ fn find_in_block(table: &RegionTable<'_>, block: &Block, target: u32) -> Option<
                 location = tokens.next_filled(&mut slots, &model, &rarities, class)?;
             }
             is_first = false;
+            passed.entry(location, tokens.class());
             let end = start.wrapping_add(length);
             if target < end {
                 return Some(row(start, location));
@@ -329,16 +365,15 @@ pub(crate) struct Entry {
 /// Entries of a block that follow each other. It is on the stack of a look-up of a chain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunk {
-    /// The block, and which of its chunks this is.
-    pub(crate) block: u32,
+    /// The block; what it says to expect is the last location before the chunk that is not in a header, if there
+    /// is one.
+    block: Block,
+    /// Which of its chunks this is.
     pub(crate) number: u32,
-    /// The last location before the chunk that is not in a header; the one to expect, if there is none.
-    pub(crate) file: u32,
-    pub(crate) line: u32,
-    /// The same, of all entries so far.
-    last: FileLine,
-    len: usize,
-    /// In the lower half the line, above it 24 bits of the file, then the class of the token, and the highest bit for headers.
+    /// Files below this index are headers.
+    headers: u32,
+    len: u32,
+    /// A packed location each, and above 24 bits of the file the class of the token.
     entries: [u64; CHUNK],
     /// Bytes from the start of the region.
     #[cfg(feature = "write")]
@@ -348,78 +383,79 @@ pub(crate) struct Chunk {
 impl Chunk {
     /// Of no block.
     pub(crate) const EMPTY: Self = Self {
-        block: 0,
+        block: Block::EMPTY,
         number: 0,
-        file: 0,
-        line: 0,
-        last: FileLine { file: 0, line: 0 },
+        headers: 0,
         len: 0,
         entries: [0; CHUNK],
         #[cfg(feature = "write")]
         starts: [0; CHUNK],
     };
 
-    /// Begins a block.
-    fn begin(&mut self, block: &Block) {
-        self.block = block.number;
-        self.number = 0;
-        self.file = block.guess.file;
-        self.line = block.guess.line;
-        self.last = block.guess;
-        self.len = 0;
-    }
-
     /// Begins the next chunk of the block.
-    #[inline]
     fn go_on(&mut self) {
+        let outside = self
+            .entries()
+            .rev()
+            .find(|entry| !entry.in_header && entry.line != 0);
+        if let Some(Entry { file, line, .. }) = outside {
+            self.block.guess = FileLine { file, line };
+        }
         self.number = self.number.wrapping_add(1);
-        self.file = self.last.file;
-        self.line = self.last.line;
         self.len = 0;
     }
 
-    fn is_empty(&self) -> bool {
+    const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    fn is_full(&self) -> bool {
-        self.len == CHUNK
+    #[inline(always)]
+    const fn is_full(&self) -> bool {
+        index(self.len) == CHUNK
     }
 
-    #[inline]
-    fn push(&mut self, start: u32, location: FileLine, class: u8, headers: u32) {
-        let in_header = location.file < headers;
-        let line = u64::from(location.line);
-        let file = u64::from(location.file & 0xff_ffff).wrapping_shl(32);
+    #[inline(always)]
+    fn push(&mut self, location: FileLine, class: u8) {
         let class = u64::from(class).wrapping_shl(56);
-        let header = u64::from(in_header).wrapping_shl(63);
-        if let Some(entry) = self.entries.get_mut(self.len) {
-            *entry = line | file | class | header;
+        if let Some(entry) = self.entries.get_mut(index(self.len)) {
+            *entry = pack(location) & !(0xff << 56) | class;
         }
+        self.len = self.len.wrapping_add(1);
+    }
+
+    /// The same with the start of the entry.
+    fn push_at(&mut self, start: u32, location: FileLine, class: u8) {
         #[cfg(feature = "write")]
-        if let Some(place) = self.starts.get_mut(self.len) {
+        if let Some(place) = self.starts.get_mut(index(self.len)) {
             *place = start;
         }
         #[cfg(not(feature = "write"))]
         let _ = start;
-        self.len = self.len.wrapping_add(1);
-        if !in_header && location.line != 0 {
-            self.last = location;
-        }
+        self.push(location, class);
+    }
+
+    pub(crate) const fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// The location to expect at the start of the chunk.
+    pub(crate) const fn expected(&self) -> (u32, u32) {
+        (self.block.guess.file, self.block.guess.line)
     }
 
     /// Its entries.
     pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = Entry> {
-        self.entries.iter().take(self.len).map(|entry| {
+        self.entries.iter().take(index(self.len)).map(|entry| {
             let high = bits::low(entry.wrapping_shr(32));
+            let file = high & 0xff_ffff;
             Entry {
-                file: high & 0xff_ffff,
+                file,
                 line: bits::low(*entry),
                 kind: recent::KIND
-                    .get(index(high.wrapping_shr(24) & 0x7f))
+                    .get(index(high.wrapping_shr(24)))
                     .copied()
                     .unwrap_or(0),
-                in_header: high >> 31 == 1,
+                in_header: file < self.headers,
             }
         })
     }
@@ -427,7 +463,29 @@ impl Chunk {
     /// The starts of its entries, in bytes from the start of the region.
     #[cfg(feature = "write")]
     pub(crate) fn starts(&self) -> impl Iterator<Item = u32> {
-        self.starts.iter().take(self.len).copied()
+        self.starts.iter().take(index(self.len)).copied()
+    }
+}
+
+impl Passed for Chunk {
+    #[inline(always)]
+    fn block(&self) -> &Block {
+        &self.block
+    }
+
+    #[inline(always)]
+    fn begin(&mut self, headers: u32) {
+        self.number = 0;
+        self.headers = headers;
+        self.len = 0;
+    }
+
+    #[inline(always)]
+    fn entry(&mut self, location: FileLine, class: u8) {
+        if self.is_full() {
+            self.go_on();
+        }
+        self.push(location, class);
     }
 }
 
@@ -437,50 +495,16 @@ pub(crate) trait Visitor {
     fn chunk(&mut self, chunk: &Chunk) -> Option<()>;
 }
 
-/// As [`find`], with the chunk of the block up to the entry of `target`.
-///
-/// Inlined: a frame less on a short stack.
+/// The first half of [`find`] for a chunk: finds the block.
 #[inline(always)]
-pub(crate) fn find_chunk(table: &RegionTable<'_>, target: u32, chunk: &mut Chunk) -> Option<Row> {
-    let block = directory::find(table, Model::page_bits(table.model)?, target)?;
-    chunk.begin(&block);
-    walk(table, &block, target, chunk)
+pub(crate) fn begin_chunk(table: &RegionTable<'_>, target: u32, chunk: &mut Chunk) -> Option<()> {
+    find_block(table, target, &mut chunk.block)
 }
 
-/// Not inlined: the directory is not searched on top of it.
-#[inline(never)]
-fn walk(table: &RegionTable<'_>, block: &Block, target: u32, chunk: &mut Chunk) -> Option<Row> {
-    let model = Model::new(table.model)?;
-    let mut bits = Bits::<false>::new(table.bytes, block.begin());
-    let head = Head::new(table.bytes, block);
-    let (mut tokens, mut slots, mut location) = head.begin(&model, block)?;
-    let length_code = model.codes.numbers.code(LENGTH);
-    let mut start = block.start;
-    for entry in 0..ENTRIES_MAX {
-        step();
-        bits.fill();
-        let (number, shift) = length_code.read_length(&mut bits, model.unit_bits)?;
-        let length = number.wrapping_shl(shift);
-        if entry > 0 {
-            let class = length_class(length.wrapping_shr(model.unit_bits));
-            location = tokens.next(&mut slots, &model, class)?;
-        }
-        if chunk.is_full() {
-            chunk.go_on();
-        }
-        chunk.push(start, location, tokens.class(), model.headers);
-        let end = start.wrapping_add(length);
-        if target < end {
-            return Some(row(start, location));
-        }
-        start = end;
-    }
-    None
-}
-
-/// Number of blocks of a region with rows.
-pub(crate) fn blocks(table: &RegionTable<'_>) -> Option<u32> {
-    directory::count(table)
+/// The second half: the row, and the chunk up to it; given the table of the region and the model.
+#[inline(always)]
+pub(crate) fn end_chunk(table: &[u8], model: &[u8], target: u32, chunk: &mut Chunk) -> Option<Row> {
+    find_in_block(table, model, target, chunk)
 }
 
 /// Shows a visitor all chunks of all blocks, and checks them on the way.

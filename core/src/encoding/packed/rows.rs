@@ -8,7 +8,7 @@ use super::directory::{Block, Blocks, Extent};
 use super::model::{LENGTH, Model};
 use super::recent::{FileLine, Slots, length_class};
 use super::tokens::{Head, Tokens};
-use super::{Chunk, ENTRIES_MAX, Visitor, row};
+use super::{Chunk, ENTRIES_MAX, Passed, Visitor, row};
 use crate::encoding::{Fault, RegionTable, Row};
 use crate::steps::step;
 
@@ -69,7 +69,7 @@ impl<'a> Rows<'a> {
                 visitor.chunk(&chunk).ok_or(Fault {
                     at,
                     expected: "a chain of inlined functions at every entry",
-                    found: chunk.block.into(),
+                    found: chunk.block.number.into(),
                 })?;
             }
             let (Some(row), Some(current)) = (row, &self.current) else {
@@ -77,7 +77,8 @@ impl<'a> Rows<'a> {
             };
             at = current.block.begin();
             if is_first {
-                chunk.begin(&current.block);
+                chunk.block = current.block;
+                chunk.begin(self.model.headers);
             } else if chunk.is_full() {
                 chunk.go_on();
             }
@@ -85,12 +86,7 @@ impl<'a> Rows<'a> {
                 file: row.file,
                 line: row.line,
             };
-            chunk.push(
-                row.start,
-                location,
-                current.tokens.class(),
-                self.model.headers,
-            );
+            chunk.push_at(row.start, location, current.tokens.class());
         }
     }
 

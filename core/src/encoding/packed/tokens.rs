@@ -67,8 +67,15 @@ impl Tokens<'_> {
             recent::NEXT_FILE => self.recent.next_file(slots),
             _ => self.recent.get(slots, symbol),
         };
-        let rare = Rare::read(rarities, symbol, from, self.hot, self.bits)?;
-        (self.bits, self.hot) = (rare.bits, rare.hot);
+        let mut rare = Rare {
+            bits: self.bits,
+            location: from,
+            hot: self.hot,
+            class: 0,
+        };
+        rare.read(rarities, symbol)?;
+        self.bits.resume(&rare.bits);
+        self.hot = rare.hot;
         self.recent.put(slots, 7, rare.location);
         self.recent.note(symbol, rare.class);
         Some(rare.location)
@@ -136,55 +143,44 @@ impl<'a> Head<'a> {
 
 /// What a token gives that is not a rank and a small delta, about one in six.
 struct Rare<'a> {
+    /// The stream, filled.
+    bits: Bits<'a, true>,
+    /// The location that the token counts from, and then that of the entry.
     location: FileLine,
+    hot: u32,
     /// The class of the location if it is a hot pair.
     class: u8,
-    hot: u32,
-    /// The stream after it, filled.
-    bits: Bits<'a, true>,
 }
 
-impl<'a> Rare<'a> {
-    /// Not inlined, and everything by value: what is in registers stays there.
+impl Rare<'_> {
+    /// Not inlined, and what it changes is a copy: what is in registers stays there.
     #[inline(never)]
-    fn read(
-        rarities: &Rarities<'_>,
-        symbol: u16,
-        from: FileLine,
-        mut hot: u32,
-        mut bits: Bits<'a, true>,
-    ) -> Option<Self> {
-        let mut number = |kind: usize| {
-            bits.fill();
-            rarities.numbers.code(kind).read(&mut bits)
-        };
-        let (location, class) = if (recent::HOT..recent::NEXT_FILE).contains(&symbol) {
-            hot = match symbol.checked_sub(recent::SUCCESSOR) {
-                None => number(HOT)?,
-                Some(rank) => rarities.hot.successor(hot, rank.into())?,
+    fn read(&mut self, rarities: &Rarities<'_>, symbol: u16) -> Option<()> {
+        if (recent::HOT..recent::NEXT_FILE).contains(&symbol) {
+            self.hot = match symbol.checked_sub(recent::SUCCESSOR) {
+                None => self.number(rarities, HOT)?,
+                Some(rank) => rarities.hot.successor(self.hot, rank.into())?,
             };
-            rarities.hot.get(hot)?
+            (self.location, self.class) = rarities.hot.get(self.hot)?;
         } else if symbol < recent::NEW {
-            let distance = number(FAR)?;
-            let line = moved(from.line, distance, bits.number(1))?;
-            (FileLine { line, ..from }, 0)
+            let distance = self.number(rarities, FAR)?;
+            self.location.line = moved(self.location.line, distance, self.bits.number(1))?;
         } else if symbol <= recent::NEXT_FILE {
-            let file = match symbol {
-                recent::NEW => number(FILE)?,
-                _ => from.file,
-            };
-            let line = number(LINE)?;
-            (FileLine { file, line }, 0)
+            if symbol == recent::NEW {
+                self.location.file = self.number(rarities, FILE)?;
+            }
+            self.location.line = self.number(rarities, LINE)?;
         } else {
             return None;
-        };
-        bits.fill();
-        Some(Self {
-            location,
-            class,
-            hot,
-            bits,
-        })
+        }
+        self.bits.fill();
+        Some(())
+    }
+
+    #[inline(always)]
+    fn number(&mut self, rarities: &Rarities<'_>, kind: usize) -> Option<u32> {
+        self.bits.fill();
+        rarities.numbers.code(kind).read(&mut self.bits)
     }
 }
 
