@@ -251,6 +251,38 @@ pub enum Error {
         /// Its build-id in hexadecimal.
         image: String,
     },
+    /// A table is not of the kernel, or the module, that it is to be loaded for.
+    #[error(
+        "{}: its build-id is {table}, and {} takes tables of {running}; build it from the image that runs, or name its module with --module",
+        path.display(),
+        device.display()
+    )]
+    NotRunning {
+        /// The table.
+        path: PathBuf,
+        /// Its build-id in hexadecimal.
+        table: String,
+        /// The device.
+        device: PathBuf,
+        /// The build-id of what runs, in hexadecimal.
+        running: String,
+    },
+    /// A device and a directory with `sys` are of different kernels.
+    #[error(
+        "{}: its kernel has the build-id {device_build}, and that of {}sys/kernel/notes is {root_build}; name the directory of its sys and proc with --root, or its device with --device",
+        device.display(),
+        root.join("").display()
+    )]
+    OtherRoot {
+        /// The device.
+        device: PathBuf,
+        /// What it says.
+        device_build: String,
+        /// The directory.
+        root: PathBuf,
+        /// What is said there.
+        root_build: String,
+    },
     /// A file gives no symbols.
     #[error("{}: {source}", path.display())]
     Symbols {
@@ -339,6 +371,8 @@ impl Error {
             Self::Blob { .. }
             | Self::Footer { .. }
             | Self::OtherBuild { .. }
+            | Self::NotRunning { .. }
+            | Self::OtherRoot { .. }
             | Self::Signature { .. }
             | Self::OtherKernel { .. } => exit::CORRUPT,
             Self::Device { errno, .. } if corrupt.contains(errno) => exit::CORRUPT,

@@ -25,6 +25,8 @@ use crate::error::Error;
 use crate::files::BlobFile;
 use crate::hex;
 use crate::log::{Facts, Frame, Kind, Module, Outcome, Resolve};
+use crate::message;
+use crate::running;
 use crate::source::{LocationBuf, Source};
 use crate::symbols::{Found, Symbols};
 
@@ -35,12 +37,6 @@ const TABLE_EXTENSION: &str = "lineinfo";
 
 /// A list of symbols of the running kernel.
 pub const RUNNING_SYMBOLS: &str = "/proc/kallsyms";
-
-/// The ELF notes of the running kernel, in which its build-id is.
-const RUNNING_NOTES: &str = "/sys/kernel/notes";
-
-/// The release of the running kernel.
-const RUNNING_RELEASE: &str = "/proc/sys/kernel/osrelease";
 
 /// A kernel or a module: where its functions are, and their lines.
 #[derive(Debug)]
@@ -214,17 +210,12 @@ fn address_of(address: u64, kind: Kind) -> Option<Address<u64>> {
 
 /// The build-id of the running kernel.
 fn running_build_id() -> Option<Vec<u8>> {
-    let notes = std::fs::read(RUNNING_NOTES).ok()?;
-    // Name size, description size, type 3 (NT_GNU_BUILD_ID), "GNU\0", description; native order.
-    let header = [4_u32, 20, 3].map(u32::to_ne_bytes).concat();
-    let header = [&header[..], b"GNU\0"].concat();
-    let at = notes
-        .windows(header.len())
-        .position(|window| window == header)?;
-    notes
-        .get(at + header.len()..)?
-        .get(..20)
-        .map(<[u8]>::to_vec)
+    running::build_id(Path::new(running::ROOT))
+}
+
+/// The release of the running kernel.
+fn running_release() -> Option<String> {
+    running::release(Path::new(running::ROOT))
 }
 
 /// What to decode a log with.
@@ -643,9 +634,8 @@ impl Images {
         };
         let files = self.files.get_or_insert_with(roots);
         let search = &self.options.search;
-        let mut paths = search.tables(Some(build_id), None);
-        paths.extend(kept(build_id));
-        paths.extend(files.tables_of(name));
+        let release = self.facts.release.as_deref();
+        let mut paths = tables_of_module(search, files, (name, build_id), release);
         paths.extend(search.debug_files(build_id));
         paths.extend(files.of(name));
         for path in paths {
@@ -686,6 +676,78 @@ impl Images {
     }
 }
 
+/// Tables that may be of a module, by its build-id in hexadecimal and by its name.
+fn tables_of_module(
+    search: &Search,
+    files: &ModuleFiles,
+    (name, build_id): (&str, &str),
+    release: Option<&str>,
+) -> Vec<PathBuf> {
+    let mut paths = search.tables_by_build_id(Some(build_id), release);
+    paths.extend(kept(build_id));
+    paths.extend(files.tables_of(name));
+    paths
+}
+
+/// The tables that there are of a kernel and of its modules; none is made.
+#[derive(Debug)]
+pub struct Tables {
+    search: Search,
+    release: Option<String>,
+    files: ModuleFiles,
+}
+
+impl Tables {
+    /// Looks for tables of a kernel of this release, if it is known.
+    pub fn new(search: Search, release: Option<String>) -> Self {
+        let files = ModuleFiles::find(&search.modules(release.as_deref()));
+        Self {
+            search,
+            release,
+            files,
+        }
+    }
+
+    /// The table of the kernel, or of one of its modules, that is of this build-id, and where it is.
+    pub fn find(&self, module: Option<&str>, build_id: &[u8]) -> Option<(PathBuf, BlobFile)> {
+        let id = hex(build_id);
+        let release = self.release.as_deref();
+        let paths = match module {
+            Some(name) => tables_of_module(&self.search, &self.files, (name, &id), release),
+            None => {
+                let mut paths = self.search.tables(Some(&id), release);
+                paths.extend(kept(&id));
+                paths
+            }
+        };
+        paths
+            .into_iter()
+            .find_map(|path| match BlobFile::open(&path) {
+                Ok(table) if table.table().layout().build_id() == build_id => {
+                    message::detail(format_args!(
+                        "{}: used, it is of build-id {id}",
+                        path.display()
+                    ));
+                    Some((path, table))
+                }
+                Ok(table) => {
+                    let own = hex(table.table().layout().build_id());
+                    message::detail(format_args!("{}: is of build-id {own}", path.display()));
+                    None
+                }
+                Err(error) => {
+                    message::detail(error);
+                    None
+                }
+            })
+    }
+
+    /// In words, where it was looked.
+    pub fn places(&self) -> String {
+        self.search.places()
+    }
+}
+
 /// The table that is kept of a build-id in hexadecimal.
 fn kept(build_id: &str) -> Option<PathBuf> {
     let bytes: Option<Vec<u8>> = build_id
@@ -694,12 +756,6 @@ fn kept(build_id: &str) -> Option<PathBuf> {
         .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())
         .collect();
     cache::kept(&bytes?).map(|(path, _)| path)
-}
-
-/// The release of the running kernel.
-fn running_release() -> Option<String> {
-    let release = std::fs::read_to_string(RUNNING_RELEASE).ok()?;
-    Some(release.trim().to_owned())
 }
 
 impl Resolve for Images {

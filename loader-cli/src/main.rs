@@ -4,14 +4,15 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use lineinfo_cli::cmd::Cli;
+use lineinfo_cli::message;
 
 fn main() -> ExitCode {
-    match lineinfo_cli::cmd::Cli::parse().run() {
+    match Cli::from_args().run() {
         Ok(status) => ExitCode::from(status),
         Err(error) if error.is_closed_stdout() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("lineinfo: {error}");
+            message::error(&error);
             ExitCode::from(error.exit_code())
         }
     }

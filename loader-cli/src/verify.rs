@@ -31,6 +31,7 @@ use gimli::{DwarfSections, EndianSlice, RunTimeEndian, SectionId};
 use lineinfo_core::blob::Profile;
 use lineinfo_core::{Address, Chain, Location, Offset, Table};
 use rayon::prelude::*;
+use serde::{Serialize, Serializer};
 
 use self::claims::Claims;
 pub use self::program::Program;
@@ -95,8 +96,8 @@ pub struct AnswerFrame<'a> {
     pub line: u32,
 }
 
-/// What a comparison found.
-#[derive(Clone, Debug, Default)]
+/// What a comparison found; the field names are a promise of `verify --json`.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// First and last bytes of rows.
     pub row_ends: u64,
@@ -117,10 +118,11 @@ pub struct Report {
     pub first: Vec<Difference>,
 }
 
-/// One address at which table and decoder differ.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One address at which table and decoder differ; the field names are a promise of `verify --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// The link-time address; in a relocatable file the one that the table has made up.
+    #[serde(serialize_with = "hexadecimal")]
     pub address: u64,
     /// Text section and bytes from its start: `.text+0x10`.
     pub place: String,
@@ -128,6 +130,10 @@ pub struct Difference {
     pub table: Option<String>,
     /// What the decoder says.
     pub decoder: Option<String>,
+}
+
+fn hexadecimal<S: Serializer>(address: &u64, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("{address:#x}"))
 }
 
 impl fmt::Display for Difference {

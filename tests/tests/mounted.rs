@@ -601,6 +601,17 @@ fn modules(ready: &Ready) -> Result<()> {
         "sed -n 's/^bytes: //p' sys/module/xor/lineinfo",
         &format!("{size}\n"),
     )?;
+    let (root, tables) = (machine.mountpoint(), machine.directory.path());
+    let (root, tables) = (root.display().to_string(), tables.display().to_string());
+    let auto = ["load", "--auto", "--root", &root, "--dir", &tables];
+    let auto = [&auto[..], &["--dry-run", "--device", &device]].concat();
+    let auto = ready.binaries.lineinfo(&auto)?;
+    // The build-id of a module is what the device says: there are no notes.
+    let said = String::from_utf8_lossy(&auto.stdout);
+    ensure!(
+        auto.status.code() == Some(3) && said.contains(&format!("xor: would load {table}: ")),
+        "{auto:?}"
+    );
     machine.kernel.command("rmmod xor")?;
     machine.expect(ready, "ls sys/module", "")?;
     let said = machine.fails(ready, "cat sys/module/xor/lineinfo")?;

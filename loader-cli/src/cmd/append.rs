@@ -1,13 +1,15 @@
-use std::io::Write;
 use std::path::PathBuf;
 
-use super::print;
+use clap::ValueHint;
+
+use super::summarize;
 use crate::Error;
 use crate::boot_image::{BootImage, Consent};
 use crate::error::exit;
 use crate::extract::elf::ElfFile;
 use crate::files::BlobFile;
 use crate::hex;
+use crate::message;
 
 /// Append a table to a boot image, in place of one that is there.
 ///
@@ -15,10 +17,10 @@ use crate::hex;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The table.
-    #[arg(value_name = "X")]
+    #[arg(value_name = "X", value_hint = ValueHint::FilePath)]
     blob: PathBuf,
     /// The boot image; it stays bootable.
-    #[arg(long = "to", value_name = "IMAGE")]
+    #[arg(long = "to", value_name = "IMAGE", value_hint = ValueHint::FilePath)]
     image: PathBuf,
     /// Append even if the image has another build-id than the table, if it is signed (the signature
     /// becomes invalid), or if it has more names (hard links), which keep the old contents.
@@ -42,12 +44,12 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     })?;
     image.append(&args.blob, &bytes, consent)?;
     if !is_known_kind {
-        eprintln!(
-            "lineinfo: warning: {}: is no ELF file, PE file or bzImage; whether it still boots with a table after it is not known",
+        message::warning(format_args!(
+            "{}: is no ELF file, PE file or bzImage; whether it still boots with a table after it is not known",
             args.image.display()
-        );
+        ));
     }
-    print(|out| {
+    summarize(false, |out| {
         writeln!(
             out,
             "{}: {} bytes appended after {} bytes of image",

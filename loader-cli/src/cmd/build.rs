@@ -1,51 +1,56 @@
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use clap::ValueHint;
 use lineinfo_core::Table;
 use lineinfo_core::blob::Encoding;
 use lineinfo_core::writer::{EncodeError, Options, Tuning, with_symbols};
 
-use super::{Counts, ImageArgs, print, progress_bar};
+use super::{Counts, IMAGE, ImageArgs, progress_bar, summarize};
 use crate::Error;
 use crate::error::exit;
 use crate::extract::elf::Elf;
 use crate::extract::{Extracted, extract};
+use crate::message;
 use crate::output::{HardLinks, Output};
 use crate::symbols::{Symbols, SymbolsError};
+
+/// The options that say what is in the table.
+const TABLE: &str = "Table";
 
 /// Build a table from an ELF file with DWARF.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The image: a vmlinux, a module, or any ELF file with debug information.
-    #[arg(value_name = "VMLINUX")]
+    #[arg(value_name = "VMLINUX", value_hint = ValueHint::FilePath)]
     image: PathBuf,
     /// The table to write.
-    #[arg(short, long, value_name = "X")]
+    #[arg(short, long, value_name = "X", value_hint = ValueHint::FilePath)]
     output: PathBuf,
     /// How to encode the rows.
-    #[arg(long, default_value = "packed", value_parser = parse_encoding)]
+    #[arg(long, default_value = "packed", value_parser = parse_encoding, help_heading = TABLE)]
     encoding: Encoding,
     /// What the table is exact for: full, every byte of text; calls, what stack traces look up.
-    #[arg(long, value_enum, default_value = "full")]
+    #[arg(long, value_enum, default_value = "full", help_heading = TABLE)]
     profile: ProfileName,
     /// What a packed table trades: look-ups take longer the smaller it is.
-    #[arg(long, value_enum, default_value = "balanced")]
+    #[arg(long, value_enum, default_value = "balanced", help_heading = TABLE)]
     tune: Tune,
     /// Entries in a block of a packed table, instead of --tune: 1 to 96.
-    #[arg(long, value_name = "N", conflicts_with = "tune", value_parser = clap::value_parser!(u32).range(1..=96))]
+    #[arg(long, value_name = "N", conflicts_with = "tune", value_parser = clap::value_parser!(u32).range(1..=96), help_heading = TABLE)]
     block: Option<u32>,
     /// Whether the table has the inlined functions at each address: by default a packed one for calls
     /// has, and others have not.
-    #[arg(long, value_enum, value_name = "WHETHER", num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    #[arg(long, value_enum, value_name = "WHETHER", num_args = 0..=1, require_equals = true, default_missing_value = "yes", help_heading = TABLE)]
     inlines: Option<Choice>,
     /// Refuse an image of which something would be left out: a unit with a damaged line table, text
     /// that shares addresses with other text, names in a supplementary file that is not there.
-    #[arg(long)]
+    #[arg(long, help_heading = IMAGE)]
     strict: bool,
     /// Leave out the symbols of the image, with which decode needs neither the image nor a list of
     /// symbols. They are never loaded nor appended.
-    #[arg(long)]
+    #[arg(long, help_heading = TABLE)]
     no_symbols: bool,
     #[command(flatten)]
     reading: ImageArgs,
@@ -131,7 +136,7 @@ fn complain(elf: &Elf<'_>, extracted: &Extracted, strict: bool) -> Result<(), Er
         if strict {
             return Err(missing);
         }
-        eprintln!("lineinfo: warning: {missing}");
+        message::warning(missing);
     }
     if let [first, ..] = elf.identity.overlapping.as_slice() {
         let overlapping = Error::OverlappingText {
@@ -143,7 +148,7 @@ fn complain(elf: &Elf<'_>, extracted: &Extracted, strict: bool) -> Result<(), Er
         if strict {
             return Err(overlapping);
         }
-        eprintln!("lineinfo: warning: {overlapping}; --strict refuses such a file");
+        message::warning(format_args!("{overlapping}; --strict refuses such a file"));
     }
     for (bad, lacking) in [
         (&extracted.bad_units, "rows"),
@@ -159,14 +164,14 @@ fn complain(elf: &Elf<'_>, extracted: &Extracted, strict: bool) -> Result<(), Er
             });
         }
         for unit in &bad.first {
-            eprintln!("lineinfo: warning: {}: {unit}", path.display());
+            message::warning(format_args!("{}: {unit}", path.display()));
         }
-        eprintln!(
-            "lineinfo: warning: {}: {} of {} units are damaged, and the table has no {lacking} of them; --strict refuses such a file",
+        message::warning(format_args!(
+            "{}: {} of {} units are damaged, and the table has no {lacking} of them; --strict refuses such a file",
             path.display(),
             bad.count,
             bad.of
-        );
+        ));
     }
     Ok(())
 }
@@ -179,10 +184,10 @@ fn section_of_symbols(image: &Path, dwarf: &Path, text_start: u64) -> Result<Vec
             source: SymbolsError::Stripped,
             ..
         }) => {
-            eprintln!(
-                "lineinfo: warning: {}: it was stripped of symbols, and the table has none: decode will want a vmlinux or a list",
+            message::warning(format_args!(
+                "{}: it was stripped of symbols, and the table has none: decode will want a vmlinux or a list",
                 image.display()
-            );
+            ));
             Ok(Vec::new())
         }
         Err(error) => Err(error),
@@ -234,7 +239,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         .sum();
     let bytes = blob.len() as f64;
     let time = start.elapsed().as_secs_f64();
-    let summary = |out: &mut dyn Write| {
+    summarize(is_stdout, |out| {
         writeln!(
             out,
             "{}: {}, {}",
@@ -262,11 +267,6 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             100.0 * bytes / extracted.identity.size_bytes as f64
         )?;
         writeln!(out, "time             {:>11.2}s", time)
-    };
-    if is_stdout {
-        summary(&mut io::stderr()).map_err(Error::io("stderr"))?;
-    } else {
-        print(|out| summary(out))?;
-    }
+    })?;
     Ok(exit::DONE)
 }

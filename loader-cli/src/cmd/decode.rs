@@ -1,8 +1,11 @@
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::DEBUG_DIR;
+use anstream::{AutoStream, ColorChoice};
+use clap::ValueHint;
+
+use super::{DEBUG_DIR, KERNEL, OUTPUT};
 use crate::Error;
 use crate::error::exit;
 use crate::fleet::Fleet;
@@ -12,6 +15,10 @@ use crate::log::input::Input;
 use crate::log::{
     Annotator, Answers, Facts, Machine, Style, Summary, slide_of_line, slide_of_text,
 };
+use crate::message;
+
+/// The options that say what the log is.
+const LOG: &str = "Log";
 
 /// Annotate the frames of a kernel log with file and line.
 ///
@@ -32,65 +39,63 @@ use crate::log::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The log [default: stdin].
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     log: Option<PathBuf>,
     #[command(flatten)]
     kernel: KernelArgs,
     /// Directory with modules (.ko, .ko.debug), and tables of them; may be given several times.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = KERNEL)]
     modules: Vec<PathBuf>,
     /// The release of the kernel that wrote the log [default: what the log says].
-    #[arg(long, value_name = "RELEASE")]
+    #[arg(long, value_name = "RELEASE", help_heading = KERNEL)]
     release: Option<String>,
     /// Go on where builds or releases differ; lines may be wrong then.
-    #[arg(long)]
+    #[arg(long, help_heading = KERNEL)]
     force: bool,
     /// How far the kernel was moved from where it was linked (KASLR) [default: the `Kernel Offset:` of
     /// the log]. With it, addresses that have no symbol get function and line, too: `[<ffffffff81234567>]`
     /// of a kernel without kallsyms, and what perf script and bt of crash print.
-    #[arg(long, value_name = "OFFSET", value_parser = parse_slide)]
+    #[arg(long, value_name = "OFFSET", value_parser = parse_slide, help_heading = LOG)]
     slide: Option<u64>,
     /// Disassemble the `Code:` lines of x86.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     code: bool,
     /// The log is a stream from many machines, as a collector of syslog, of netconsole or of journals
     /// (journalctl -o export) has it: each has a kernel and a state of its own.
-    #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["slide", "release"])]
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["slide", "release"], help_heading = LOG)]
     key: Option<Key>,
     /// Print a JSON object for each frame, and one for the summary, instead of the log.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
     /// Leave out the lines of inlined functions: each frame has the line of the innermost one.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     no_inlines: bool,
     /// Go on at the end of FILE, as it may grow.
-    #[arg(short, long, requires = "log")]
+    #[arg(short, long, requires = "log", help_heading = LOG)]
     follow: bool,
-    /// Whether locations are in colour.
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
-    color: Colour,
 }
 
 /// Where the functions and lines of a kernel come from.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = KERNEL)]
 pub(super) struct KernelArgs {
     /// Table of the kernel, or of a module; may be given several times.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_hint = ValueHint::FilePath)]
     pub(super) table: Vec<PathBuf>,
     /// Where functions are: a vmlinux, a .ko, or a copy of the kernel's /proc/kallsyms; may be given
     /// several times. A vmlinux or .ko without a table gets one, which is kept in
     /// $XDG_CACHE_HOME/lineinfo/tables, up to 1 GiB.
-    #[arg(long, visible_alias = "against", value_name = "VMLINUX|KALLSYMS")]
+    #[arg(long, visible_alias = "against", value_name = "VMLINUX|KALLSYMS", value_hint = ValueHint::FilePath)]
     pub(super) vmlinux: Vec<PathBuf>,
     /// Ask a running kernel, where no table is given.
-    #[arg(long, value_name = "PATH", env = "LINEINFO_DEVICE")]
+    #[arg(long, value_name = "PATH", env = "LINEINFO_DEVICE", hide_env_values = true, value_hint = ValueHint::FilePath)]
     pub(super) device: Option<PathBuf>,
     /// Look for the kernel and its modules in this directory, too; may be given several times. Then
     /// come those of $LINEINFO_PATH, /usr/lib/lineinfo, /usr/lib/debug and /lib/modules.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: Vec<PathBuf>,
     /// Look for separate debug files below this directory too; may be given several times.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     debug_dir: Vec<PathBuf>,
 }
 
@@ -114,13 +119,6 @@ impl KernelArgs {
 enum Key {
     /// The machine that wrote a line.
     Host,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Colour {
-    Auto,
-    Always,
-    Never,
 }
 
 /// How much of a log is read before its kernel is looked for, in bytes.
@@ -224,7 +222,7 @@ fn read_all(
 /// Prints notes, and what an annotator has.
 fn print(notes: Vec<String>, annotator: &mut Annotator) -> Result<(), Error> {
     for note in notes {
-        eprintln!("lineinfo: {note}");
+        message::note(note);
     }
     let mut out = io::stdout().lock();
     out.write_all(annotator.ready())
@@ -263,13 +261,13 @@ fn end_of_fleet(mut fleet: Fleet, is_json: bool) -> Result<u8, Error> {
     print(fleet.take_notes(), fleet.annotator())?;
     let summary = fleet.annotator().summary();
     if !is_json {
-        eprintln!("lineinfo: {}", words(summary));
+        message::note(words(summary));
     }
     let left = summary.left() + summary.no_kernel;
     Ok(match left {
         _ if fleet.has_other_build() => {
-            eprintln!(
-                "lineinfo: functions have other sizes than here, and none the same: machines have another build of a kernel than the one that was found; name the directory of theirs with --dir"
+            message::error(
+                "functions have other sizes than here, and none the same: machines have another build of a kernel than the one that was found; name the directory of theirs with --dir",
             );
             exit::CORRUPT
         }
@@ -289,14 +287,7 @@ fn parse_slide(text: &str) -> Result<u64, String> {
 
 impl Args {
     fn style(&self) -> Style {
-        let is_colour = match self.color {
-            Colour::Auto => {
-                io::stdout().is_terminal()
-                    && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
-            }
-            Colour::Always => true,
-            Colour::Never => false,
-        };
+        let is_colour = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
         match (self.json, is_colour) {
             (true, _) => Style::Json,
             (false, true) => Style::Colour,
@@ -362,15 +353,15 @@ impl Decoder {
         self.annotator.summarize();
         self.print()?;
         if !is_json {
-            eprintln!("lineinfo: {}", words(self.annotator.summary()));
+            message::note(words(self.annotator.summary()));
         }
         let left = self.annotator.summary().left();
         let disagreeing = self.answers.resolver().disagreeing();
         if !disagreeing.is_empty() {
-            eprintln!(
-                "lineinfo: the log was written with other builds of the modules that were named: {}; their lines may be wrong",
+            message::error(format_args!(
+                "the log was written with other builds of the modules that were named: {}; their lines may be wrong",
                 disagreeing.join(", ")
-            );
+            ));
             return Ok(exit::CORRUPT);
         }
         Ok(match left {

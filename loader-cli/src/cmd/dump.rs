@@ -1,15 +1,17 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use clap::ValueHint;
 use comfy_table::{CellAlignment, Table as TextTable, presets};
 use lineinfo_core::Table;
 use lineinfo_core::blob::FORMAT_VERSION;
 use serde::Serialize;
 
-use super::print;
+use super::{OUTPUT, print};
 use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
+use crate::json;
 use crate::raw;
 use crate::{hex, machine_name, signature};
 
@@ -17,20 +19,23 @@ use crate::{hex, machine_name, signature};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The table.
-    #[arg(value_name = "X")]
+    #[arg(value_name = "X", value_hint = ValueHint::FilePath)]
     blob: PathBuf,
     /// Print one JSON object.
-    #[arg(long, conflicts_with = "rows")]
+    #[arg(long, conflicts_with = "rows", help_heading = OUTPUT)]
     json: bool,
     /// Print every row instead: address, and file and line, or ?? for a gap.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     rows: bool,
 }
 
-/// The JSON document; the field names are a promise.
+/// Version of the JSON document.
+const JSON_VERSION: u32 = 1;
+
+/// What is in a table, as text and as a JSON document.
 #[derive(Debug, Serialize)]
 struct Summary {
-    format_version: u16,
+    table_version: u16,
     machine: String,
     build_id: String,
     text_start: String,
@@ -68,7 +73,7 @@ impl Summary {
     fn new(table: &Table<'_>) -> Self {
         let layout = table.layout();
         Self {
-            format_version: FORMAT_VERSION,
+            table_version: FORMAT_VERSION,
             machine: machine_name(layout.machine()),
             build_id: hex(layout.build_id()),
             text_start: format!("{:#x}", layout.text_start()),
@@ -103,7 +108,7 @@ impl Summary {
     }
 
     fn print(&self, to: &mut impl Write) -> io::Result<()> {
-        writeln!(to, "format version   {}", self.format_version)?;
+        writeln!(to, "table version    {}", self.table_version)?;
         writeln!(to, "machine          {}", self.machine)?;
         writeln!(to, "build-id         {}", self.build_id)?;
         writeln!(
@@ -171,8 +176,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         }
         let summary = Summary::new(&table);
         if args.json {
-            serde_json::to_writer(&mut *out, &summary)?;
-            return writeln!(out);
+            return json::write(out, JSON_VERSION, &summary);
         }
         summary.print(out)
     })?;

@@ -1,57 +1,344 @@
-use std::io::Write;
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
+use clap::ValueHint;
 use lineinfo_core::Table;
-use lineinfo_core::writer::with_symbols;
+use lineinfo_core::uapi::Status;
+use serde::Serialize;
 
-use super::{Counts, DeviceArg, print, progress_bar};
-use crate::Error;
+use super::{Counts, DeviceArg, KERNEL, OUTPUT, print, progress_bar, summarize};
 use crate::device::Access;
 use crate::error::exit;
-use crate::files;
+use crate::files::{self, BlobFile};
+use crate::images::Tables;
+use crate::images::search::Search;
+use crate::running::{self, Running};
+use crate::{Error, hex, json, message, signature};
+
+/// Version of the document of `--json`.
+const DOCUMENT_VERSION: u32 = 1;
 
 /// Load a table into a running kernel.
 ///
 /// The symbols in a table are left out: a kernel has its own.
+///
+/// With --auto the running kernel and all modules that it has loaded get their tables, by build-id.
+/// They are looked for in the directories of --dir and $LINEINFO_PATH, in /usr/lib/lineinfo, and among
+/// the tables that decode keeps; none is made. What has no table is named, and the others are loaded.
+///
+/// Exit status with --auto: 3 if the kernel or a module has no table, 1 or 4 if a table was refused.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The table.
-    #[arg(value_name = "X")]
-    blob: PathBuf,
+    #[arg(
+        value_name = "X",
+        value_hint = ValueHint::FilePath,
+        required_unless_present = "auto"
+    )]
+    blob: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArg,
+    /// Load the tables of the running kernel and of all its modules.
+    #[arg(long, conflicts_with_all = ["blob", "module"], help_heading = KERNEL)]
+    auto: bool,
+    /// Look for tables in this directory, too; may be given several times.
+    #[arg(
+        long,
+        value_name = "DIR",
+        value_hint = ValueHint::DirPath,
+        requires = "auto",
+        help_heading = KERNEL
+    )]
+    dir: Vec<PathBuf>,
+    /// Look in the directories of this release [default: that of the running kernel].
+    #[arg(long, value_name = "RELEASE", requires = "auto", help_heading = KERNEL)]
+    release: Option<String>,
+    /// The directory in which sys and proc of the running kernel are.
+    #[arg(
+        long,
+        value_name = "DIR",
+        value_hint = ValueHint::DirPath,
+        requires = "auto",
+        default_value = running::ROOT,
+        help_heading = KERNEL
+    )]
+    root: PathBuf,
+    /// Check everything, and say what would be loaded where, but load nothing.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Print one JSON object.
+    #[arg(long, help_heading = OUTPUT)]
+    json: bool,
+}
+
+/// The JSON document; the field names are a promise.
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    device: String,
+    dry_run: bool,
+    images: &'a [Image],
+}
+
+/// What became of the table of the kernel or of a module.
+#[derive(Debug, Serialize)]
+struct Image {
+    /// `null` for the kernel.
+    module: Option<String>,
+    /// Of the kernel or the module; `null` if it has none.
+    build_id: Option<String>,
+    /// The file of the table.
+    table: Option<String>,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+enum Outcome {
+    /// The kernel has it.
+    Loaded {
+        #[serde(flatten)]
+        sizes: Sizes,
+        /// What it takes in the kernel, in bytes.
+        memory: u64,
+    },
+    /// It would have been loaded.
+    Checked {
+        #[serde(flatten)]
+        sizes: Sizes,
+    },
+    /// There is no table.
+    NoTable,
+    /// It cannot be loaded.
+    Refused { error: String },
+}
+
+#[derive(Debug, Serialize)]
+struct Sizes {
+    entries: u32,
+    files: u32,
+    bytes: u64,
+}
+
+impl Image {
+    /// What is said of it after the name of the device.
+    fn words(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| {
+            if let Some(module) = &self.module {
+                write!(f, "{module}: ")?;
+            }
+            match &self.outcome {
+                Outcome::Loaded { sizes, memory } => {
+                    write!(f, "loaded: {sizes} in {memory} bytes of memory")
+                }
+                Outcome::Checked { sizes } => {
+                    let table = self.table.as_deref().unwrap_or_default();
+                    write!(f, "would load {table}: {sizes}")
+                }
+                Outcome::NoTable => f.write_str("no table"),
+                Outcome::Refused { error } => f.write_str(error),
+            }
+        })
+    }
+
+    /// The kernel, or the module.
+    fn name(&self) -> &str {
+        self.module.as_deref().unwrap_or("the kernel")
+    }
+}
+
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            entries,
+            files,
+            bytes,
+        } = self;
+        write!(f, "{entries} entries, {files} files, {bytes} bytes")
+    }
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
-    let mut blob = files::read(&args.blob)?;
-    // The kernel refuses what does not parse, and says why. It does not look at the rows.
-    if let Ok(table) = Table::parse(&blob) {
-        table.check_rows().map_err(|source| Error::Blob {
-            path: args.blob.clone(),
-            source,
-        })?;
-        let without = with_symbols(&table, &[]);
-        blob = without.map_err(|source| Error::Encode {
-            path: args.blob.clone(),
-            source,
-        })?;
+    let (images, status) = match &args.blob {
+        Some(path) => (vec![load_named(args, path)?], exit::DONE),
+        None => load_running(args)?,
+    };
+    let device = args.device.path.display();
+    if args.json {
+        let document = Document {
+            device: device.to_string(),
+            dry_run: args.dry_run,
+            images: &images,
+        };
+        print(|out| json::write(out, DOCUMENT_VERSION, &document))?;
+        return Ok(status);
     }
-    let mut device = args.device.open(Access::Write)?;
+    let done = images.iter().filter(|image| {
+        matches!(
+            image.outcome,
+            Outcome::Loaded { .. } | Outcome::Checked { .. }
+        )
+    });
+    summarize(false, |out| {
+        for image in done {
+            writeln!(out, "{device}: {}", image.words())?;
+        }
+        Ok(())
+    })?;
+    Ok(status)
+}
+
+/// Loads the table that is named.
+fn load_named(args: &Args, path: &Path) -> Result<Image, Error> {
+    let module = args.device.module.as_deref();
+    let bytes = files::read(path)?;
+    // The kernel refuses what does not parse, and says why. It does not look at the rows.
+    let (outcome, build_id) = if !args.dry_run && Table::parse(&bytes).is_err() {
+        (send(args, module, &bytes)?, None)
+    } else {
+        let table = BlobFile::open(path)?;
+        let build_id = hex(table.table().layout().build_id());
+        (load(args, module, path, &table)?, Some(build_id))
+    };
+    Ok(Image {
+        module: args.device.module.clone(),
+        build_id,
+        table: Some(path.display().to_string()),
+        outcome,
+    })
+}
+
+/// Loads the tables of the running kernel and of its modules, and gives the exit status.
+fn load_running(args: &Args) -> Result<(Vec<Image>, u8), Error> {
+    let running = Running::read(&args.root)?;
+    let kernel = args.device.open(Access::Read)?.status()?;
+    check_root(args, &running, &kernel)?;
+    let release = args.release.clone().or(running.release);
+    let search = Search {
+        servers: Vec::new(),
+        ..Search::new(&args.dir)
+    };
+    let tables = Tables::new(search, release);
+    let mut wanted = vec![(None, Some(kernel.build_id().to_owned()))];
+    for module in running.modules {
+        wanted.push((Some(module.name), module.build_id));
+    }
+    let mut status = exit::DONE;
+    let mut images = Vec::new();
+    for (module, build_id) in wanted {
+        let build_id = build_id.or_else(|| build_id_of(args, module.as_deref()));
+        let build_id = build_id.filter(|id| !id.is_empty());
+        let found = build_id
+            .as_deref()
+            .and_then(|id| tables.find(module.as_deref(), id));
+        let outcome = match &found {
+            Some((path, table)) => {
+                load(args, module.as_deref(), path, table).unwrap_or_else(|error| {
+                    message::error(&error);
+                    if status == exit::DONE {
+                        status = error.exit_code();
+                    }
+                    Outcome::Refused {
+                        error: error.to_string(),
+                    }
+                })
+            }
+            None => Outcome::NoTable,
+        };
+        images.push(Image {
+            module,
+            build_id: build_id.as_deref().map(hex),
+            table: found.map(|(path, _)| path.display().to_string()),
+            outcome,
+        });
+    }
+    let missing = images
+        .iter()
+        .filter(|image| matches!(image.outcome, Outcome::NoTable));
+    let missing: Vec<&str> = missing.map(Image::name).collect();
+    if !missing.is_empty() {
+        message::warning(format_args!(
+            "{} of {} have no table in {}: {}; build them with `lineinfo build`, or name their directory with --dir",
+            missing.len(),
+            images.len(),
+            tables.places(),
+            missing.join(", ")
+        ));
+        if status == exit::DONE {
+            status = exit::UNRESOLVED;
+        }
+    }
+    Ok((images, status))
+}
+
+/// Fails if the device is not of the kernel that is described below the root.
+fn check_root(args: &Args, running: &Running, kernel: &Status) -> Result<(), Error> {
+    match &running.build_id {
+        Some(build_id) if build_id != kernel.build_id() => Err(Error::OtherRoot {
+            device: args.device.path.clone(),
+            device_build: hex(kernel.build_id()),
+            root: args.root.clone(),
+            root_build: hex(build_id),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What the device says of the build-id of a module.
+fn build_id_of(args: &Args, module: Option<&str>) -> Option<Vec<u8>> {
+    let mut device = args.device.open(Access::Read).ok()?;
+    device.target(module?).ok()?;
+    Some(device.status().ok()?.build_id().to_owned())
+}
+
+/// Loads a table that is right in itself, or checks whether it would be taken.
+fn load(args: &Args, module: Option<&str>, path: &Path, blob: &BlobFile) -> Result<Outcome, Error> {
+    let table = blob.table();
+    if let Some(signed) = table.signed() {
+        signature::check(path, &signed)?;
+    }
+    let bytes = blob.without_symbols().map_err(|source| Error::Encode {
+        path: path.to_owned(),
+        source,
+    })?;
+    if !args.dry_run {
+        return send(args, module, &bytes);
+    }
+    // Who may not load is told so here as well.
+    let mut device = args.device.open_for(module, Access::Write)?;
+    let status = device.status()?;
+    let layout = table.layout();
+    if layout.build_id() != status.build_id() {
+        return Err(Error::NotRunning {
+            path: path.to_owned(),
+            table: hex(layout.build_id()),
+            device: args.device.path.clone(),
+            running: hex(status.build_id()),
+        });
+    }
+    Ok(Outcome::Checked {
+        sizes: Sizes {
+            entries: layout.rows(),
+            files: layout.files(),
+            bytes: bytes.len() as u64,
+        },
+    })
+}
+
+/// Loads bytes into the slot of the kernel or of a module.
+fn send(args: &Args, module: Option<&str>, bytes: &[u8]) -> Result<Outcome, Error> {
+    let mut device = args.device.open_for(module, Access::Write)?;
     let bar = progress_bar("load", Counts::Bytes);
-    bar.set_length(blob.len() as u64);
-    device.load(&blob, |written| bar.set_position(written))?;
+    bar.set_length(bytes.len() as u64);
+    device.load(bytes, |written| bar.set_position(written))?;
     bar.finish_and_clear();
     let status = device.status()?;
-    print(|out| {
-        writeln!(
-            out,
-            "{}: loaded: {} entries, {} files, {} bytes in {} bytes of memory",
-            args.device.path.display(),
-            status.rows,
-            status.files,
-            status.bytes,
-            status.memory
-        )
-    })?;
-    Ok(exit::DONE)
+    Ok(Outcome::Loaded {
+        sizes: Sizes {
+            entries: status.rows,
+            files: status.files,
+            bytes: status.bytes,
+        },
+        memory: status.memory,
+    })
 }

@@ -3,15 +3,21 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::ValueHint;
 use lineinfo_core::Address;
 use serde::Serialize;
 
+use super::OUTPUT;
 use super::decode::KernelArgs;
 use crate::Error;
 use crate::error::exit;
 use crate::images::Images;
+use crate::json;
 use crate::log::{Facts, Kind};
 use crate::source::{FrameBuf, LocationBuf, Source};
+
+/// The options that say what the addresses are.
+const ADDRESSES: &str = "Addresses";
 
 /// Look up file and line of addresses and of symbols.
 ///
@@ -30,22 +36,22 @@ use crate::source::{FrameBuf, LocationBuf, Source};
 pub(super) struct Args {
     /// The table, unless one is named by an option or there is a device; and addresses in
     /// hexadecimal, or symbols.
-    #[arg(value_name = "X|ADDR")]
+    #[arg(value_name = "X|ADDR", value_hint = ValueHint::FilePath)]
     operands: Vec<String>,
     #[command(flatten)]
     kernel: KernelArgs,
     /// The addresses are return addresses: look up the call before each.
-    #[arg(short, long, conflicts_with = "traps")]
+    #[arg(short, long, conflicts_with = "traps", help_heading = ADDRESSES)]
     return_addresses: bool,
     /// The addresses are offsets from _text, which a device tells anybody; run-time addresses are for
     /// root and the owner of the kernel.
-    #[arg(short, long, conflicts_with = "vmlinux")]
+    #[arg(short, long, conflicts_with = "vmlinux", help_heading = ADDRESSES)]
     offsets: bool,
     /// The addresses are those of traps: ud2, brk, ebreak.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = ADDRESSES)]
     traps: bool,
     /// Print one JSON object a line.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 
@@ -62,7 +68,10 @@ impl Args {
     }
 }
 
-/// One line of `--json`; the field names are a promise.
+/// Version of the JSON documents.
+const JSON_VERSION: u32 = 1;
+
+/// One answer, as text and as a JSON document.
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
     /// `null` if there is no such symbol.
@@ -108,8 +117,7 @@ impl<'a> Answer<'a> {
 
     fn print(self, is_json: bool, to: &mut impl Write) -> io::Result<()> {
         if is_json {
-            serde_json::to_writer(&mut *to, &self)?;
-            return writeln!(to);
+            return json::write(to, JSON_VERSION, &self);
         }
         let location = match (self.file, self.line) {
             (Some(file), Some(line)) => Some(LocationBuf {

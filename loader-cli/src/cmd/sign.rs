@@ -1,9 +1,10 @@
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
+use clap::ValueHint;
 use lineinfo_core::KeyId;
 
-use super::print;
+use super::summarize;
 use crate::error::{Error, exit};
 use crate::files::BlobFile;
 use crate::output::{HardLinks, Output};
@@ -16,14 +17,14 @@ use crate::{hex, signature};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The table.
-    #[arg(value_name = "X")]
+    #[arg(value_name = "X", value_hint = ValueHint::FilePath)]
     blob: PathBuf,
     /// The private key: PEM or DER of PKCS #8, as `openssl genpkey -algorithm ed25519 -out KEY`
     /// makes it, or its 32 bytes.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_hint = ValueHint::FilePath)]
     key: PathBuf,
     /// Where to write the signed table [default: X].
-    #[arg(short, long, value_name = "Y")]
+    #[arg(short, long, value_name = "Y", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 }
 
@@ -37,7 +38,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let is_stdout = output.is_stdout();
     output.write(|file| file.write_all(&signed))?;
     let public = key.verifying_key().to_bytes();
-    let summary = |out: &mut dyn Write| {
+    summarize(is_stdout, |out| {
         writeln!(
             out,
             "{}: signed by key {}; boot with lineinfo.key={}",
@@ -45,11 +46,6 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             KeyId::of(&public),
             hex(&public)
         )
-    };
-    if is_stdout {
-        summary(&mut io::stderr()).map_err(Error::io("stderr"))?;
-    } else {
-        print(|out| summary(out))?;
-    }
+    })?;
     Ok(exit::DONE)
 }

@@ -1,7 +1,8 @@
-use std::io::Write;
 use std::path::PathBuf;
 
-use super::print;
+use clap::ValueHint;
+
+use super::summarize;
 use crate::Error;
 use crate::boot_image::{BootImage, Consent};
 use crate::error::exit;
@@ -10,7 +11,7 @@ use crate::error::exit;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The boot image; it becomes what it was before, to the byte.
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", value_hint = ValueHint::FilePath)]
     image: PathBuf,
     /// Strip even if the image was signed after the table was appended (the signature is removed
     /// too), or if it has more names (hard links), which keep the old contents.
@@ -25,7 +26,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     } else {
         Consent::None
     })?;
-    print(|out| {
+    summarize(false, |out| {
         writeln!(
             out,
             "{}: {} bytes of image, nothing appended",

@@ -1,6 +1,4 @@
-use std::io::Write;
-
-use super::{DeviceArg, print};
+use super::{DeviceArg, summarize};
 use crate::Error;
 use crate::device::Access;
 use crate::error::exit;
@@ -17,6 +15,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let memory = device.status()?.memory;
     device.unload()?;
     let device = args.device.path.display();
-    print(|out| writeln!(out, "{device}: unloaded: {memory} bytes of memory freed"))?;
+    summarize(false, |out| {
+        writeln!(out, "{device}: unloaded: {memory} bytes of memory freed")
+    })?;
     Ok(exit::DONE)
 }

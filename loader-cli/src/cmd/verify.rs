@@ -1,13 +1,18 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{Counts, ImageArgs, print, progress_bar};
-use crate::Error;
+use clap::ValueHint;
+use serde::Serialize;
+
+use super::{Counts, ImageArgs, OUTPUT, print, progress_bar, summarize};
 use crate::error::exit;
 use crate::files::BlobFile;
-use crate::machine_name;
 use crate::symbols::Symbols;
 use crate::verify::{Options, Program, Report, verify};
+use crate::{Error, hex, json, machine_name};
+
+/// The options that say with what a table is compared.
+const HOW: &str = "Comparison";
 
 /// Compare a table with what an independent decoder says of its image.
 ///
@@ -19,25 +24,52 @@ use crate::verify::{Options, Program, Report, verify};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The table.
-    #[arg(value_name = "X")]
+    #[arg(value_name = "X", value_hint = ValueHint::FilePath)]
     blob: PathBuf,
     /// The image that it was built from.
-    #[arg(long, value_name = "VMLINUX")]
+    #[arg(long, value_name = "VMLINUX", value_hint = ValueHint::FilePath)]
     against: PathBuf,
     /// Ask a program instead: llvm-symbolizer, eu-addr2line, or the path of one like them.
-    #[arg(long, value_name = "PROGRAM")]
+    #[arg(long, value_name = "PROGRAM", value_hint = ValueHint::CommandName, help_heading = HOW)]
     oracle: Option<Program>,
     /// Compare at so many random bytes of text as well.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = HOW)]
     random: u64,
     /// Choose other random bytes.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = HOW)]
     seed: u64,
     /// Report so many differences.
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = OUTPUT)]
     show: usize,
+    /// Print one JSON object.
+    #[arg(long, help_heading = OUTPUT)]
+    json: bool,
     #[command(flatten)]
     image: ImageArgs,
+}
+
+/// Version of the document of `--json`.
+const DOCUMENT_VERSION: u32 = 1;
+
+/// The JSON document; the field names are a promise.
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    image: String,
+    build_id: String,
+    /// What the table was compared with.
+    decoder: String,
+    #[serde(flatten)]
+    report: &'a Report,
+    /// `null` if the table has no symbols.
+    symbols: Option<OfSymbols<'a>>,
+}
+
+/// How the symbols of the table differ from those of the image.
+#[derive(Debug, Serialize)]
+struct OfSymbols<'a> {
+    checked: usize,
+    differences: usize,
+    first: &'a [String],
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
@@ -61,6 +93,36 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         }
         None => None,
     };
+    let differing = symbols.as_ref().map_or(&[][..], |(_, differing)| differing);
+    let status = match report.differences == 0 && differing.is_empty() {
+        true => exit::DONE,
+        false => exit::CORRUPT,
+    };
+    if args.json {
+        let oracle = args.oracle.as_ref();
+        let document = Document {
+            image: args.against.display().to_string(),
+            build_id: hex(&elf.identity.build_id),
+            decoder: oracle.map_or_else(|| "addr2line".to_owned(), ToString::to_string),
+            report: &report,
+            symbols: symbols.as_ref().map(|(checked, differing)| OfSymbols {
+                checked: *checked,
+                differences: differing.len(),
+                first: &differing[..differing.len().min(args.show)],
+            }),
+        };
+        print(|out| json::write(out, DOCUMENT_VERSION, &document))?;
+        return Ok(status);
+    }
+    print(|out| {
+        for difference in &report.first {
+            writeln!(out, "{difference}")?;
+        }
+        for difference in differing.iter().take(args.show) {
+            writeln!(out, "{difference}")?;
+        }
+        Ok(())
+    })?;
     let Report {
         row_ends,
         call_sites,
@@ -69,7 +131,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         checked,
         unclaimed,
         differences,
-        first,
+        first: _,
     } = report;
     let call_sites = match call_sites {
         Some(calls) => format!("{calls} calls and traps"),
@@ -78,10 +140,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             machine_name(elf.identity.machine)
         ),
     };
-    print(|out| {
-        for difference in &first {
-            writeln!(out, "{difference}")?;
-        }
+    summarize(false, |out| {
         writeln!(
             out,
             "{row_ends} ends of rows, {call_sites}, {random} random bytes of text"
@@ -96,19 +155,11 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             out,
             "{checked} addresses checked, {differences} differences, {unclaimed} claimed by no unit"
         )?;
-        let Some((compared, differing)) = &symbols else {
-            return Ok(());
-        };
-        for difference in differing.iter().take(args.show) {
-            writeln!(out, "{difference}")?;
+        if let Some((compared, differing)) = &symbols {
+            let differences = differing.len();
+            writeln!(out, "{compared} symbols checked, {differences} differences")?;
         }
-        let differences = differing.len();
-        writeln!(out, "{compared} symbols checked, {differences} differences")
+        Ok(())
     })?;
-    let symbols_agree = symbols.is_none_or(|(_, differing)| differing.is_empty());
-    Ok(if differences == 0 && symbols_agree {
-        exit::DONE
-    } else {
-        exit::CORRUPT
-    })
+    Ok(status)
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::debuginfod;
 use crate::compressed;
 use crate::log::Facts;
+use crate::message;
 
 /// Where distributions put tables, by release.
 const TABLES: &str = "/usr/lib/lineinfo";
@@ -69,11 +70,28 @@ impl Search {
         with_compressed(files)
     }
 
+    /// Tables that may be of a kernel or of a module, by its build-id, among all tables or among those of
+    /// a release.
+    pub fn tables_by_build_id(
+        &self,
+        build_id: Option<&str>,
+        release: Option<&str>,
+    ) -> Vec<PathBuf> {
+        let mut dirs = self.dirs.clone();
+        if self.system {
+            dirs.push(PathBuf::from(TABLES));
+            dirs.extend(release.map(|release| Path::new(TABLES).join(release)));
+        }
+        let files = dirs
+            .iter()
+            .filter_map(|dir| by_build_id(dir, build_id, "lineinfo"));
+        files.filter(|file| is_there(file)).collect()
+    }
+
     /// Tables that may be of an image, by its build-id and, for a kernel, its release.
     pub fn tables(&self, build_id: Option<&str>, release: Option<&str>) -> Vec<PathBuf> {
         let mut files = Vec::new();
         for dir in &self.dirs {
-            files.extend(by_build_id(dir, build_id, "lineinfo"));
             if let Some(release) = release {
                 files.push(dir.join(format!("{release}.lineinfo")));
                 files.push(dir.join(format!("vmlinux-{release}.lineinfo")));
@@ -81,14 +99,13 @@ impl Search {
                 files.push(dir.join("vmlinux.lineinfo"));
             }
         }
-        if self.system {
-            files.extend(by_build_id(Path::new(TABLES), build_id, "lineinfo"));
-            if let Some(release) = release {
-                files.push(Path::new(TABLES).join(release).join("vmlinux.lineinfo"));
-            }
+        if let (true, Some(release)) = (self.system, release) {
+            files.push(Path::new(TABLES).join(release).join("vmlinux.lineinfo"));
         }
-        files.retain(|file| file.is_file());
-        files
+        files.retain(|file| is_there(file));
+        let mut tables = self.tables_by_build_id(build_id, release);
+        tables.append(&mut files);
+        tables
     }
 
     /// Lists of symbols that may be of a kernel.
@@ -106,7 +123,7 @@ impl Search {
             .iter()
             .flat_map(|dir| names.iter().map(|name| dir.join(name)))
             .collect();
-        files.retain(|file| file.is_file());
+        files.retain(|file| is_there(file));
         files
     }
 
@@ -142,6 +159,15 @@ impl Search {
     }
 }
 
+/// Whether there is such a file.
+fn is_there(file: &Path) -> bool {
+    let is_there = file.is_file();
+    if !is_there {
+        message::detail(format_args!("{}: no such file", file.display()));
+    }
+    is_there
+}
+
 /// The files that are there, as they are or compressed.
 fn with_compressed(files: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -151,8 +177,15 @@ fn with_compressed(files: Vec<PathBuf>) -> Vec<PathBuf> {
             name.push(end);
             PathBuf::from(name)
         });
-        let all = [file].into_iter().chain(compressed);
+        let before = found.len();
+        let all = [file.clone()].into_iter().chain(compressed);
         found.extend(all.filter(|file| file.is_file()));
+        if found.len() == before {
+            message::detail(format_args!(
+                "{}: no such file, nor a compressed one",
+                file.display()
+            ));
+        }
     }
     found
 }

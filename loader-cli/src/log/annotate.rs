@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::code::{Code, Disassembled};
 use super::{Frame, Kind, Line, Machine, Reader, Ticket};
 use crate::error::Error;
+use crate::json;
 use crate::source::{FrameBuf, LocationBuf};
 
 /// Version of the objects of [`Style::Json`].
@@ -141,7 +142,6 @@ impl Summary {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Object<'a> {
     Frame {
-        format_version: u32,
         log_line: u64,
         #[serde(skip_serializing_if = "str::is_empty")]
         host: &'a str,
@@ -163,12 +163,10 @@ enum Object<'a> {
         frames: &'a [FrameBuf],
     },
     Code {
-        format_version: u32,
         log_line: u64,
         instructions: &'a [Disassembled],
     },
     Summary {
-        format_version: u32,
         #[serde(flatten)]
         summary: &'a Summary,
     },
@@ -353,7 +351,6 @@ impl Annotator {
         let instructions = code.disassemble(bits);
         if self.style == Style::Json {
             let object = Object::Code {
-                format_version: FORMAT_VERSION,
                 log_line: self.log_line,
                 instructions: &instructions,
             };
@@ -398,7 +395,6 @@ impl Annotator {
     pub fn summarize(&mut self) {
         if self.style == Style::Json {
             let object = Object::Summary {
-                format_version: FORMAT_VERSION,
                 summary: &self.summary,
             };
             write_object(&mut self.out, &object);
@@ -667,7 +663,6 @@ impl TextWriter<'_> {
         ]
         .map(|word| word.map(String::from_utf8_lossy));
         let object = Object::Frame {
-            format_version: FORMAT_VERSION,
             log_line: self.log_line,
             host: &String::from_utf8_lossy(self.host),
             symbol: &symbol,
@@ -704,6 +699,5 @@ impl TextWriter<'_> {
 }
 
 fn write_object(to: &mut Vec<u8>, object: &Object<'_>) {
-    serde_json::to_writer(&mut *to, object).expect("strings and numbers are JSON");
-    to.push(b'\n');
+    json::write(to, FORMAT_VERSION, object).expect("strings and numbers are JSON");
 }
