@@ -12,6 +12,7 @@ use zerocopy::IntoBytes;
 
 use crate::error::Error;
 use crate::files;
+use crate::kind::Kind;
 use crate::output::{HardLinks, Output};
 
 /// What may be lost when an image is changed, because its user said so.
@@ -76,24 +77,8 @@ impl BootImage {
     ///
     /// [`Error::Io`].
     pub fn is_known_kind(&self) -> Result<bool, Error> {
-        /// Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header".
-        const BZIMAGE_MAGIC_AT: usize = 0x202;
-        const PE_OFFSET_AT: usize = 0x3c;
-
-        let mut head = Vec::new();
-        let mut file = &self.file;
-        file.rewind()
-            .and_then(|()| file.take(4096).read_to_end(&mut head))
-            .map_err(Error::io(&self.path))?;
-        let is_at =
-            |at: usize, magic: &[u8]| head.get(at..).is_some_and(|rest| rest.starts_with(magic));
-        let pe_offset = head
-            .get(PE_OFFSET_AT..)
-            .and_then(|rest| rest.first_chunk())
-            .map(|bytes| u32::from_le_bytes(*bytes) as usize);
-        Ok(is_at(0, b"\x7fELF")
-            || is_at(BZIMAGE_MAGIC_AT, b"HdrS")
-            || is_at(0, b"MZ") && pe_offset.is_some_and(|at| is_at(at, b"PE\0\0")))
+        let kind = Kind::of(&self.file).map_err(Error::io(&self.path))?;
+        Ok(matches!(kind, Kind::Elf | Kind::Pe | Kind::BzImage))
     }
 
     /// Replaces what is appended, if anything, by this blob.

@@ -7,6 +7,7 @@ use lineinfo_core::footer::Signature;
 use lineinfo_core::uapi::Errno;
 
 use crate::extract::BadUnits;
+use crate::kind::{Foreign, Wanted};
 use crate::output::OutputError;
 use crate::symbols::SymbolsError;
 
@@ -15,7 +16,7 @@ use crate::symbols::SymbolsError;
 #[non_exhaustive]
 pub enum Error {
     /// An operation on a file failed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), io_words(source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -26,13 +27,20 @@ pub enum Error {
     #[error("stdout: {0}")]
     Stdout(#[source] io::Error),
     /// What should be a regular file is something else.
-    #[error("{}: is {found}; name a file", path.display())]
+    #[error("{}: is {found}; name {}", path.display(), match *found {
+        "a directory" => "a file in it",
+        "an empty file" => "another one",
+        _ => "a file",
+    })]
     NotAFile {
         /// The path.
         path: PathBuf,
         /// What it is.
         found: &'static str,
     },
+    /// A file is of another kind than is expected.
+    #[error("{0}")]
+    Foreign(Foreign),
     /// A file is not ELF, or damaged.
     #[error("{}: not a usable ELF file: {source}", path.display())]
     Elf {
@@ -120,6 +128,49 @@ pub enum Error {
         /// The key that it names.
         key: String,
     },
+    /// A directory of an option is missing.
+    #[error("{option} {}: there is no such directory; name one that exists", path.display())]
+    NoDirectory {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        path: PathBuf,
+    },
+    /// No file of an image is below the root of the sources that was given.
+    #[error(
+        "{}: none of its files is below --source-root {root}: {}; leave --source-root out",
+        path.display(),
+        match found.as_str() {
+            "" => "their names are relative".to_owned(),
+            found => format!("they are below {found}"),
+        }
+    )]
+    SourceRoot {
+        /// The image.
+        path: PathBuf,
+        /// What was given.
+        root: String,
+        /// What is found from the DWARF.
+        found: String,
+    },
+    /// An image has no build-id to name its table by.
+    #[error(
+        "{}: it has no build-id, by which --store names tables; link it with --build-id=sha1, or name its table with -o",
+        path.display()
+    )]
+    NoBuildId {
+        /// The image.
+        path: PathBuf,
+    },
+    /// A directory has no image in it.
+    #[error(
+        "{}: no module (.ko) and no vmlinux is below this directory; name one that has some, like /lib/modules/$(uname -r), or an image itself",
+        path.display()
+    )]
+    NoImages {
+        /// The directory.
+        path: PathBuf,
+    },
     /// An ELF file has no line tables.
     #[error(
         "{}: no .debug_line section: build it with debug information (CONFIG_DEBUG_INFO, -g), or name the file that has it (a -dbg package)",
@@ -164,10 +215,13 @@ pub enum Error {
     },
     /// There is no instruction decoder for a machine, so calls and traps cannot be found.
     #[error(
-        "no instruction decoder for {}: its calls are not known; build with --profile full",
+        "{}: no instruction decoder for {}: its calls are not known; build with --profile full",
+        path.display(),
         crate::machine_name(*machine)
     )]
     NoDecoder {
+        /// The image.
+        path: PathBuf,
         /// ELF machine number (`e_machine`).
         machine: u16,
     },
@@ -364,11 +418,17 @@ impl Error {
         match self {
             Self::Address { .. }
             | Self::Usage(_)
+            | Self::NoDirectory { .. }
+            | Self::SourceRoot { .. }
             | Self::Output {
-                source: OutputError::Input,
+                source: OutputError::Input | OutputError::Terminal,
                 ..
             } => exit::USAGE,
-            Self::Blob { .. }
+            Self::Foreign(Foreign {
+                wanted: Wanted::Table,
+                ..
+            })
+            | Self::Blob { .. }
             | Self::Footer { .. }
             | Self::OtherBuild { .. }
             | Self::NotRunning { .. }
@@ -489,6 +549,18 @@ pub mod exit {
     pub const UNRESOLVED: u8 = 3;
     /// A blob is corrupt, of another version or build, or differs from its image.
     pub const CORRUPT: u8 = 4;
+}
+
+/// What the system says of a file, and what to do.
+fn io_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file; check its name".to_owned(),
+        io::ErrorKind::NotADirectory => {
+            "a part of its path is a file, not a directory; check its name".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => format!("{error}; run as a user who may, or as root"),
+        _ => error.to_string(),
+    }
 }
 
 fn errno_name(errno: u32) -> String {

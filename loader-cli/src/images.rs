@@ -20,9 +20,8 @@ use bstr::ByteSlice;
 use lineinfo_core::Address;
 use object::elf;
 
-use crate::compressed;
 use crate::error::Error;
-use crate::files::BlobFile;
+use crate::files::{self, BlobFile, TABLE_EXTENSION};
 use crate::hex;
 use crate::log::{Facts, Frame, Kind, Module, Outcome, Resolve};
 use crate::message;
@@ -31,9 +30,6 @@ use crate::source::{LocationBuf, Source};
 use crate::symbols::{Found, Symbols};
 
 use self::search::Search;
-
-/// How the files of tables end.
-const TABLE_EXTENSION: &str = "lineinfo";
 
 /// A list of symbols of the running kernel.
 pub const RUNNING_SYMBOLS: &str = "/proc/kallsyms";
@@ -79,6 +75,12 @@ impl Image {
         let slide = source
             .linked_text_start()
             .map_or(0, |linked| symbols.text_start().wrapping_sub(linked));
+        message::detail(format_args!(
+            "{}: used for {}, with lines of {}",
+            symbols.path().display(),
+            symbols.module().unwrap_or("the kernel"),
+            source.path().display()
+        ));
         Ok(Self {
             symbols,
             source,
@@ -843,22 +845,12 @@ impl ModuleFiles {
     /// Reads the directories, and what is below them; what cannot be read is not there.
     fn find(roots: &[PathBuf]) -> Self {
         let mut found = Self::default();
-        let mut directories = roots.to_vec();
-        while let Some(directory) = directories.pop() {
-            if directory.is_file() {
-                found.add(directory);
-                continue;
-            }
-            for entry in std::fs::read_dir(&directory)
-                .into_iter()
-                .flatten()
-                .flatten()
-            {
-                match entry.file_type() {
-                    Ok(kind) if kind.is_dir() => directories.push(entry.path()),
-                    Ok(_) => found.add(entry.path()),
-                    Err(_) => {}
-                }
+        for root in roots {
+            match root.is_file() {
+                true => found.add(root.clone()),
+                false => files::below(root, |_| {})
+                    .into_iter()
+                    .for_each(|file| found.add(file)),
             }
         }
         for paths in found.modules.values_mut() {
@@ -876,8 +868,7 @@ impl ModuleFiles {
             self.tables.push(path);
             return;
         }
-        let name = compressed::plain_name(name);
-        if let Some(stem) = name.strip_suffix(".ko").or(name.strip_suffix(".ko.debug")) {
+        if let Some(stem) = files::module_stem(name) {
             let name = stem.replace('-', "_");
             self.modules.entry(name).or_default().push(path);
         }

@@ -1,7 +1,7 @@
 //! Builds, loads and inspects lineinfo tables: the library behind the binary `lineinfo`.
 //!
 //! ```text
-//!   vmlinux ─ extract ─> rows ─ lineinfo_core::writer ─> blob ─┬─ append / strip: boot images
+//!   vmlinux ─ build: extract, lineinfo_core::writer ─> blob ───┬─ append / strip: boot images
 //!                                                              ├─ device: load, unload, status
 //!                                                              ├─ verify: against addr2line
 //!                                                              └─ source: look-ups, or on a device
@@ -16,6 +16,7 @@
 #![deny(unsafe_code)]
 
 pub mod boot_image;
+pub mod build;
 pub mod cmd;
 pub mod compressed;
 pub mod device;
@@ -26,6 +27,7 @@ pub mod fleet;
 pub mod images;
 mod interrupt;
 pub mod json;
+pub mod kind;
 pub mod log;
 pub mod message;
 pub mod output;

@@ -11,14 +11,14 @@
 //! - Symbolic links are followed and stay.
 //! - Of a file with several names (hard links) the others would keep the old contents, so it is
 //!   refused, unless the caller says that this is wanted.
-//! - A character device, a FIFO with a reader, and stdout are written to. Anything else that is no
-//!   regular file is refused.
+//! - A character device that is no terminal, a FIFO with a reader, and stdout are written to. Anything
+//!   else that is no regular file is refused.
 //! - A signal or a limit leaves no temporary file. What SIGKILL leaves is removed by the next run
 //!   that writes in the same directory: a temporary file is locked (flock) while its run lives.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -32,6 +32,9 @@ use xattr::FileExt;
 use crate::error::Error;
 use crate::files::same_file;
 use crate::interrupt::Hold;
+
+/// The name of stdout as an output.
+const STDOUT: &str = "-";
 
 const TEMPORARY_PREFIX: &str = ".lineinfo-";
 const TEMPORARY_SUFFIX: &str = ".tmp";
@@ -55,6 +58,17 @@ pub enum OutputError {
     /// A FIFO whose other end is not open.
     #[error("is a FIFO that no process reads; start the reader first, or name a file")]
     NoReader,
+    /// The directory that it would be in is missing.
+    #[error("its directory does not exist; make it with `mkdir -p {}`", directory.display())]
+    NoDirectory {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A terminal.
+    #[error(
+        "is a terminal, and the output is binary; redirect it to a file or a pipe, or name a file"
+    )]
+    Terminal,
     /// A file with several names.
     #[error(
         "has {names} names (hard links), and the others would keep the old contents; remove this name first, or add --force to append or strip"
@@ -137,7 +151,8 @@ impl Version {
 }
 
 impl Output {
-    /// Finds out how to write to a path, and whether that can be done; writes nothing yet.
+    /// Finds out how to write to a path, or with `-` to stdout, and whether that can be done; writes
+    /// nothing yet.
     ///
     /// # Errors
     ///
@@ -151,6 +166,9 @@ impl Output {
             path: path.to_owned(),
             found,
         };
+        if path == Path::new(STDOUT) {
+            return Self::stdout();
+        }
         let found = match fs::metadata(path) {
             Ok(metadata) => Some(metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -168,16 +186,13 @@ impl Output {
                 return Err(refused("a block device"));
             }
             Some(metadata) if metadata.file_type().is_char_device() => {
-                Some(open(OFlag::empty()).map_err(Error::io(path))?)
+                let device = open(OFlag::empty()).map_err(Error::io(path))?;
+                if device.is_terminal() {
+                    return Err(failed(OutputError::Terminal));
+                }
+                Some(device)
             }
-            Some(metadata) if is_stdout(metadata) => {
-                let stdout = io::stdout().as_fd().try_clone_to_owned();
-                let destination = Destination::Stdout(stdout.map_err(Error::Stdout)?.into());
-                return Ok(Self {
-                    path: path.to_owned(),
-                    destination,
-                });
-            }
+            Some(metadata) if is_stdout(metadata) => return Self::stdout(),
             Some(metadata) if metadata.file_type().is_fifo() => {
                 // Without a reader this fails, where a blocking open would wait for one.
                 match open(OFlag::O_NONBLOCK) {
@@ -197,7 +212,11 @@ impl Output {
             }
             Some(_) | None => None,
         };
-        let destination = match (stream, resolve(path).map_err(Error::io(path))?) {
+        let resolved = resolve(path).map_err(|(found, error)| match error.kind() {
+            io::ErrorKind::NotFound => failed(OutputError::NoDirectory { directory: found }),
+            _ => Error::io(path)(error),
+        })?;
+        let destination = match (stream, resolved) {
             (Some(stream), _) => Destination::Stream(stream),
             (None, Resolved::OpenFile) => {
                 Destination::Stream(open(OFlag::empty()).map_err(Error::io(path))?)
@@ -220,6 +239,18 @@ impl Output {
             path: path.to_owned(),
             destination,
         })
+    }
+
+    fn stdout() -> Result<Self, Error> {
+        let path = PathBuf::from("stdout");
+        let stdout = io::stdout().as_fd().try_clone_to_owned();
+        let stdout = File::from(stdout.map_err(Error::Stdout)?);
+        if stdout.is_terminal() {
+            let source = OutputError::Terminal;
+            return Err(Error::Output { path, source });
+        }
+        let destination = Destination::Stdout(stdout);
+        Ok(Self { path, destination })
     }
 
     /// As [`Output::at`], to replace a file that was opened, and only as it was then.
@@ -340,18 +371,25 @@ enum Resolved {
 }
 
 /// Follows symbolic links, also to where there is nothing yet.
-fn resolve(path: &Path) -> io::Result<Resolved> {
+///
+/// # Errors
+///
+/// What the system said, and of which path.
+fn resolve(path: &Path) -> Result<Resolved, (PathBuf, io::Error)> {
     /// As Linux has it.
     const LINKS_MAX: usize = 40;
 
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
-        let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+        let Some(name) = path.file_name() else {
+            return Err((path, io::ErrorKind::IsADirectory.into()));
+        };
         let parent = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        let directory = parent.canonicalize()?;
+        let directory = parent.canonicalize();
+        let directory = directory.map_err(|error| (parent.to_owned(), error))?;
         let target = directory.join(name);
         if !target.is_symlink() {
             return Ok(Resolved::Name { directory, target });
@@ -359,9 +397,10 @@ fn resolve(path: &Path) -> io::Result<Resolved> {
         if directory.starts_with("/proc") {
             return Ok(Resolved::OpenFile);
         }
-        path = directory.join(fs::read_link(&target)?);
+        let link = fs::read_link(&target).map_err(|error| (target, error))?;
+        path = directory.join(link);
     }
-    Err(Errno::ELOOP.into())
+    Err((path, Errno::ELOOP.into()))
 }
 
 /// Makes a temporary file that is locked as long as it is open.

@@ -28,6 +28,7 @@ use crate::compressed::Compression;
 use crate::error::{ElfError, Error};
 use crate::extract::elf::{ElfFile, Identity, Parsed};
 use crate::files;
+use crate::kind::{Foreign, Kind, Wanted};
 use crate::log::Facts;
 
 use self::section::Contents;
@@ -115,11 +116,6 @@ pub enum SymbolsError {
         "it has no symbols: it was stripped; name the vmlinux of the -dbg package, or a copy of its kernel's /proc/kallsyms"
     )]
     Stripped,
-    /// Neither ELF nor a list.
-    #[error(
-        "it is neither an ELF file nor a list of symbols like /proc/kallsyms; name a vmlinux, a .ko or such a list"
-    )]
-    NotAList,
     /// A list in which all addresses are 0.
     #[error(
         "every address in it is 0, as kernel.kptr_restrict hides them; copy it as root after sysctl kernel.kptr_restrict=1, or name a vmlinux"
@@ -168,7 +164,7 @@ impl Symbols {
     ///
     /// # Errors
     ///
-    /// [`Error::Symbols`] if there are none, [`Error::Elf`] or [`Error::Io`].
+    /// [`Error::Symbols`] if there are none, [`Error::Foreign`], [`Error::Elf`] or [`Error::Io`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let mut magic = [0; 4];
         let file =
@@ -178,7 +174,7 @@ impl Symbols {
             _ => file.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF",
         };
         match is_elf {
-            true => Self::of_elf(path),
+            true => Self::of_elf(&ElfFile::open(path)?),
             false => Self::of_list(path, &files::read(path)?),
         }
     }
@@ -188,8 +184,8 @@ impl Symbols {
     /// # Errors
     ///
     /// Those of [`Symbols::open`].
-    pub fn of_image(image: &Path, debug: Option<&Path>) -> Result<Self, Error> {
-        match (Self::of_elf(image), debug) {
+    pub fn of_image(image: &ElfFile) -> Result<Self, Error> {
+        match (Self::of_elf(image), image.debug()) {
             (
                 Err(Error::Symbols {
                     source: SymbolsError::Stripped,
@@ -251,12 +247,12 @@ impl Symbols {
         section.ok_or_else(|| symbols_error(&self.path, SymbolsError::TooMany))
     }
 
-    fn of_elf(path: &Path) -> Result<Self, Error> {
+    fn of_elf(opened: &ElfFile) -> Result<Self, Error> {
+        let path = opened.path();
         let failed = |source| Error::Elf {
             path: path.to_owned(),
             source: ElfError::Structure(source),
         };
-        let opened = ElfFile::open(path)?;
         let identity = opened.parse()?.identity;
         let file = opened.object()?;
         let is_module = file.kind() == ObjectKind::Relocatable;
@@ -354,7 +350,7 @@ impl Symbols {
             });
         }
         if raw.is_empty() {
-            return Err(symbols_error(path, SymbolsError::NotAList));
+            return Err(Foreign::error(path, Kind::of_head(bytes), Wanted::Symbols));
         }
         if raw.iter().all(|symbol| symbol.address == 0) {
             return Err(symbols_error(path, SymbolsError::Hidden));
@@ -611,7 +607,7 @@ fn is_ignored(name: &[u8]) -> bool {
 }
 
 /// `ffffffff81000000 T _text`: address, kind, name and what follows.
-fn list_line(line: &[u8]) -> Option<(u64, u8, &[u8])> {
+pub(crate) fn list_line(line: &[u8]) -> Option<(u64, u8, &[u8])> {
     let (address, rest) = line.split_once_str(" ")?;
     let (kind, name) = rest.split_once_str(" ")?;
     let is_address = !address.is_empty() && address.iter().all(u8::is_ascii_hexdigit);

@@ -1,33 +1,44 @@
-use std::io::Write;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clap::ValueHint;
-use lineinfo_core::Table;
-use lineinfo_core::blob::Encoding;
-use lineinfo_core::writer::{EncodeError, Options, Tuning, with_symbols};
+use clap::{ArgGroup, ValueHint};
+use lineinfo_core::blob::{Encoding, Profile};
+use lineinfo_core::writer::{Options, Tuning};
 
 use super::{Counts, IMAGE, ImageArgs, progress_bar, summarize};
-use crate::Error;
-use crate::error::exit;
-use crate::extract::elf::Elf;
-use crate::extract::{Extracted, extract};
-use crate::message;
+use crate::build::{self, Built, Recipe};
+use crate::error::{Error, exit};
+use crate::extract::elf::ElfFile;
+use crate::files::{self, TABLE_EXTENSION};
 use crate::output::{HardLinks, Output};
-use crate::symbols::{Symbols, SymbolsError};
+use crate::{hex, message};
 
 /// The options that say what is in the table.
 const TABLE: &str = "Table";
 
-/// Build a table from an ELF file with DWARF.
+/// Build tables from ELF files with DWARF.
+///
+/// Of many images each gets a table in a directory (--store), and those that cannot have one are named.
+/// They are worked on in parallel, and take together at most 512 MiB of memory for each CPU, or what the
+/// largest of them may take alone.
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("place").args(["output", "store"]).required(true)))]
 pub(super) struct Args {
-    /// The image: a vmlinux, a module, or any ELF file with debug information.
-    #[arg(value_name = "VMLINUX", value_hint = ValueHint::FilePath)]
-    image: PathBuf,
-    /// The table to write.
+    /// The images: a vmlinux, a module, or any ELF file with debug information, also compressed (.xz,
+    /// .zst, .gz); - is stdin. Of a directory, the modules (.ko) and kernels (vmlinux) below it.
+    #[arg(value_name = "VMLINUX", value_hint = ValueHint::FilePath, required = true)]
+    images: Vec<PathBuf>,
+    /// The table to write; - is stdout.
     #[arg(short, long, value_name = "X", value_hint = ValueHint::FilePath)]
-    output: PathBuf,
+    output: Option<PathBuf>,
+    /// Write tables into this directory, which is made if it is missing, by build-id:
+    /// .build-id/ab/cdef.lineinfo. decode --dir finds them there.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    store: Option<PathBuf>,
     /// How to encode the rows.
     #[arg(long, default_value = "packed", value_parser = parse_encoding, help_heading = TABLE)]
     encoding: Encoding,
@@ -99,6 +110,20 @@ impl Args {
         }
     }
 
+    fn recipe(&self) -> Result<Recipe, Error> {
+        Ok(Recipe {
+            options: self.options(),
+            profile: match self.profile {
+                ProfileName::Full => Profile::Full,
+                ProfileName::Calls => Profile::Calls,
+            },
+            inlines: self.inlines()?,
+            symbols: !self.no_symbols,
+            strict: self.strict,
+            naming: self.reading.naming(),
+        })
+    }
+
     fn options(&self) -> Options {
         let tuning = match (self.block, self.tune) {
             (Some(block), _) => Tuning { block },
@@ -125,148 +150,191 @@ fn parse_encoding(name: &str) -> Result<Encoding, String> {
         })
 }
 
-/// Says on stderr what the table is without, or refuses to build it.
-fn complain(elf: &Elf<'_>, extracted: &Extracted, strict: bool) -> Result<(), Error> {
-    let path = elf.dwarf_path();
-    if let Some(supplement) = elf.missing_supplement() {
-        let missing = Error::Supplement {
-            path: path.to_owned(),
-            supplement: supplement.to_owned(),
-        };
-        if strict {
-            return Err(missing);
+pub(super) fn run(args: &Args) -> Result<u8, Error> {
+    let recipe = args.recipe()?;
+    match (&args.images[..], &args.store, &args.output) {
+        ([image], None, Some(path)) if !image.is_dir() => {
+            // What cannot be written is known before stdin is read, and minutes are spent.
+            let output = Output::at(path, HardLinks::Refuse)?;
+            output.differs_from(image)?;
+            let file = args.reading.open(image)?;
+            if let Some(debug_path) = file.debug_path() {
+                output.differs_from(debug_path)?;
+            }
+            build_one(&recipe, &file, path, output)
         }
-        message::warning(missing);
-    }
-    if let [first, ..] = elf.identity.overlapping.as_slice() {
-        let overlapping = Error::OverlappingText {
-            path: elf.path().to_owned(),
-            name: first.name.clone(),
-            address: first.address,
-            count: elf.identity.overlapping.len(),
-        };
-        if strict {
-            return Err(overlapping);
+        ([image], Some(store), None) if !image.is_dir() => {
+            let file = args.reading.open(image)?;
+            let (path, output) = stored(store, &file)?;
+            build_one(&recipe, &file, &path, output)
         }
-        message::warning(format_args!("{overlapping}; --strict refuses such a file"));
+        (_, Some(store), None) => build_many(args, &recipe, store),
+        _ => Err(Error::Usage(
+            "-o names the table of one image; add --store DIR instead, for tables that are named by build-id"
+                .to_owned(),
+        )),
     }
-    for (bad, lacking) in [
-        (&extracted.bad_units, "rows"),
-        (&extracted.bad_inlines, "inlined functions"),
-    ] {
-        if bad.count == 0 {
+}
+
+/// The file in a store for the table of an image.
+fn stored(store: &Path, image: &ElfFile) -> Result<(PathBuf, Output), Error> {
+    let build_id = hex(&image.parse()?.identity.build_id);
+    let path = files::by_build_id(store, &build_id, TABLE_EXTENSION);
+    let path = path.ok_or_else(|| Error::NoBuildId {
+        path: image.path().to_owned(),
+    })?;
+    let directory = path.parent().unwrap_or(store);
+    fs::create_dir_all(directory).map_err(Error::io(directory))?;
+    let output = Output::at(&path, HardLinks::Refuse)?;
+    Ok((path, output))
+}
+
+fn build_one(recipe: &Recipe, file: &ElfFile, path: &Path, output: Output) -> Result<u8, Error> {
+    let start = Instant::now();
+    let bar = progress_bar("build", Counts::Bytes);
+    let built = recipe.build(file, &bar)?;
+    bar.finish_and_clear();
+    built.warnings.iter().for_each(message::warning);
+    let is_stdout = output.is_stdout();
+    output.write(|file| file.write_all(&built.bytes))?;
+    let seconds = start.elapsed().as_secs_f64();
+    summarize(is_stdout, |out| print_built(path, &built, seconds, out))?;
+    Ok(exit::DONE)
+}
+
+fn print_built(path: &Path, built: &Built, seconds: f64, out: &mut dyn Write) -> io::Result<()> {
+    let line_bytes = built.bytes.len() - built.symbol_bytes;
+    writeln!(
+        out,
+        "{}: {}, {}",
+        path.display(),
+        built.encoding,
+        built.profile
+    )?;
+    writeln!(out, "rows read        {:>12}", built.rows_read)?;
+    writeln!(out, "entries          {:>12}", built.entries)?;
+    writeln!(out, "files            {:>12}", built.files)?;
+    if let Some((functions, chains)) = built.inlines {
+        writeln!(out, "inlined functions{functions:>12}")?;
+        writeln!(out, "chains           {chains:>12}")?;
+    }
+    writeln!(out, "bytes            {line_bytes:>12}")?;
+    writeln!(out, "bytes of symbols {:>12}", built.symbol_bytes)?;
+    let per_entry = line_bytes as f64 / built.entries.max(1) as f64;
+    writeln!(out, "bytes per entry  {per_entry:>12.3}")?;
+    let share = 100.0 * line_bytes as f64 / built.image_bytes as f64;
+    writeln!(out, "share of image   {share:>11.2}%")?;
+    writeln!(out, "time             {seconds:>11.2}s")
+}
+
+/// What many images came to.
+#[derive(Debug, Default)]
+struct Totals {
+    /// The tables; images of one build-id have one.
+    tables: BTreeSet<PathBuf>,
+    bytes: usize,
+    symbol_bytes: usize,
+    failed: usize,
+}
+
+fn build_many(args: &Args, recipe: &Recipe, store: &Path) -> Result<u8, Error> {
+    let start = Instant::now();
+    let mut totals = Totals::default();
+    let images = images(&args.images, |error| {
+        message::error(error);
+        totals.failed += 1;
+    });
+    if images.is_empty() {
+        return Ok(exit::FAILED);
+    }
+    let bar = progress_bar("images", Counts::Things);
+    bar.set_length(images.len() as u64);
+    let build = |_: &Path, file: &ElfFile| {
+        let (path, output) = stored(store, file)?;
+        let Built {
+            bytes,
+            symbol_bytes,
+            warnings,
+            ..
+        } = recipe.build(file, &())?;
+        output.write(|file| file.write_all(&bytes))?;
+        Ok((path, bytes.len(), symbol_bytes, warnings))
+    };
+    build::all(
+        &images,
+        |image| args.reading.open(image),
+        build,
+        |image, outcome| {
+            bar.suspend(|| match outcome {
+                Ok((path, bytes, symbol_bytes, warnings)) => {
+                    warnings.iter().for_each(message::warning);
+                    message::detail(format_args!(
+                        "{}: {bytes} bytes, {}",
+                        image.display(),
+                        path.display()
+                    ));
+                    if totals.tables.insert(path) {
+                        totals.bytes += bytes;
+                        totals.symbol_bytes += symbol_bytes;
+                    }
+                }
+                Err(error) => {
+                    message::error(of_image(image, &error));
+                    totals.failed += 1;
+                }
+            });
+            bar.inc(1);
+        },
+    );
+    bar.finish_and_clear();
+    let (tables, seconds) = (totals.tables.len(), start.elapsed().as_secs_f64());
+    summarize(false, |out| {
+        writeln!(out, "{}: by build-id", store.display())?;
+        writeln!(out, "tables           {tables:>12}")?;
+        writeln!(
+            out,
+            "bytes            {:>12}",
+            totals.bytes - totals.symbol_bytes
+        )?;
+        writeln!(out, "bytes of symbols {:>12}", totals.symbol_bytes)?;
+        writeln!(out, "time             {seconds:>11.2}s")
+    })?;
+    if totals.failed == 0 {
+        return Ok(exit::DONE);
+    }
+    message::error(format_args!(
+        "{} of {} images have no table, for the reasons above",
+        totals.failed,
+        images.len().max(totals.failed)
+    ));
+    Ok(exit::FAILED)
+}
+
+/// An error with the name of its image, which the name of a debug file does not tell.
+fn of_image(image: &Path, error: &Error) -> String {
+    let (image, error) = (image.display().to_string(), error.to_string());
+    match error.starts_with(&image) {
+        true => error,
+        false => format!("{image}: {error}"),
+    }
+}
+
+/// The images that are named, and those in directories, the largest first, so that none of them is left
+/// for the end.
+fn images(named: &[PathBuf], mut failed: impl FnMut(Error)) -> Vec<PathBuf> {
+    let mut images = Vec::new();
+    for path in named {
+        if !path.is_dir() {
+            images.push(path.clone());
             continue;
         }
-        if strict {
-            return Err(Error::BadUnits {
-                path: path.to_owned(),
-                bad: bad.clone(),
-            });
+        let mut found = files::below(path, &mut failed);
+        found.retain(|file| files::is_image(file));
+        if found.is_empty() {
+            failed(Error::NoImages { path: path.clone() });
         }
-        for unit in &bad.first {
-            message::warning(format_args!("{}: {unit}", path.display()));
-        }
-        message::warning(format_args!(
-            "{}: {} of {} units are damaged, and the table has no {lacking} of them; --strict refuses such a file",
-            path.display(),
-            bad.count,
-            bad.of
-        ));
+        images.append(&mut found);
     }
-    Ok(())
-}
-
-/// The symbols of the image for its table: none, and a warning, if it has none.
-fn section_of_symbols(image: &Path, dwarf: &Path, text_start: u64) -> Result<Vec<u8>, Error> {
-    match Symbols::of_image(image, Some(dwarf)) {
-        Ok(symbols) => symbols.to_section(text_start),
-        Err(Error::Symbols {
-            source: SymbolsError::Stripped,
-            ..
-        }) => {
-            message::warning(format_args!(
-                "{}: it was stripped of symbols, and the table has none: decode will want a vmlinux or a list",
-                image.display()
-            ));
-            Ok(Vec::new())
-        }
-        Err(error) => Err(error),
-    }
-}
-
-pub(super) fn run(args: &Args) -> Result<u8, Error> {
-    let start = Instant::now();
-    let with_inlines = args.inlines()?;
-    let bar = progress_bar("rows", Counts::Bytes);
-    let output = Output::at(&args.output, HardLinks::Refuse)?;
-    output.differs_from(&args.image)?;
-    let file = args.reading.open(&args.image)?;
-    if let Some(debug_path) = file.debug_path() {
-        output.differs_from(debug_path)?;
-    }
-    let elf = file.parse()?;
-    let mut extracted = extract(&elf, &args.reading.naming(), &bar)?;
-    bar.finish_and_clear();
-    if with_inlines {
-        let bar = progress_bar("inlined functions", Counts::Bytes);
-        extracted.add_inlines(&elf, &args.reading.naming(), &bar)?;
-        bar.finish_and_clear();
-    }
-    complain(&elf, &extracted, args.strict)?;
-    if args.profile == ProfileName::Calls {
-        extracted.reduce_to_calls(&elf)?;
-    }
-    let failed = |source| Error::Encode {
-        path: args.image.clone(),
-        source,
-    };
-    let (dwarf, text_start) = (elf.dwarf_path(), elf.identity.text_start);
-    let symbols = || match args.no_symbols {
-        true => Ok(Vec::new()),
-        false => section_of_symbols(&args.image, dwarf, text_start),
-    };
-    let (blob, symbols) = rayon::join(|| extracted.encode(args.options()), symbols);
-    let (blob, symbols) = (blob.map_err(failed)?, symbols?);
-    let table = Table::parse(&blob).map_err(|source| failed(EncodeError::Invalid(source)))?;
-    let whole = with_symbols(&table, &symbols).map_err(failed)?;
-    let is_stdout = output.is_stdout();
-    output.write(|file| file.write_all(&whole))?;
-
-    let entries: usize = extracted
-        .regions
-        .iter()
-        .map(|region| region.rows.len())
-        .sum();
-    let bytes = blob.len() as f64;
-    let time = start.elapsed().as_secs_f64();
-    summarize(is_stdout, |out| {
-        writeln!(
-            out,
-            "{}: {}, {}",
-            args.output.display(),
-            args.encoding,
-            extracted.profile
-        )?;
-        writeln!(out, "rows read        {:>12}", extracted.counts.rows_read)?;
-        writeln!(out, "entries          {entries:>12}")?;
-        writeln!(out, "files            {:>12}", extracted.files.len())?;
-        if let Some(inlines) = &extracted.inlines {
-            writeln!(out, "inlined functions{:>12}", inlines.functions.len())?;
-            writeln!(out, "chains           {:>12}", inlines.chains.len())?;
-        }
-        writeln!(out, "bytes            {:>12}", blob.len())?;
-        writeln!(out, "bytes of symbols {:>12}", whole.len() - blob.len())?;
-        writeln!(
-            out,
-            "bytes per entry  {:>12.3}",
-            bytes / entries.max(1) as f64
-        )?;
-        writeln!(
-            out,
-            "share of image   {:>11.2}%",
-            100.0 * bytes / extracted.identity.size_bytes as f64
-        )?;
-        writeln!(out, "time             {:>11.2}s", time)
-    })?;
-    Ok(exit::DONE)
+    images.sort_by_key(|image| Reverse(fs::metadata(image).map_or(0, |metadata| metadata.len())));
+    images
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anstream::{AutoStream, ColorChoice};
 use clap::ValueHint;
 
-use super::{DEBUG_DIR, KERNEL, OUTPUT};
+use super::{DEBUG_DIR, KERNEL, OUTPUT, check_directories};
 use crate::Error;
 use crate::error::exit;
 use crate::fleet::Fleet;
@@ -100,17 +100,19 @@ pub(super) struct KernelArgs {
 }
 
 impl KernelArgs {
-    pub(super) fn options(&self) -> Options {
+    pub(super) fn options(&self) -> Result<Options, Error> {
+        check_directories("--dir", &self.dir)?;
+        check_directories("--debug-dir", &self.debug_dir)?;
         let mut debug_dirs = self.debug_dir.clone();
         debug_dirs.push(PathBuf::from(DEBUG_DIR));
-        Options {
+        Ok(Options {
             tables: self.table.clone(),
             device: self.device.clone(),
             symbols: self.vmlinux.clone(),
             debug_dirs,
             search: Search::new(&self.dir),
             ..Options::default()
-        }
+        })
     }
 }
 
@@ -141,7 +143,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let options = Options {
         modules: args.modules.clone(),
         force: args.force,
-        ..args.kernel.options()
+        ..args.kernel.options()?
     };
     let annotator = Annotator::new(args.style(), !args.no_inlines);
     if args.key == Some(Key::Host) {

@@ -20,7 +20,9 @@ Examples:
   For stack traces alone, with the inlined functions; several times smaller:
     lineinfo build vmlinux -o kernel.lineinfo --profile calls
   A module:
-    lineinfo build fs/xfs/xfs.ko -o xfs.lineinfo";
+    lineinfo build fs/xfs/xfs.ko -o xfs.lineinfo
+  Every kernel and module of a directory, by build-id:
+    lineinfo build /usr/lib/debug/lib/modules/6.12.0 --store /usr/lib/lineinfo";
 
 /// Of `lineinfo verify`.
 pub(super) const VERIFY: &str = "\

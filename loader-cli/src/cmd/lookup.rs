@@ -177,7 +177,7 @@ impl Answering {
             }
         };
         if !kernel.vmlinux.is_empty() || wants_symbols {
-            let mut options = kernel.options();
+            let mut options = kernel.options()?;
             options.tables.extend(first);
             let images = Images::open(options, &Facts::default())?;
             return Ok((Self::Images(Box::new(images)), addresses));

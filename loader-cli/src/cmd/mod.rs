@@ -246,12 +246,24 @@ struct ImageArgs {
     max_memory: Option<u64>,
 }
 
+/// Refuses directories of an option that do not exist: nothing is ever found there.
+fn check_directories(option: &'static str, directories: &[PathBuf]) -> Result<(), Error> {
+    match directories.iter().find(|directory| !directory.is_dir()) {
+        Some(missing) => Err(Error::NoDirectory {
+            option,
+            path: missing.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Where distributions install debug files.
 const DEBUG_DIR: &str = "/usr/lib/debug";
 
 impl ImageArgs {
     /// Opens an image, and its debug file if it has one.
     fn open(&self, path: &Path) -> Result<ElfFile, Error> {
+        check_directories("--debug-dir", &self.debug_dir)?;
         let mut debug_dirs = self.debug_dir.clone();
         debug_dirs.push(PathBuf::from(DEBUG_DIR));
         let max_memory = self.max_memory.map(|mib| mib.saturating_mul(1 << 20));
@@ -312,6 +324,7 @@ fn progress_bar(what: &'static str, counts: Counts) -> ProgressBar {
 impl Progress for ProgressBar {
     fn begin(&self, total: u64) {
         self.set_length(total);
+        self.set_position(0);
     }
 
     fn advance(&self, steps: u64) {

@@ -92,7 +92,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     bar.finish_and_clear();
     let symbols = match Symbols::of_table(&args.blob, &blob.table())? {
         Some(own) => {
-            let of_image = Symbols::of_image(&args.against, Some(elf.dwarf_path()))?;
+            let of_image = Symbols::of_image(&file)?;
             Some(own.compare(&of_image))
         }
         None => None,

@@ -77,12 +77,20 @@ impl Device {
     /// [`Error::NotADevice`] if there is no device at that path, [`Error::Device`] if it refuses:
     /// `EBUSY` while somebody else loads, `EPERM` without the right to.
     pub fn open(path: &Path, access: Access) -> Result<Self, Error> {
-        let kind = path.metadata().map_err(Error::io(path))?.file_type();
         let not_a_device = |found: &str| Error::NotADevice {
             path: path.to_owned(),
             found: format!(
                 "{found}; name that of a running kernel (sim-kernel --socket PATH, or DIR/dev/lineinfo of --mount DIR)"
             ),
+        };
+        let kind = match path.metadata() {
+            Ok(metadata) => metadata.file_type(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(not_a_device(
+                    "it does not exist: this kernel has no lineinfo, or its module is not loaded: load it with `modprobe lineinfo`",
+                ));
+            }
+            Err(error) => return Err(Error::io(path)(error)),
         };
         let refused = |refusal| match refusal {
             Refusal::Errno(errno) => Error::Device {
@@ -130,7 +138,22 @@ impl Device {
         let mut target = Target::module(module)
             .ok_or_else(|| Error::Usage(format!("{module:?} is too long for a module's name")))?;
         let done = self.transport.ioctl(Ioctl::Target, target.as_mut_bytes());
-        self.explain("module", done)
+        self.explain("module", done).map_err(|error| match error {
+            Error::Device {
+                path,
+                operation,
+                errno,
+                ..
+            } if errno == Errno::ENOENT.number() => Error::Device {
+                path,
+                operation,
+                errno,
+                reason: format!(
+                    "the kernel has no module {module}; `lsmod` lists those that it has"
+                ),
+            },
+            other => other,
+        })
     }
 
     /// Loads a blob: streams it and asks whether it is live.
@@ -241,6 +264,8 @@ impl Device {
                     status.map_or_else(String::new, |status| status.last_reason().to_owned())
                 } else if hidden {
                     "only root and the owner of the kernel may look up run-time addresses; look up offsets from _text (--offsets), or use a table instead of the device".to_owned()
+                } else if errno == Errno::ENODATA.number() {
+                    "no table is loaded; load one with `lineinfo load`".to_owned()
                 } else {
                     String::new()
                 };

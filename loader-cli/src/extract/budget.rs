@@ -41,7 +41,7 @@ impl Budget {
     }
 
     /// The limit in bytes.
-    fn limit(&self) -> u64 {
+    pub(crate) fn limit(&self) -> u64 {
         let files = self.files.load(Ordering::Relaxed);
         self.limit
             .unwrap_or_else(|| files.saturating_mul(PER_BYTE).saturating_add(AT_LEAST))

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use gimli::SectionId;
 use lineinfo_core::{NAME_MAX, is_printable};
 use object::read::elf::FileHeader;
-use object::read::{CompressionFormat, Object, ObjectKind, ObjectSection, ReadCache, SectionIndex};
+use object::read::{
+    CompressionFormat, Object, ObjectKind, ObjectSection, ReadCache, ReadRef, SectionIndex,
+};
 use object::{Endianness, SectionFlags, elf};
 use tempfile::NamedTempFile;
 
@@ -25,6 +27,8 @@ use super::units;
 use crate::compressed::Compression;
 use crate::error::{BudgetError, ElfError, Error};
 use crate::files;
+use crate::kind::{Foreign, HEAD_BYTES, Kind, Wanted};
+use crate::message;
 
 /// What a table says of the image it was built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +111,7 @@ enum Supplement {
 }
 
 impl ElfFile {
-    /// Opens a file.
+    /// Opens a file; `-` is stdin.
     ///
     /// # Errors
     ///
@@ -141,6 +145,10 @@ impl ElfFile {
 
     fn open_with(path: &Path, budget: Arc<Budget>) -> Result<Self, Error> {
         let file = files::open_image(path)?;
+        let path = match files::is_stdin(path) {
+            true => Path::new("stdin"),
+            false => path,
+        };
         let len = file.metadata().map_err(Error::io(path))?.len();
         budget.add_file(len);
         let (file, len) = match Compression::of(&file).map_err(Error::io(path))? {
@@ -178,7 +186,12 @@ impl ElfFile {
     /// image.
     pub fn with_debug(mut self, debug_dirs: &[PathBuf]) -> Result<Self, Error> {
         let elf = self.parse()?;
-        if !elf.has_lines() {
+        if elf.has_lines() {
+            message::detail(format_args!(
+                "{}: has debug information itself",
+                self.path.display()
+            ));
+        } else {
             let debug = separate::find(&self, &elf, debug_dirs)?;
             drop(elf);
             self.debug = debug.map(Box::new);
@@ -200,6 +213,21 @@ impl ElfFile {
         Ok(self)
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How much memory it and its debug files may take, in bytes.
+    pub fn memory_limit(&self) -> u64 {
+        self.budget.limit()
+    }
+
+    /// Its debug file, if that is another one.
+    pub(crate) fn debug(&self) -> Option<&Self> {
+        self.debug.as_deref()
+    }
+
     /// Where its debug file is, if that is another one.
     pub fn debug_path(&self) -> Option<&Path> {
         self.debug.as_deref().map(|debug| debug.path.as_path())
@@ -209,8 +237,13 @@ impl ElfFile {
     ///
     /// # Errors
     ///
-    /// [`Error::Elf`] if it is not an ELF file.
+    /// [`Error::Foreign`] if it is not an ELF file, [`Error::Elf`] if it is a damaged one.
     pub(crate) fn object(&self) -> Result<Parsed<'_>, Error> {
+        let head = (&self.cache).read_bytes_at(0, self.len.min(HEAD_BYTES as u64));
+        match head.map(Kind::of_head) {
+            Ok(Kind::Elf) | Err(()) => {}
+            Ok(found) => return Err(Foreign::error(&self.path, found, Wanted::Image)),
+        }
         object::File::parse(&self.cache).map_err(|source| Error::Elf {
             path: self.path.clone(),
             source: ElfError::from(source),
@@ -221,7 +254,7 @@ impl ElfFile {
     ///
     /// # Errors
     ///
-    /// [`Error::Elf`] if it is not an ELF file, or a damaged one.
+    /// [`Error::Foreign`] if it is not an ELF file, [`Error::Elf`] if it is a damaged one.
     pub fn parse(&self) -> Result<Elf<'_>, Error> {
         let failed = |source| Error::Elf {
             path: self.path.clone(),

@@ -99,7 +99,7 @@ pub struct Counts {
 ///
 /// # Errors
 ///
-/// [`Error::NoDebugInformation`], or what is wrong with the file or its DWARF.
+/// [`Error::NoDebugInformation`], [`Error::SourceRoot`], or what is wrong with the file or its DWARF.
 pub fn extract(
     elf: &Elf<'_>,
     naming: &Naming,
@@ -118,6 +118,7 @@ pub fn extract(
         });
     }
     let root = root_of(naming, &units);
+    let own_root = naming.root.as_ref().map(|_| SourceRoot::find(&units));
     drop(units);
     let identity = elf.identity.clone();
     let counts = Counts {
@@ -157,6 +158,13 @@ pub fn extract(
                 kept: within(section, &kept),
             });
         }
+    }
+    if let (Some(found), false) = (own_root, files.is_root_used) {
+        return Err(Error::SourceRoot {
+            path: elf.dwarf_path().to_owned(),
+            root: root.as_str().to_owned(),
+            found: found.as_str().to_owned(),
+        });
     }
     Ok(Extracted {
         exact_files: files.names.len() as u32,
@@ -230,6 +238,8 @@ struct FileTable<'a> {
     indices: HashMap<String, u32>,
     /// The indices of each program's files, once they are known.
     by_program: Vec<Vec<Option<u32>>>,
+    /// Some file is below the root.
+    is_root_used: bool,
 }
 
 impl<'a> FileTable<'a> {
@@ -244,6 +254,7 @@ impl<'a> FileTable<'a> {
             by_program: vec![Vec::new(); programs],
             indices: names.iter().cloned().zip(0..).collect(),
             names,
+            is_root_used: false,
         }
     }
 
@@ -261,6 +272,7 @@ impl<'a> FileTable<'a> {
 
     /// The index of a path.
     fn index_of_path(&mut self, path: &str) -> u32 {
+        self.is_root_used |= self.root.strip(path).is_some();
         let name = printable(self.root.relative(path));
         *self.indices.entry(name).or_insert_with_key(|name| {
             self.names.push(name.clone());
@@ -394,8 +406,11 @@ impl Extracted {
     /// the file.
     pub fn reduce_to_calls(&mut self, elf: &Elf<'_>) -> Result<(), Error> {
         let machine = self.identity.machine;
-        let instructions =
-            Instructions::of(machine, elf.address_size()).ok_or(Error::NoDecoder { machine })?;
+        let instructions = Instructions::of(machine, elf.address_size());
+        let instructions = instructions.ok_or_else(|| Error::NoDecoder {
+            path: elf.path().to_owned(),
+            machine,
+        })?;
         let files = self.files.len() as u32;
         for region in &mut self.regions {
             // To the reduction a file and a chain are one thing.

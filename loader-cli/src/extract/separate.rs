@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::elf::{Elf, ElfFile};
 use crate::error::{DebugFileError, Error};
-use crate::{files, hex};
+use crate::{files, hex, message};
 
 /// What an image says of its debug file.
 #[derive(Debug)]
@@ -47,6 +47,10 @@ pub(super) fn find_supplement(
     for path in paths.into_iter().filter(|path| path.is_file()) {
         let found = file.open_beside(&path)?;
         if found.parse()?.identity.build_id == link.build_id {
+            message::detail(format_args!(
+                "{}: used, it is the supplementary file",
+                path.display()
+            ));
             return Ok(Some(found));
         }
     }
@@ -55,11 +59,9 @@ pub(super) fn find_supplement(
 
 /// Where a debug file of a build-id is, below each of the directories.
 fn by_build_id(build_id: &[u8], debug_dirs: &[PathBuf]) -> Vec<PathBuf> {
-    let Some((first, rest)) = build_id.split_first() else {
-        return Vec::new();
-    };
-    let name = format!(".build-id/{}/{}.debug", hex(&[*first]), hex(rest));
-    debug_dirs.iter().map(|dir| dir.join(&name)).collect()
+    let build_id = hex(build_id);
+    let file_in = |dir: &PathBuf| files::by_build_id(dir, &build_id, "debug");
+    debug_dirs.iter().filter_map(file_in).collect()
 }
 
 /// Finds and opens the debug file of an image, as debuggers do: by build-id, then by name.
@@ -74,12 +76,25 @@ pub(super) fn find(
     let link = elf.debug_link()?;
     let mut unfit = None;
     for (path, crc32) in candidates(elf, link.as_ref(), debug_dirs) {
-        if !path.is_file() || is_same_file(&path, elf.path()) {
+        if !path.is_file() {
+            message::detail(format_args!("{}: no such file", path.display()));
+            continue;
+        }
+        if is_same_file(&path, elf.path()) {
             continue;
         }
         match open(image, elf, &path, crc32) {
-            Ok(file) => return Ok(Some(file)),
-            Err(error) => unfit = unfit.or(Some(error)),
+            Ok(file) => {
+                let (debug, image) = (path.display(), elf.path().display());
+                message::detail(format_args!(
+                    "{debug}: used, it is the debug file of {image}"
+                ));
+                return Ok(Some(file));
+            }
+            Err(error) => {
+                message::detail(&error);
+                unfit = unfit.or(Some(error));
+            }
         }
     }
     unfit.map_or(Ok(None), Err)
@@ -121,7 +136,7 @@ fn open(image: &ElfFile, elf: &Elf<'_>, path: &Path, crc32: Option<u32>) -> Resu
         source,
     };
     if let Some(expected) = crc32 {
-        let found = crc32fast::hash(&files::read(path)?);
+        let found = files::crc32(path)?;
         if found != expected {
             return Err(unfit(DebugFileError::Checksum { expected, found }));
         }

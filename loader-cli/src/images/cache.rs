@@ -8,19 +8,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use lineinfo_core::Table;
-use lineinfo_core::blob::{Encoding, FORMAT_VERSION};
-use lineinfo_core::writer::{EncodeError, with_symbols};
+use lineinfo_core::blob::FORMAT_VERSION;
 use tempfile::NamedTempFile;
 
+use crate::build::Recipe;
 use crate::error::Error;
 use crate::extract::elf::ElfFile;
-use crate::extract::extract;
-use crate::extract::paths::Naming;
 use crate::files::BlobFile;
 use crate::hex;
+use crate::message;
 use crate::output::{HardLinks, Output};
-use crate::symbols::Symbols;
 
 /// How much the tables take together, in bytes: some two hundred of kernels.
 pub const CACHE_BYTES_MAX: u64 = 1 << 30;
@@ -37,25 +34,16 @@ pub fn table_of(image: &Path, debug_dirs: &[PathBuf]) -> Result<BlobFile, Error>
     if let Some((_, blob)) = kept(build_id) {
         return Ok(blob);
     }
-    let failed = |source| Error::Encode {
-        path: image.to_owned(),
-        source,
-    };
-    let naming = Naming::default();
-    let mut extracted = extract(&elf, &naming, &())?;
-    extracted.add_inlines(&elf, &naming, &())?;
-    let blob = extracted.encode(Encoding::Packed).map_err(failed)?;
-    let symbols = match Symbols::of_image(image, Some(elf.dwarf_path())) {
-        Ok(symbols) => symbols.to_section(elf.identity.text_start)?,
-        // Whoever has symbols of another file can use the lines.
-        Err(_) => Vec::new(),
-    };
-    let table = Table::parse(&blob).map_err(|source| failed(EncodeError::Invalid(source)))?;
-    let blob = with_symbols(&table, &symbols).map_err(failed)?;
+    let blob = Recipe::default().build(&file, &())?.bytes;
     let kept = kept_path(build_id);
     if let Some(kept) = &kept
         && keep(kept, &blob).is_ok()
     {
+        message::detail(format_args!(
+            "{}: made of {}, and kept",
+            kept.display(),
+            elf.dwarf_path().display()
+        ));
         return BlobFile::open(kept);
     }
     let mut temporary = NamedTempFile::new().map_err(Error::io(std::env::temp_dir()))?;
@@ -72,6 +60,7 @@ pub fn kept(build_id: &[u8]) -> Option<(PathBuf, BlobFile)> {
     if blob.table().layout().build_id() != build_id {
         return None;
     }
+    message::detail(format_args!("{}: it was kept", path.display()));
     touch(&path);
     Some((path, blob))
 }

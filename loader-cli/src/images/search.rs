@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::debuginfod;
 use crate::compressed;
+use crate::files::{self, TABLE_EXTENSION};
 use crate::log::Facts;
 use crate::message;
 
@@ -84,7 +85,7 @@ impl Search {
         }
         let files = dirs
             .iter()
-            .filter_map(|dir| by_build_id(dir, build_id, "lineinfo"));
+            .filter_map(|dir| by_build_id(dir, build_id, TABLE_EXTENSION));
         files.filter(|file| is_there(file)).collect()
     }
 
@@ -190,14 +191,7 @@ fn with_compressed(files: Vec<PathBuf>) -> Vec<PathBuf> {
     found
 }
 
-/// `.build-id/ab/cdef.EXTENSION`.
+/// Where a file of a build-id is, if that is known.
 fn by_build_id(dir: &Path, build_id: Option<&str>, extension: &str) -> Option<PathBuf> {
-    let build_id =
-        build_id.filter(|id| id.len() > 2 && id.bytes().all(|b| b.is_ascii_hexdigit()))?;
-    let (first, rest) = build_id.split_at(2);
-    Some(
-        dir.join(".build-id")
-            .join(first)
-            .join(format!("{rest}.{extension}")),
-    )
+    files::by_build_id(dir, build_id?, extension)
 }

@@ -112,11 +112,8 @@ fn a_list_without_text_or_of_nothing_is_refused() {
             "ffffffff81000000 t f\nffffffff81000040 t g\n",
             "no symbol _text",
         ),
-        (
-            "hello\nworld\n",
-            "neither an ELF file nor a list of symbols",
-        ),
-        ("", "neither an ELF file nor a list of symbols"),
+        ("hello\nworld\n", "it is a text file, and should be an ELF"),
+        ("", "it is a file of an unknown kind, and should be an ELF"),
     ] {
         files.put("bad", list);
         let (out, status, said) = of(&files.decode("bad", &[], LOG));
@@ -254,5 +251,5 @@ fn a_device_that_is_not_there_is_named() {
     ];
     let (out, status, said) = of(&decode(&arguments, LOG.as_bytes()));
     assert_eq!((out.as_str(), status), ("", 1));
-    assert!(said.contains("nothing: No such file"), "{said}");
+    assert!(said.contains("nothing: there is no such file"), "{said}");
 }
