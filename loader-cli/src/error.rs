@@ -381,6 +381,17 @@ pub enum Error {
         /// The reason it gives, if any.
         reason: String,
     },
+    /// The table of a module was to be loaded for the kernel, it seems.
+    #[error("{source}; {}", match module {
+        Some(module) => format!("it is the table of the module {module}: add --module {module}"),
+        None => "if it is the table of a module, add --module NAME".to_owned(),
+    })]
+    MaybeModule {
+        /// Why it was refused.
+        source: Box<Error>,
+        /// The module, if the table says it.
+        module: Option<String>,
+    },
     /// The device does not speak the protocol.
     #[error("{}: not a lineinfo device: {found}", path.display())]
     NotADevice {
@@ -435,6 +446,7 @@ impl Error {
             | Self::OtherRoot { .. }
             | Self::Signature { .. }
             | Self::OtherKernel { .. } => exit::CORRUPT,
+            Self::MaybeModule { source, .. } => source.exit_code(),
             Self::Device { errno, .. } if corrupt.contains(errno) => exit::CORRUPT,
             _ => exit::FAILED,
         }

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
 use lineinfo_core::Table;
-use lineinfo_core::uapi::Status;
+use lineinfo_core::uapi::{Errno, Status};
 use serde::Serialize;
 
 use super::{Counts, DeviceArg, KERNEL, OUTPUT, print, progress_bar, summarize};
@@ -12,7 +12,9 @@ use crate::error::exit;
 use crate::files::{self, BlobFile};
 use crate::images::Tables;
 use crate::images::search::Search;
+use crate::kind::Kind;
 use crate::running::{self, Running};
+use crate::symbols::Symbols;
 use crate::{Error, hex, json, message, signature};
 
 /// Version of the document of `--json`.
@@ -192,13 +194,19 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
 fn load_named(args: &Args, path: &Path) -> Result<Image, Error> {
     let module = args.device.module.as_deref();
     let bytes = files::read(path)?;
-    // The kernel refuses what does not parse, and says why. It does not look at the rows.
-    let (outcome, build_id) = if !args.dry_run && Table::parse(&bytes).is_err() {
+    let is_table = Kind::of_head(&bytes) == Kind::Table;
+    // The kernel refuses a table that does not parse, and says why. It does not look at the rows.
+    let (outcome, build_id) = if !args.dry_run && is_table && Table::parse(&bytes).is_err() {
         (send(args, module, &bytes)?, None)
     } else {
         let table = BlobFile::open(path)?;
         let build_id = hex(table.table().layout().build_id());
-        (load(args, module, path, &table)?, Some(build_id))
+        let loaded = load(args, module, path, &table);
+        let outcome = loaded.map_err(|error| match module {
+            None => of_module(error, path, &table),
+            Some(_) => error,
+        })?;
+        (outcome, Some(build_id))
     };
     Ok(Image {
         module: args.device.module.clone(),
@@ -206,6 +214,21 @@ fn load_named(args: &Args, path: &Path) -> Result<Image, Error> {
         table: Some(path.display().to_string()),
         outcome,
     })
+}
+
+/// The error for a table that is not of the kernel's build: it may be that of a module.
+fn of_module(error: Error, path: &Path, table: &BlobFile) -> Error {
+    match error {
+        Error::Device { errno, .. } if errno == Errno::ESTALE.number() => {
+            let symbols = Symbols::of_table(path, &table.table()).ok().flatten();
+            let module = symbols.and_then(|symbols| symbols.module().map(str::to_owned));
+            Error::MaybeModule {
+                source: Box::new(error),
+                module,
+            }
+        }
+        other => other,
+    }
 }
 
 /// Loads the tables of the running kernel and of its modules, and gives the exit status.
