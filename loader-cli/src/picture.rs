@@ -104,7 +104,7 @@ impl Picture<'_> {
 
 /// The directories in one, and where they are in its rectangle. What lies in the directory itself is a
 /// part without a name.
-fn parts<'a>(of: &'a Directory, rectangle: Rectangle) -> Vec<(&'a str, &'a Directory, Rectangle)> {
+fn parts(of: &Directory, rectangle: Rectangle) -> Vec<(&str, &Directory, Rectangle)> {
     let children = of.largest_first();
     let children: Vec<_> = children
         .into_iter()

@@ -1,5 +1,5 @@
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
 use lineinfo_core::Table;
@@ -72,7 +72,7 @@ struct AppendedTable {
 }
 
 impl Summary {
-    fn read(path: &PathBuf) -> Result<Self, Error> {
+    fn read(path: &Path) -> Result<Self, Error> {
         let (image, damage) = BootImage::look_at(path)?;
         let kind = image.kind()?;
         let image_build_id = match kind {
