@@ -381,16 +381,11 @@ pub enum Error {
         /// The reason it gives, if any.
         reason: String,
     },
-    /// The table of a module was to be loaded for the kernel, it seems.
-    #[error("{source}; {}", match module {
-        Some(module) => format!("it is the table of the module {module}: add --module {module}"),
-        None => "if it is the table of a module, add --module NAME".to_owned(),
-    })]
+    /// A table of another build was to be loaded for the kernel: perhaps that of a module.
+    #[error("{source}; if it is the table of a module, add --module NAME")]
     MaybeModule {
         /// Why it was refused.
-        source: Box<Error>,
-        /// The module, if the table says it.
-        module: Option<String>,
+        source: Box<Self>,
     },
     /// The device does not speak the protocol.
     #[error("{}: not a lineinfo device: {found}", path.display())]

@@ -75,6 +75,12 @@ impl Image {
         let slide = source
             .linked_text_start()
             .map_or(0, |linked| symbols.text_start().wrapping_sub(linked));
+        message::detail(format_args!(
+            "{}: used for {}, with lines of {}",
+            symbols.path().display(),
+            symbols.module().unwrap_or("the kernel"),
+            source.path().display()
+        ));
         Ok(Self {
             symbols,
             source,

@@ -6,13 +6,12 @@ use lineinfo_core::Table;
 use lineinfo_core::uapi::{Errno, Status};
 use serde::Serialize;
 
-use super::{Counts, DeviceArg, KERNEL, OUTPUT, print, progress_bar, summarize};
+use super::{Counts, DeviceArg, KERNEL, OUTPUT, check_directories, print, progress_bar, summarize};
 use crate::device::Access;
 use crate::error::exit;
 use crate::files::{self, BlobFile};
 use crate::images::Tables;
 use crate::images::search::Search;
-use crate::kind::Kind;
 use crate::running::{self, Running};
 use crate::symbols::Symbols;
 use crate::{Error, hex, json, message, signature};
@@ -193,20 +192,25 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
 /// Loads the table that is named.
 fn load_named(args: &Args, path: &Path) -> Result<Image, Error> {
     let module = args.device.module.as_deref();
-    let bytes = files::read(path)?;
-    let is_table = Kind::of_head(&bytes) == Kind::Table;
-    // The kernel refuses a table that does not parse, and says why. It does not look at the rows.
-    let (outcome, build_id) = if !args.dry_run && is_table && Table::parse(&bytes).is_err() {
-        (send(args, module, &bytes)?, None)
-    } else {
-        let table = BlobFile::open(path)?;
-        let build_id = hex(table.table().layout().build_id());
-        let loaded = load(args, module, path, &table);
-        let outcome = loaded.map_err(|error| match module {
-            None => of_module(error, path, &table),
-            Some(_) => error,
-        })?;
-        (outcome, Some(build_id))
+    let (outcome, build_id) = match BlobFile::open(path) {
+        Ok(table) => {
+            check_module(module, path, &table)?;
+            let build_id = hex(table.table().layout().build_id());
+            let loaded = load(args, module, path, &table);
+            (
+                loaded.map_err(|error| maybe_of_module(module, error))?,
+                Some(build_id),
+            )
+        }
+        // The kernel refuses what does not parse, and says why. It does not look at the rows.
+        Err(error @ Error::Blob { .. }) => {
+            let bytes = files::read(path)?;
+            if args.dry_run || Table::parse(&bytes).is_ok() {
+                return Err(error);
+            }
+            (send(args, module, &bytes)?, None)
+        }
+        Err(error) => return Err(error),
     };
     Ok(Image {
         module: args.device.module.clone(),
@@ -216,15 +220,28 @@ fn load_named(args: &Args, path: &Path) -> Result<Image, Error> {
     })
 }
 
-/// The error for a table that is not of the kernel's build: it may be that of a module.
-fn of_module(error: Error, path: &Path, table: &BlobFile) -> Error {
+/// Fails if a table says that it is of a module, and none is named: the kernel would know only that it is
+/// of another build.
+fn check_module(module: Option<&str>, path: &Path, blob: &BlobFile) -> Result<(), Error> {
+    if module.is_some() {
+        return Ok(());
+    }
+    let symbols = Symbols::of_table(path, &blob.table())?;
+    match symbols.as_ref().and_then(Symbols::module) {
+        Some(own) => Err(Error::Usage(format!(
+            "{}: is the table of the module {own}; add --module {own}",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The error for a table that is of another build than the kernel, and does not say what it is of.
+fn maybe_of_module(module: Option<&str>, error: Error) -> Error {
     match error {
-        Error::Device { errno, .. } if errno == Errno::ESTALE.number() => {
-            let symbols = Symbols::of_table(path, &table.table()).ok().flatten();
-            let module = symbols.and_then(|symbols| symbols.module().map(str::to_owned));
+        Error::Device { errno, .. } if errno == Errno::ESTALE.number() && module.is_none() => {
             Error::MaybeModule {
                 source: Box::new(error),
-                module,
             }
         }
         other => other,
@@ -233,6 +250,7 @@ fn of_module(error: Error, path: &Path, table: &BlobFile) -> Error {
 
 /// Loads the tables of the running kernel and of its modules, and gives the exit status.
 fn load_running(args: &Args) -> Result<(Vec<Image>, u8), Error> {
+    check_directories("--dir", &args.dir)?;
     let running = Running::read(&args.root)?;
     let kernel = args.device.open(Access::Read)?.status()?;
     check_root(args, &running, &kernel)?;

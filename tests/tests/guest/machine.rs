@@ -28,21 +28,28 @@ pub(crate) struct GuestKernel {
     pub(crate) release: String,
     directory: PathBuf,
     work: PathBuf,
-    /// Files with debug information: of the kernel by the empty name, of modules by theirs.
-    pub(crate) dwarf: HashMap<String, PathBuf>,
-    /// The modules as they are loaded, by name.
-    modules: BTreeMap<String, PathBuf>,
+    /// The modules, and with the empty name the kernel.
+    modules: Modules,
     /// Build-id of the kernel, in hexadecimal.
     pub(crate) build_id: String,
     /// Size of the module's object in bytes, and what the compiler said.
     pub(crate) build_log: String,
 }
 
+/// Modules by name.
+#[derive(Debug, Default)]
+struct Modules {
+    /// The files that are loaded.
+    files: BTreeMap<String, PathBuf>,
+    /// Files with debug information.
+    dwarf: HashMap<String, PathBuf>,
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn run(command: &mut Command) -> Result<String> {
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {said}");
@@ -115,8 +122,7 @@ impl GuestKernel {
         let directory = directory.canonicalize()?;
         let mut guest = Self {
             release: release.to_owned(),
-            dwarf: HashMap::new(),
-            modules: BTreeMap::new(),
+            modules: Modules::default(),
             build_id: String::new(),
             build_log: String::new(),
             directory,
@@ -124,12 +130,14 @@ impl GuestKernel {
         };
         guest.build("lineinfo", package())?;
         guest.build("provoke", &root().join("tests/fixtures/linux"))?;
-        let provoke = guest.modules["provoke"].clone();
-        guest.dwarf.insert("provoke".to_owned(), provoke);
-        guest.unpack_modules()?;
+        let provoke = guest.module("provoke")?.to_owned();
+        guest.modules.dwarf.insert("provoke".to_owned(), provoke);
+        let found = guest.unpack(&MODULES)?;
+        guest.modules.files.extend(found.files);
+        guest.modules.dwarf.extend(found.dwarf);
         let vmlinux = guest.directory.join("dwarf/vmlinux").canonicalize()?;
-        guest.dwarf.insert(String::new(), vmlinux);
-        for (name, path) in guest.dwarf.clone() {
+        guest.modules.dwarf.insert(String::new(), vmlinux);
+        for (name, path) in guest.dwarf().clone() {
             let id = guest.table(&path, Profile::Full, "tables")?;
             if name.is_empty() {
                 fs::write(guest.work.join("tables").join("of.kernel"), &id)?;
@@ -138,6 +146,17 @@ impl GuestKernel {
             }
         }
         Ok(guest)
+    }
+
+    /// The file of a module, as it is loaded.
+    pub(crate) fn module(&self, name: &str) -> Result<&Path> {
+        let path = self.modules.files.get(name);
+        Ok(path.with_context(|| format!("no module {name}"))?)
+    }
+
+    /// Files with debug information: of the kernel by the empty name, of modules by theirs.
+    pub(crate) fn dwarf(&self) -> &HashMap<String, PathBuf> {
+        &self.modules.dwarf
     }
 
     pub(crate) fn is_arm64(&self) -> bool {
@@ -161,12 +180,12 @@ impl GuestKernel {
         );
         self.build_log += &said;
         let path = directory.join(format!("{name}.ko"));
-        self.modules.insert(name.to_owned(), path);
+        self.modules.files.insert(name.to_owned(), path);
         Ok(())
     }
 
-    /// Unpacks the modules that a guest uses, with those that they need.
-    fn unpack_modules(&mut self) -> Result<()> {
+    /// Unpacks modules of the kernel, with those that they need and that are not there yet.
+    fn unpack(&self, names: &[&str]) -> Result<Modules> {
         let packed = files_below(&self.directory.join("modules").canonicalize()?, "")?;
         let dwarf = files_below(&self.directory.join("dwarf/modules").canonicalize()?, ".ko")?;
         let by_name = |files: Vec<PathBuf>| -> HashMap<String, PathBuf> {
@@ -176,9 +195,10 @@ impl GuestKernel {
                 .collect()
         };
         let (packed, dwarf) = (by_name(packed), by_name(dwarf));
-        let mut wanted: Vec<String> = MODULES.map(str::to_owned).to_vec();
+        let mut wanted: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut found = Modules::default();
         while let Some(name) = wanted.pop() {
-            if self.modules.contains_key(&name) {
+            if self.modules.files.contains_key(&name) || found.files.contains_key(&name) {
                 continue;
             }
             let path = packed
@@ -200,21 +220,15 @@ impl GuestKernel {
             let path = dwarf
                 .get(&name)
                 .with_context(|| format!("no DWARF of {name}"))?;
-            self.dwarf.insert(name.clone(), path.clone());
-            self.modules.insert(name, to);
+            found.dwarf.insert(name.clone(), path.clone());
+            found.files.insert(name, to);
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Makes a table, named after the build-id, which it gives.
     fn table(&self, image: &Path, profile: Profile, directory: &str) -> Result<String> {
-        let file = ElfFile::open(image)?;
-        let elf = file.parse()?;
-        let mut extracted = extract(&elf, &Naming::default(), &())?;
-        if profile == Profile::Calls {
-            extracted.reduce_to_calls(&elf)?;
-        }
-        let blob = extracted.encode(Encoding::Packed)?;
+        let blob = blob(image, profile)?;
         let id = Table::parse(&blob)?.layout().build_id().to_owned();
         let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
         let directory = self.work.join(directory);
@@ -249,7 +263,7 @@ impl GuestKernel {
         let init = self::root().join("tests/fixtures/linux/init");
         fs::copy(init, root.join("init"))?;
         fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
-        for (name, path) in &self.modules {
+        for (name, path) in &self.modules.files {
             fs::copy(path, modules.join(format!("{name}.ko")))?;
         }
         for file in files_below(&self.work.join("tables"), "")? {
@@ -270,7 +284,55 @@ impl GuestKernel {
             .status()?;
         ensure!(packed.success(), "cpio");
         fs::remove_dir_all(&root)?;
+        self.run(boot, &format!("lineinfo.enable=1 {arguments}"), &archive)
+    }
 
+    /// Installs the package in a root file system of [`.ci/guest-root`], and boots with it to do what
+    /// `init-package` says. Gives all that was printed, and the files with debug information.
+    pub(crate) fn boot_package(&self, root: &Path) -> Result<(String, HashMap<String, PathBuf>)> {
+        let mut dwarf: HashMap<_, _> = ["", "provoke"]
+            .map(|name| (name.to_owned(), self.dwarf()[name].clone()))
+            .into();
+        let files = self.work.join("files");
+        let home = files.join("root");
+        for directory in [&home, &files.join("usr/local/bin")] {
+            fs::create_dir_all(directory)?;
+        }
+        let xfs = self
+            .unpack(&["xfs"])?
+            .dwarf
+            .remove("xfs")
+            .context("no DWARF of xfs")?;
+        dwarf.insert("xfs".to_owned(), xfs);
+        for (name, path) in &dwarf {
+            let to = home.join(if name.is_empty() { "kernel" } else { name });
+            let blob = blob(path, Profile::Calls)?;
+            fs::write(to.with_extension("lineinfo"), blob)?;
+        }
+        fs::copy(self.module("provoke")?, home.join("provoke.ko"))?;
+        fs::copy(
+            self::root().join("tests/fixtures/linux/init-package"),
+            files.join("init"),
+        )?;
+        run(Command::new("strip")
+            .arg("-o")
+            .arg(files.join("usr/local/bin/lineinfo"))
+            .arg(loader()))?;
+        let archive = self.work.join("package.cpio");
+        fs::write(&archive, [])?;
+        let said = run(
+            Command::new(self::root().join("tests/fixtures/linux/pack-root"))
+                .arg(root)
+                .arg(debian_package()?)
+                .args([&files, &archive]),
+        )?;
+        println!("{said}");
+        fs::remove_dir_all(&files)?;
+        Ok((self.run("package", "", &archive)?, dwarf))
+    }
+
+    /// Boots with an initramfs, which is removed.
+    fn run(&self, boot: &str, arguments: &str, archive: &Path) -> Result<String> {
         let [program, machine, cpu] = if self.is_arm64() {
             ["qemu-system-aarch64", "virt", "cortex-a57"]
         } else {
@@ -282,7 +344,7 @@ impl GuestKernel {
         // no_timer_check: where the host is busy, the check of the timer would stop the boot.
         let arguments = format!(
             "console={console} no_timer_check ignore_loglevel log_buf_len=16M printk.devkmsg=on panic=-1 \
-             lineinfo.enable=1 boot={boot} {arguments}"
+             boot={boot} {arguments}"
         );
         let output = Command::new("timeout")
             .args([BOOT_SECONDS_MAX, program, "-M", machine, "-cpu", cpu])
@@ -298,12 +360,12 @@ impl GuestKernel {
             .arg("-kernel")
             .arg(self.directory.join("vmlinuz"))
             .arg("-initrd")
-            .arg(&archive)
+            .arg(archive)
             .args(["-append", &arguments])
             .stdin(Stdio::null())
             .stdout(fs::File::create(&log)?)
             .output()?;
-        fs::remove_file(&archive)?;
+        fs::remove_file(archive)?;
         let log = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
         ensure!(
             output.status.success(),
@@ -329,10 +391,42 @@ fn needs(path: &Path) -> Result<Vec<String>> {
     Ok(names.map(|name| name.replace('-', "_")).collect())
 }
 
+/// A table with inlined functions.
+fn blob(image: &Path, profile: Profile) -> Result<Vec<u8>> {
+    let file = ElfFile::open(image)?;
+    let elf = file.parse()?;
+    let mut extracted = extract(&elf, &Naming::default(), &())?;
+    extracted.add_inlines(&elf, &Naming::default(), &())?;
+    if profile == Profile::Calls {
+        extracted.reduce_to_calls(&elf)?;
+    }
+    Ok(extracted.encode(Encoding::Packed)?)
+}
+
+/// The Debian package, built from the source package.
+fn debian_package() -> Result<&'static Path> {
+    static PACKAGE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || {
+        run(Command::new("dpkg-buildpackage")
+            .current_dir(package())
+            .args(["-b", "-us", "-uc"]))?;
+        let directory = package().parent().context("a directory")?;
+        let mut packages = files_below(directory, ".deb")?;
+        packages.pop().context("no package")
+    };
+    let built = PACKAGE.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// The loader, for this machine.
+fn loader() -> &'static Path {
+    static LOADER: OnceLock<PathBuf> = OnceLock::new();
+    LOADER.get_or_init(|| Binaries::build(true).expect("the loader").lineinfo)
+}
+
 /// Copies the loader, and what it is linked with, for a guest of this machine's architecture.
 fn copy_loader(root: &Path) -> Result<()> {
-    static LOADER: OnceLock<PathBuf> = OnceLock::new();
-    let loader = LOADER.get_or_init(|| Binaries::build(true).expect("the loader").lineinfo);
+    let loader = loader();
     let to = root.join("bin/lineinfo");
     run(Command::new("strip").arg("-o").arg(&to).arg(loader))?;
     let libraries = run(Command::new("ldd").arg(loader))?;

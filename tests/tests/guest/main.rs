@@ -6,13 +6,15 @@
 //! printed is in `target/tmp/guest/RELEASE/BOOT.log`. `LINEINFO_GUEST_CYCLES` says how often tables and
 //! the module are loaded anew, 20 times where nothing is said.
 
+mod code;
 mod console;
 mod machine;
+
 mod oracle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, OnceLock};
 
@@ -20,9 +22,10 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use lineinfo_tests::Binaries;
 
+use crate::code::Code;
 use crate::console::{Frame, Kind, Part, frames, parts};
 use crate::machine::GuestKernel;
-use crate::oracle::{Oracle, symbolizer};
+use crate::oracle::{Answer, Oracle, symbolizer};
 
 /// Modules of the kernel that must be in traces, at least.
 const MODULES_MIN: usize = 4;
@@ -38,6 +41,19 @@ fn kernels() -> Result<Vec<PathBuf>, String> {
     }
     symbolizer().ok_or("llvm-symbolizer is not installed")?;
     Ok(named.split_whitespace().map(PathBuf::from).collect())
+}
+
+/// The root file system for a kernel, or why there is none.
+fn root_for(kernel: &Path) -> Result<PathBuf, String> {
+    let named = std::env::var_os("LINEINFO_GUEST_ROOT")
+        .ok_or_else(|| "LINEINFO_GUEST_ROOT names no root file system".to_owned())?;
+    let root = PathBuf::from(named);
+    let name = kernel.file_name().unwrap_or_default().to_string_lossy();
+    let release = name.trim_start_matches("linux-image-");
+    if !root.join("lib/modules").join(release).exists() {
+        return Err(format!("{} is for another kernel", root.display()));
+    }
+    Ok(root)
 }
 
 /// A kernel, prepared when the first test needs it.
@@ -57,7 +73,8 @@ impl Lazy {
 
 type Test = fn(&GuestKernel, &[Arc<Lazy>]) -> Result<()>;
 
-const TESTS: [(&str, Test); 6] = [
+const TESTS: [(&str, Test); 7] = [
+    ("its object has what Linux allows itself", object),
     ("every frame of every trace equals llvm-symbolizer", traces),
     ("frames of a panic are annotated", panics),
     ("frames of a stack that overflows are annotated", overflows),
@@ -82,6 +99,24 @@ fn main() -> ExitCode {
                 .collect();
             for kernel in &kernels {
                 let name = kernel.directory.file_name().unwrap_or_default();
+                let root = root_for(&kernel.directory);
+                let (kernel_of_root, what) =
+                    (kernel.clone(), "its Debian package does what README says");
+                trials.push(match root {
+                    Ok(root) => {
+                        Trial::test(format!("{}: {what}", name.to_string_lossy()), move || {
+                            let done = kernel_of_root
+                                .get()
+                                .and_then(|kernel| package(kernel, &root));
+                            done.map_err(|error| Failed::from(format!("{error:#}")))
+                        })
+                    }
+                    Err(reason) => {
+                        let name =
+                            format!("{}: {what} (skipped: {reason})", name.to_string_lossy());
+                        Trial::test(name, || Ok(())).with_ignored_flag(true)
+                    }
+                });
                 for (what, test) in TESTS {
                     let (kernel, kernels) = (kernel.clone(), kernels.clone());
                     let name = format!("{}: {what}", name.to_string_lossy());
@@ -117,34 +152,61 @@ enum Expected {
     Decoded,
 }
 
+/// Whether frames come with the functions that are inlined there, if there are any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inlines {
+    /// They do, and are themselves at the line of the function of their symbol.
+    Shown,
+    /// They do not, and are at the line of the innermost function.
+    Hidden,
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     frames: usize,
     annotated: usize,
     approximate: usize,
     distinct: BTreeSet<String>,
+    /// Frames with inlined functions, and how many of these they have.
+    with_inlined: usize,
+    inlined: usize,
     modules: BTreeMap<String, usize>,
 }
 
-/// Compares all frames of some lines.
+/// Compares all frames of some lines, with inlined functions where there are any.
 fn check(oracle: &Oracle, lines: &[String], expected: Expected) -> Result<Counts> {
-    let frames = frames(lines);
+    check_with(oracle, lines, expected, Inlines::Shown)
+}
+
+fn check_with(
+    oracle: &Oracle,
+    lines: &[String],
+    expected: Expected,
+    inlines: Inlines,
+) -> Result<Counts> {
+    let frames = frames(lines)?;
     let truth = match expected {
         Expected::Bare => vec![Vec::new(); frames.len()],
         Expected::Full | Expected::Calls | Expected::Changing | Expected::Decoded => {
-            oracle.locations(&frames)?
+            oracle.answers(&frames)?
         }
     };
     let mut counts = Counts::default();
     for (frame, truth) in frames.iter().zip(&truth) {
         counts.frames += 1;
-        counts.add(frame, truth, expected)?;
+        counts.add(frame, truth, expected, inlines)?;
     }
     Ok(counts)
 }
 
 impl Counts {
-    fn add(&mut self, frame: &Frame, truth: &[String], expected: Expected) -> Result<()> {
+    fn add(
+        &mut self,
+        frame: &Frame,
+        truth: &[Answer],
+        expected: Expected,
+        inlines: Inlines,
+    ) -> Result<()> {
         if frame.kind == Kind::Unreliable && expected != Expected::Decoded {
             ensure!(
                 frame.location.is_none(),
@@ -157,6 +219,7 @@ impl Counts {
             Expected::Bare | Expected::Full | Expected::Calls => frame.kind == Kind::FirstOops,
         };
         let Some(location) = &frame.location else {
+            ensure!(frame.inlined.is_empty(), "{frame:?}: inlined in nothing");
             ensure!(
                 truth.is_empty() || may_be_bare,
                 "{frame:?}: bare, expected one of {truth:?}"
@@ -171,14 +234,27 @@ impl Counts {
                 "{frame:?}: approximate"
             );
             ensure!(line.parse::<u32>().is_ok(), "{frame:?}: no line");
+            ensure!(
+                frame.inlined.is_empty(),
+                "{frame:?}: inlined at an approximate line"
+            );
             self.approximate += 1;
             return Ok(());
         }
         let found = format!("{file}:{line}");
+        // What a register or a word on the stack holds is not taken apart.
+        let is_whole = inlines == Inlines::Shown
+            && !matches!(frame.kind, Kind::LinkRegister | Kind::Unreliable);
+        let is_it = |answer: &Answer| match is_whole {
+            true => answer.physical == found && answer.inlined == frame.inlined,
+            false => answer.innermost == found && frame.inlined.is_empty(),
+        };
         ensure!(
-            truth.contains(&found),
+            truth.iter().any(is_it),
             "{frame:?}: expected one of {truth:?}"
         );
+        self.with_inlined += usize::from(!frame.inlined.is_empty());
+        self.inlined += frame.inlined.len();
         self.distinct.insert(found);
         if !frame.module.is_empty() {
             *self.modules.entry(frame.module.clone()).or_default() += 1;
@@ -190,7 +266,7 @@ impl Counts {
 fn oracle_of(kernel: &GuestKernel) -> Result<Oracle> {
     Oracle::new(
         symbolizer().context("llvm-symbolizer")?,
-        kernel.dwarf.clone(),
+        kernel.dwarf().clone(),
     )
 }
 
@@ -204,6 +280,29 @@ fn lines_of(parts: &[Part], name: &str) -> Vec<String> {
 fn completed(parts: &[Part]) -> Result<()> {
     let last = parts.last().map(|part| &*part.name);
     ensure!(last == Some("over"), "the log ends in part {last:?}");
+    Ok(())
+}
+
+/// What the hooks may take of the stack of an NMI at most, in bytes, without the functions of the kernel.
+const STACK_BYTES_MAX: u64 = 1792;
+
+fn object(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
+    let code = Code::read(kernel.module("lineinfo")?, kernel.is_arm64())?;
+    ensure!(code.instructions > 10_000, "{}", code.instructions);
+    let mut said = String::new();
+    for hook in ["look", "look_kprobe", "print_frame", "print_symbol"] {
+        let bytes = code.stack_of(hook)?;
+        said += &format!(" {hook} {bytes}");
+        // Less would mean that its calls are not seen.
+        ensure!(
+            (512..=STACK_BYTES_MAX).contains(&bytes),
+            "{hook}: {bytes} bytes of stack"
+        );
+    }
+    println!(
+        "{}: {} instructions, bytes of stack:{said}",
+        kernel.release, code.instructions
+    );
     Ok(())
 }
 
@@ -228,15 +327,19 @@ fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     ] {
         let counts = check(&oracle, &lines_of(&parts, name), expected).context(name)?;
         println!(
-            "{}: {name}: {} frames, {} annotated, {} distinct, {} approximate, modules {:?}",
+            "{}: {name}: {} frames, {} annotated, {} distinct, {} approximate, {} with {} inlined functions, \
+             modules {:?}",
             kernel.release,
             counts.frames,
             counts.annotated,
             counts.distinct.len(),
             counts.approximate,
+            counts.with_inlined,
+            counts.inlined,
             counts.modules
         );
         ensure!(counts.annotated > 100, "{name}: {counts:?}");
+        ensure!(counts.with_inlined > 20, "{name}: {counts:?}");
         if expected == Expected::Calls {
             // Of assembly alone, and of instructions that are no calls.
             ensure!(
@@ -245,6 +348,13 @@ fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
             );
         }
     }
+    let hidden = check_with(
+        &oracle,
+        &lines_of(&parts, "without inlined functions"),
+        Expected::Full,
+        Inlines::Hidden,
+    )?;
+    ensure!(hidden.annotated > 100, "{hidden:?}");
     let modules = check(&oracle, &lines_of(&parts, "full modules"), Expected::Full)?.modules;
     let of_kernel = modules.keys().filter(|name| *name != "provoke").count();
     ensure!(of_kernel >= MODULES_MIN, "frames of {modules:?} alone");
@@ -254,7 +364,7 @@ fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     let functions = ["provoke_init", "ovl_init"];
     let functions = &functions[..if kernel.is_arm64() { 1 } else { 2 }];
     for function in functions {
-        let annotated = frames(&init)
+        let annotated = frames(&init)?
             .iter()
             .any(|frame| frame.symbol == *function && frame.location.is_some());
         ensure!(annotated, "no frame of {function} is annotated: {init:?}");
@@ -291,9 +401,9 @@ fn decoded(kernel: &GuestKernel, oracle: &Oracle, log: &str, bare: &[String]) ->
     let cache = tempfile::tempdir()?;
     decode
         .env("XDG_CACHE_HOME", cache.path())
-        .args(["decode", "--no-inlines"])
+        .arg("decode")
         .arg(file.path());
-    for path in kernel.dwarf.values() {
+    for path in kernel.dwarf().values() {
         decode.arg("--vmlinux").arg(path);
     }
     let output = decode.output()?;
@@ -416,6 +526,55 @@ fn refusals(kernel: &GuestKernel, kernels: &[Arc<Lazy>]) -> Result<()> {
         Expected::Full,
     )?;
     ensure!(counts.annotated > 5, "{counts:?}");
+    Ok(())
+}
+
+fn package(kernel: &GuestKernel, root: &Path) -> Result<()> {
+    let (log, dwarf) = kernel.boot_package(root)?;
+    let parts = parts(&log);
+    completed(&parts)?;
+    let failed = log.lines().find(|line| line.contains("failed: "));
+    ensure!(failed.is_none(), "{failed:?}: {log}");
+    let oracle = Oracle::new(symbolizer().context("llvm-symbolizer")?, dwarf)?;
+    for (name, expected) in [
+        ("bare", Expected::Bare),
+        ("annotated", Expected::Calls),
+        ("removed", Expected::Bare),
+    ] {
+        let counts = check(&oracle, &lines_of(&parts, name), expected).context(name)?;
+        println!(
+            "{}: package, {name}: {} frames, {} annotated, {} distinct, {} with {} inlined functions, \
+             modules {:?}",
+            kernel.release,
+            counts.frames,
+            counts.annotated,
+            counts.distinct.len(),
+            counts.with_inlined,
+            counts.inlined,
+            counts.modules
+        );
+        ensure!(counts.frames > 100, "{name}: {counts:?}");
+        if expected == Expected::Calls {
+            ensure!(counts.with_inlined > 20, "{name}: {counts:?}");
+            ensure!(counts.modules.contains_key("xfs"), "{name}: {counts:?}");
+        }
+    }
+    let said = |part: &str, words: &str| {
+        let lines = lines_of(&parts, part);
+        ensure!(
+            lines.iter().any(|line| line.contains(words)),
+            "{words}: {lines:#?}"
+        );
+        Ok(())
+    };
+    said("installed", "/updates/dkms/lineinfo.ko")?;
+    said("loading xfs", "state: loaded")?;
+    said("removed", "no module")?;
+    let left = lines_of(&parts, "removed");
+    let left = left
+        .iter()
+        .find(|line| console::without_time(line).starts_with('/'));
+    ensure!(left.is_none(), "{left:?}");
     Ok(())
 }
 
