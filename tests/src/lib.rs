@@ -10,6 +10,11 @@ use anyhow::{Context, Result, ensure};
 use lineinfo_core::Table;
 use lineinfo_core::writer::with_symbols;
 
+/// The Rust in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
 pub mod measured;
 
 pub use lineinfo_harness::Kernel;

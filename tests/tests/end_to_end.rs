@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use lineinfo_core::blob::Encoding;
+use lineinfo_core::{Address, Offset};
 use lineinfo_tests::{Binaries, Frame, Kernel, frames, meminfo_kb, memory_of_table_kb, stdout_of};
+use object::{Object, ObjectSymbol};
 use oracle::Oracle;
 
 static BINARIES: LazyLock<Binaries> =
@@ -21,10 +23,15 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these options of `build`.
+    fn with(options: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let table = directory.path().join("kernel.lineinfo");
         let (kernel, output) = (text(&BINARIES.sim_kernel), text(&table));
-        run(&["build", &kernel, "-o", &output]);
+        run(&[&["build", &kernel, "-o", &output], options].concat());
         Self { directory, table }
     }
 
@@ -174,6 +181,69 @@ fn look_ups_through_the_device_are_those_of_the_table() {
     let of_device = run(&["lookup", "--offsets", "--device", &device, &offset]);
     assert_eq!(of_device, of_table);
     assert_eq!(location(&of_device), location(&in_file), "{name}");
+}
+
+#[test]
+fn inlined_functions_through_the_device_are_those_of_the_table() {
+    let setup = Setup::with(&["--inlines"]);
+    let kernel = setup.boot(&BINARIES.sim_kernel, &["lineinfo.max=64M"]);
+    let (table, device) = (text(&setup.table), text(kernel.socket()));
+    let (loaded, said) = on_device(&kernel, &["load", &table]);
+    assert_eq!(loaded, Some(0), "{said}");
+
+    // Around a byte at which there are two inlined functions.
+    let blob = fs::read(&setup.table).expect("the table");
+    let parsed = lineinfo_core::Table::parse(&blob).expect("a table");
+    let text_len = parsed
+        .regions()
+        .map(|region| region.start.0 + u64::from(region.len));
+    let offset = (0..text_len.max().unwrap_or(0)).find(|offset| {
+        let address = Address::Exact(Offset(*offset));
+        parsed
+            .chain(address)
+            .is_some_and(|chain| chain.inlined() == 2)
+    });
+    let offset = offset.expect("inlined functions");
+    let range = format!("{:#x}-{:#x}", offset.saturating_sub(300), offset + 300);
+    for options in [&["--json"][..], &["--json", "-r"], &[]] {
+        let ask = |source: &[&str]| {
+            let args = [&["lookup", "--offsets"], options, source, &[&range]].concat();
+            let output = BINARIES.lineinfo(&args).expect("lineinfo starts");
+            // There may be padding, which has no lines.
+            assert!(matches!(output.status.code(), Some(0 | 3)), "{output:?}");
+            String::from_utf8(output.stdout).expect("a text")
+        };
+        let (of_device, of_table) = (ask(&["--device", &device]), ask(&["--table", &table]));
+        assert_eq!(of_device, of_table);
+        let inlined = ["\"function\":\"", " [inline]"];
+        assert!(
+            inlined.iter().any(|mark| of_device.contains(mark)),
+            "{of_device}"
+        );
+    }
+
+    // A log that has a frame there.
+    let image = fs::read(&BINARIES.sim_kernel).expect("the kernel");
+    let image = object::File::parse(&*image).expect("an ELF file");
+    let address = parsed.layout().text_start() + offset;
+    let of_function = image.symbols().find(|symbol| {
+        let range = symbol.address()..symbol.address() + symbol.size();
+        symbol.kind() == object::SymbolKind::Text && range.contains(&address)
+    });
+    let function = of_function.expect("the function there");
+    let name = function.name().expect("a name");
+    let (at, size) = (address - function.address() + 1, function.size());
+    let log = setup.file(
+        "oops.txt",
+        format!(" {name}+{at:#x}/{size:#x}\n").as_bytes(),
+    );
+    let vmlinux = text(&BINARIES.sim_kernel);
+    let decode = |source: [&str; 2]| {
+        run(&[&["decode", &text(&log), "--vmlinux", &vmlinux], &source[..]].concat())
+    };
+    let (of_device, of_table) = (decode(["--device", &device]), decode(["--table", &table]));
+    assert_eq!(of_device, of_table);
+    assert_eq!(of_device.matches(" [inline]\n").count(), 2, "{of_device}");
 }
 
 /// `LINEINFO_DEVICE` is the device of every command: of `decode` and `lookup`, too.

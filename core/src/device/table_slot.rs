@@ -1,11 +1,12 @@
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence};
 
-use zerocopy::FromZeros;
+use zerocopy::{FromBytes, FromZeros};
 
 use super::{Config, Expected, Level, Memory, Policy, Port, Refusal, Sealed, SealedOf, log};
 use crate::address::Address;
+use crate::blob::Header;
 use crate::buffer::StrBuffer;
-use crate::chain::Wanted;
+use crate::chain::{Frame, Wanted};
 use crate::error::Error;
 use crate::location::Location;
 use crate::slot::{Slot, SwapError};
@@ -33,6 +34,12 @@ impl<S: Sealed> LoadedTable<S> {
     #[inline(always)] // A frame less on the stack of an interrupt, which is short.
     pub fn lookup(&self, address: Address<u64>) -> Option<Location<'_>> {
         self.lookup_from(address, self.text_start)
+    }
+
+    /// The checksum of the blob.
+    fn checksum(&self) -> u32 {
+        let header = Header::ref_from_prefix(self.blob());
+        header.map_or(0, |(header, _)| header.crc32.get())
     }
 
     fn blob(&self) -> &[u8] {
@@ -121,12 +128,12 @@ impl<P: Port> TableSlot<P> {
 
     /// Counts what a table said.
     #[inline(always)] // As `LoadedTable::lookup`.
-    fn count<'a>(&self, location: Option<Location<'a>>) -> Option<Location<'a>> {
+    fn count<T>(&self, said: Option<T>) -> Option<T> {
         self.lookups.fetch_add(1, Ordering::Relaxed);
-        if location.is_none() {
+        if said.is_none() {
             self.misses.fetch_add(1, Ordering::Relaxed);
         }
-        location
+        said
     }
 
     /// Appends ` (file:line)` of a run-time address, if the table knows it; for any context.
@@ -177,7 +184,30 @@ impl<P: Port> TableSlot<P> {
             AddressBase::RunTime => table.text_start,
             AddressBase::Text => 0,
         };
-        question.answer(self.count(table.lookup_from(address, text_start)));
+        let level = usize::from(question.level);
+        let relative = address.relative_to(text_start);
+        match relative.and_then(|address| table.table().chain(address)) {
+            Some(mut chain) => {
+                let levels = u16::try_from(chain.inlined().saturating_add(1)).unwrap_or(0);
+                question.answer(table.checksum(), levels, chain.nth(level));
+            }
+            None => {
+                // Of what is no chain there is the one level.
+                let location = match level {
+                    0 => table.lookup_from(address, text_start),
+                    _ => None,
+                };
+                let frame = location.map(|location| Frame {
+                    function: None,
+                    location,
+                });
+                question.answer(table.checksum(), 0, frame);
+            }
+        }
+        // All levels are one look-up.
+        if level == 0 {
+            self.count((question.result != 0).then_some(()));
+        }
         Ok(())
     }
 
