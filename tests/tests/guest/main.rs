@@ -382,6 +382,22 @@ fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
             "{name}: {stack:?}"
         );
     }
+    // A guest of another architecture has no loader.
+    if !kernel.is_arm64() {
+        let all = lines_of(&parts, "all tables").join("\n");
+        for words in [
+            // The module itself has none.
+            "have no table in /tmp/store, ",
+            ": lineinfo; build them",
+            "/dev/lineinfo: provoke: would load /tmp/store/.build-id/",
+            "checked: 3, state: empty",
+            "/dev/lineinfo: loaded: ",
+            "/dev/lineinfo: provoke: loaded: ",
+            "loaded: 3, state: loaded",
+        ] {
+            ensure!(all.contains(words), "{words}: {all}");
+        }
+    }
     Ok(())
 }
 
