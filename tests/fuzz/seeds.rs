@@ -12,7 +12,9 @@ use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::steps::craft;
 use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op, Request};
 use lineinfo_core::uapi::{Ioctl, Lookup, Target};
-use lineinfo_core::writer::{Image, Region, encode};
+use lineinfo_core::writer::{
+    Image, InlineChain, InlineLevel, InlinedFunction, Inlines, Region, encode, encode_with_inlines,
+};
 use lineinfo_core::{Address, Row, footer};
 use zerocopy::IntoBytes;
 
@@ -33,6 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             write("blob", &name, &table(&[0xab; 20], encoding, profile, 90)?)?;
         }
     }
+    let inlined = table_with(&[0xab; 20], Encoding::Packed, Profile::Full, 90, true)?;
+    write("blob", "inlined", &inlined)?;
     let small = table(&[0xab; 20], Encoding::Flat, Profile::Full, 3)?;
     write("blob", "small", &small)?;
     let empty = table(&[0xab; 20], Encoding::Delta, Profile::Full, 0)?;
@@ -81,6 +85,17 @@ fn table(
     profile: Profile,
     count: u32,
 ) -> Result<Vec<u8>, Box<dyn Error>> {
+    table_with(build_id, encoding, profile, count, false)
+}
+
+/// The same with inlined functions, if it is to have some.
+fn table_with(
+    build_id: &[u8],
+    encoding: Encoding,
+    profile: Profile,
+    count: u32,
+    with_inlines: bool,
+) -> Result<Vec<u8>, Box<dyn Error>> {
     let row = |row: u32| Row {
         start: row * 5,
         file: row / 7 % 3,
@@ -120,7 +135,35 @@ fn table(
             region(".init.text", 0x1000, true, &rows[..rows.len() / 2]),
         ],
     };
-    Ok(encode(&image, encoding)?)
+    if !with_inlines {
+        return Ok(encode(&image, encoding)?);
+    }
+    let function = |name: &str, file, line| InlinedFunction {
+        name: name.to_owned(),
+        file,
+        line,
+    };
+    let level = |function, line| InlineLevel { function, line };
+    let chain = |file, levels: &[InlineLevel]| InlineChain {
+        file,
+        levels: levels.to_vec(),
+    };
+    let inlines = Inlines {
+        functions: vec![
+            function("file_inode", 2, 40),
+            function("__fdget", 1, 45),
+            function("file_ppos", 0, 44),
+        ],
+        chains: vec![
+            chain(0, &[level(2, 60)]),
+            chain(0, &[level(1, 61), level(0, 47)]),
+            chain(1, &[level(0, 300), level(0, 41), level(2, 99)]),
+        ],
+    };
+    let of_row = |row: &Row| (row.line != 0 && row.start % 3 > 0).then_some(row.start / 50 % 3);
+    let chains: Vec<Option<u32>> = rows.iter().map(of_row).collect();
+    let chains = [&*chains, &chains[..rows.len() / 2]];
+    Ok(encode_with_inlines(&image, &inlines, &chains, encoding)?)
 }
 
 /// A PE32+ header whose certificates are after an image.
