@@ -22,7 +22,7 @@ const LINE: f64 = 18.0;
 const FONT: f64 = 13.0;
 
 /// Mean width of a character, as part of the size of the font.
-const CHARACTER: f64 = 0.6;
+const CHARACTER: f64 = 0.5;
 
 /// A piece of the picture that has less than this of all bytes has no directories in it.
 const SHARE_MIN: f64 = 0.01;
