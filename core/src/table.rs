@@ -229,6 +229,10 @@ impl<'a> Table<'a> {
     pub const CHAIN_STEPS: usize =
         encoding::SEARCH_STEPS_MAX + encoding::STEPS_MAX + chain::STEPS_MAX;
 
+    /// Most steps that [`Frame::push_to`](crate::Frame::push_to) takes for a frame of a chain: to print a name of a
+    /// function and one of a file, each of the format's maximum size in a group of such names.
+    pub const FRAME_STEPS: usize = chain::FRAME_STEPS_MAX;
+
     /// Validates a blob: the checksum first, then everything except the rows.
     ///
     /// Takes at most [`Table::PARSE_STEPS_PER_BYTE`] steps for each byte of the blob. Afterwards a

@@ -353,7 +353,10 @@ fn verbose_says_where_was_looked_and_what_was_used() {
         said.contains("/usr/lib/lineinfo/7.0/.build-id/ab/"),
         "{said}"
     );
-    assert!(said.contains("/extra/xor.lineinfo: used, "), "{said}");
+    assert!(
+        said.contains("/extra/xor.lineinfo: used for xor\n"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -174,7 +174,7 @@ use crate::buffer::StrBuffer;
 use crate::encoding::packed::bits::{Bits, field, low};
 use crate::encoding::packed::{self, Block, Chunk, Entry, Visitor};
 use crate::encoding::{Fault, RegionTable};
-use crate::files::{Characters, FileName};
+use crate::files::{Characters, FileName, NAME_STEPS_MAX};
 use crate::location::Location;
 use crate::steps::step;
 use crate::{index, wide};
@@ -192,6 +192,9 @@ pub(crate) const STEPS_MAX: usize = index(ANCHOR)
     .saturating_add(packed::CHUNKS_MAX)
     .saturating_add(index(WORK_MAX).saturating_mul(2))
     .saturating_add(LEVELS_MAX.saturating_mul(index(functions::GROUP)));
+
+/// Most steps that it takes to print a frame: the name of a function, and that of a file.
+pub(crate) const FRAME_STEPS_MAX: usize = names::STEPS_MAX.saturating_add(NAME_STEPS_MAX);
 
 /// Calls in a level that is there already are looked for among so many edges of a list,
 const SITE_EDGES: u32 = 16;

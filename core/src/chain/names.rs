@@ -23,6 +23,11 @@ const CODE_BITS: u32 = 15;
 const LENGTHS: usize = 15;
 /// Deepest nesting of tokens.
 const DEPTH_MAX: usize = 16;
+/// Most steps that it takes to print a name: every byte of its group, what it is made of, and what is left of a
+/// token at the end of each name.
+pub(super) const STEPS_MAX: usize = 16 * (2 * (NAME_MAX + 2) + DEPTH_MAX);
+const _: () = assert!(GROUP == 16);
+
 /// Marks a token that is a byte.
 const BYTE: u16 = 0xfff;
 /// Most tokens.

@@ -186,28 +186,24 @@ impl<P: Port> TableSlot<P> {
         };
         let level = usize::from(question.level);
         let relative = address.relative_to(text_start);
-        match relative.and_then(|address| table.table().chain(address)) {
-            Some(mut chain) => {
-                let levels = u16::try_from(chain.inlined().saturating_add(1)).unwrap_or(0);
-                question.answer(table.checksum(), levels, chain.nth(level));
-            }
+        let chain = relative.and_then(|address| table.table().chain(address));
+        let (levels, frame) = match chain {
+            Some(mut chain) => (chain.inlined().saturating_add(1), chain.nth(level)),
             None => {
-                // Of what is no chain there is the one level.
-                let location = match level {
-                    0 => table.lookup_from(address, text_start),
-                    _ => None,
-                };
+                let location = table.lookup_from(address, text_start);
                 let frame = location.map(|location| Frame {
                     function: None,
                     location,
                 });
-                question.answer(table.checksum(), 0, frame);
+                (0, frame.filter(|_| level == 0))
             }
-        }
+        };
         // All levels are one look-up.
         if level == 0 {
-            self.count((question.result != 0).then_some(()));
+            self.count(frame);
         }
+        let levels = u16::try_from(levels).unwrap_or(0);
+        question.answer(table.checksum(), levels, frame);
         Ok(())
     }
 

@@ -371,8 +371,22 @@ fn send(args: &Args, module: Option<&str>, bytes: &[u8]) -> Result<Outcome, Erro
     let mut device = args.device.open_for(module, Access::Write)?;
     let bar = progress_bar("load", Counts::Bytes);
     bar.set_length(bytes.len() as u64);
-    device.load(bytes, |written| bar.set_position(written))?;
+    let loaded = device.load(bytes, |written| bar.set_position(written));
     bar.finish_and_clear();
+    loaded.map_err(|error| match error {
+        Error::Device {
+            path,
+            operation,
+            errno,
+            reason,
+        } if errno == Errno::ESTALE.number() && module.is_none() => Error::Device {
+            path,
+            operation,
+            errno,
+            reason: format!("{reason}; if it is the table of a module, add --module NAME"),
+        },
+        other => other,
+    })?;
     let status = device.status()?;
     Ok(Outcome::Loaded {
         sizes: Sizes {

@@ -232,6 +232,7 @@ fn check(path: &Path, args: &Args) -> Result<Findings> {
             naming: naming.clone(),
             oracle,
             random: args.random,
+            sample: None,
             seed: args.seed,
             show: args.show,
         };
