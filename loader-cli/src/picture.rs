@@ -22,7 +22,7 @@ const LINE: f64 = 18.0;
 const FONT: f64 = 13.0;
 
 /// Mean width of a character, as part of the size of the font.
-const CHARACTER: f64 = 0.6;
+const CHARACTER: f64 = 0.5;
 
 /// A piece of the picture that has less than this of all bytes has no directories in it.
 const SHARE_MIN: f64 = 0.01;
@@ -56,7 +56,7 @@ impl Picture<'_> {
         area.fill(&WHITE)?;
         let (width, height) = (f64::from(SIZE.0), f64::from(SIZE.1));
         let inner = width - 2.0 * MARGIN;
-        label(area, self.title, MARGIN, MARGIN, inner)?;
+        label(area, &[self.title], MARGIN, MARGIN, inner)?;
 
         let all: f64 = self
             .sections
@@ -74,10 +74,10 @@ impl Picture<'_> {
                 height: 2.0 * LINE,
             };
             fill(area, part, colour(position, 0.75))?;
-            let text = format!("{name} {bytes} ({:.1} %)", 100.0 * share);
+            let whole = format!("{name} {bytes} ({:.1} %)", 100.0 * share);
             label(
                 area,
-                &text,
+                &[&whole, name],
                 part.x + 4.0,
                 part.y + LINE / 2.0,
                 part.width - 8.0,
@@ -87,7 +87,7 @@ impl Picture<'_> {
 
         let top = bar + 3.0 * LINE;
         let text = "Directories of source files, by the bytes of their rows:";
-        label(area, text, MARGIN, top, inner)?;
+        label(area, &[text], MARGIN, top, inner)?;
         let map = Rectangle {
             x: MARGIN,
             y: top + LINE,
@@ -102,34 +102,26 @@ impl Picture<'_> {
     }
 }
 
-/// The directories in one, and where they are in its rectangle. What lies in the directory itself is a
-/// part without a name.
+/// The directories in one, and where they are in its rectangle. What lies in the directory itself is left
+/// free: on the right, or below.
 fn parts(of: &Directory, rectangle: Rectangle) -> Vec<(&str, &Directory, Rectangle)> {
-    let children = of.largest_first();
-    let children: Vec<_> = children
-        .into_iter()
-        .filter(|(_, child)| child.bytes > 0.0)
-        .collect();
-    let mut weights: Vec<f64> = children.iter().map(|(_, child)| child.bytes).collect();
-    let own = of.bytes - weights.iter().sum::<f64>();
-    // It counts as what is left over: below, or on the right.
-    weights.push(own.max(0.0));
-    let used = weights.iter().sum::<f64>();
-    if used <= 0.0 || rectangle.width < 1.0 || rectangle.height < 1.0 {
+    let mut children = of.largest_first();
+    children.retain(|(_, child)| child.bytes > 0.0);
+    let weights: Vec<f64> = children.iter().map(|(_, child)| child.bytes).collect();
+    if rectangle.width < 1.0 || rectangle.height < 1.0 {
         return Vec::new();
     }
-    let inside = (used - own.max(0.0)) / used;
+    let share = weights.iter().sum::<f64>() / of.bytes;
     let of_children = match rectangle.width >= rectangle.height {
         true => Rectangle {
-            width: rectangle.width * inside,
+            width: rectangle.width * share,
             ..rectangle
         },
         false => Rectangle {
-            height: rectangle.height * inside,
+            height: rectangle.height * share,
             ..rectangle
         },
     };
-    weights.pop();
     let rectangles = treemap(&weights, of_children);
     let parts = children.into_iter().zip(rectangles);
     parts
@@ -154,25 +146,27 @@ fn directory<'b>(
         colour(position, 0.65 + 0.08 * f64::from(depth.min(3))),
     )?;
     let share = of.bytes / all;
-    let text = format!("{name} {:.0} ({:.1} %)", of.bytes, 100.0 * share);
-    label(area, &text, part.x + 4.0, part.y + 4.0, part.width - 8.0).and_then(|()| {
-        match share < SHARE_MIN || part.height < 3.0 * LINE {
-            true => Ok(()),
-            false => {
-                let inside = Rectangle {
-                    x: part.x + 3.0,
-                    y: part.y + LINE + 4.0,
-                    width: part.width - 6.0,
-                    height: part.height - LINE - 7.0,
-                };
-                parts(of, inside)
-                    .into_iter()
-                    .try_for_each(|(name, child, part)| {
-                        directory(area, name, child, part, all, (position, depth + 1))
-                    })
-            }
-        }
-    })
+    let whole = format!("{name} {:.0} ({:.1} %)", of.bytes, 100.0 * share);
+    label(
+        area,
+        &[&whole, name],
+        part.x + 4.0,
+        part.y + 4.0,
+        part.width - 8.0,
+    )?;
+    if share < SHARE_MIN || part.height < 3.0 * LINE {
+        return Ok(());
+    }
+    let inside = Rectangle {
+        x: part.x + 3.0,
+        y: part.y + LINE + 4.0,
+        width: part.width - 6.0,
+        height: part.height - LINE - 7.0,
+    };
+    for (name, child, part) in parts(of, inside) {
+        directory(area, name, child, part, all, (position, depth + 1))?;
+    }
+    Ok(())
 }
 
 /// A hue for each number, far from those of its neighbours.
@@ -193,15 +187,27 @@ fn fill<'b>(area: &Area<'b>, part: Rectangle, colour: RGBColor) -> Result<(), Fa
     area.draw(&Shape::new(corners, WHITE.stroke_width(1)))
 }
 
-/// Writes a line, or as much of it as fits; nothing where that says nothing.
-fn label<'b>(area: &Area<'b>, text: &str, x: f64, y: f64, width: f64) -> Result<(), Failed<'b>> {
+/// Writes the first of some texts that fits; of the last one, which is a name, as much as fits, unless
+/// that says nothing.
+fn label<'b>(
+    area: &Area<'b>,
+    texts: &[&str],
+    x: f64,
+    y: f64,
+    width: f64,
+) -> Result<(), Failed<'b>> {
     const CHARACTERS_MIN: usize = 3;
 
-    let fits = (width / (FONT * CHARACTER)).max(0.0) as usize;
-    if fits < CHARACTERS_MIN {
-        return Ok(());
-    }
-    let text: String = text.chars().take(fits).collect();
+    let room = (width / (FONT * CHARACTER)).max(0.0) as usize;
+    let fits = |text: &&&str| text.chars().count() <= room;
+    let text = match (texts.iter().find(fits), texts.last()) {
+        (Some(text), _) => (*text).to_owned(),
+        (None, Some(name)) if room >= CHARACTERS_MIN => {
+            let start: String = name.chars().take(room - 1).collect();
+            format!("{start}\u{2026}")
+        }
+        _ => return Ok(()),
+    };
     let font = ("sans-serif", FONT).into_font().color(&BLACK);
     let at = (x.round() as i32, y.round() as i32);
     area.draw(&Text::new(text, at, font))

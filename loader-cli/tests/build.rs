@@ -256,12 +256,12 @@ fn a_picture_of_where_the_bytes_go() {
         "{svg}"
     );
     for part in [
-        "regions ",
-        "files ",
-        "rows ",
-        "fs ",
-        "include ",
-        "&lt;b&gt;&amp;amp;x ",
+        "regions",
+        "files",
+        "rows",
+        "fs",
+        "include",
+        "&lt;b&gt;&amp;amp;x",
     ] {
         assert!(svg.contains(&format!("\n{part}")), "{part}: {svg}");
     }
