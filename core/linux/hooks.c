@@ -8,7 +8,11 @@
  * the location.
  *
  * "%pS" is for anybody's text, and "? " is before the text of a frame that may be none: what a text
- * is for is seen in printk, by its format. printk formats twice, first for the length.
+ * is for is seen in printk, by its format. There, before the line of a frame is formatted, inlined
+ * functions get lines of their own: the buffer of a symbol has no room for them, and a record of
+ * the log is one line. They have the level of the frame, and come before it in any context, for
+ * printk keeps the order of what one context prints. It formats a line twice, first for its length,
+ * but is called once.
  *
  * Nothing here sleeps, takes a lock, or calls what can be traced before it is sure to be there.
  */
@@ -30,9 +34,7 @@
 
 /* What printk is about to print an address as. */
 enum use {
-	USE_NONE,
 	USE_FRAME,
-	USE_UNRELIABLE_FRAME,
 	USE_INSTRUCTION,
 	USE_LINK_REGISTER,
 };
@@ -40,31 +42,39 @@ enum use {
 struct format {
 	const char *text;
 	enum use use;
-	/* Which argument of printk is the address, and which is "? " before what may be none. */
-	unsigned int address, mark;
+	/*
+	 * Which argument of printk is the address, which the level of the line, and which is "? "
+	 * before what may be no frame; 0 if none is.
+	 */
+	unsigned int address, level, mark;
 };
 
 static const struct format formats[] = {
 #ifdef CONFIG_X86_64
-	{ "%s %s%pBb\n", USE_FRAME, 3, 2 },
-	{ "%sRIP: %04x:%pS\n", USE_INSTRUCTION, 3, 0 },
+	{ "%s %s%pBb\n", USE_FRAME, 3, 1, 2 },
+	{ "%sRIP: %04x:%pS\n", USE_INSTRUCTION, 3, 1, 0 },
 #else
-	{ "%s %pSb\n", USE_FRAME, 2, 0 },
-	{ "pc : %pS\n", USE_INSTRUCTION, 1, 0 },
-	{ "lr : %pS\n", USE_LINK_REGISTER, 1, 0 },
+	{ "%s %pSb\n", USE_FRAME, 2, 1, 0 },
+	{ "pc : %pS\n", USE_INSTRUCTION, 1, 0, 0 },
+	{ "lr : %pS\n", USE_LINK_REGISTER, 1, 0, 0 },
 #endif
 };
 
-/* What was seen last in a context of a CPU, and what follows from it. */
+/* How an address is looked up that gets no location. */
+#define NO_LOOKUP	U32_MAX
+
+/* What is printed in a context of a CPU, and what follows from it. */
 struct note {
+	/* 0 if it is no address that is of interest here. */
 	unsigned long address;
-	enum use use;
+	/* LINEINFO_ADDRESS_*, or NO_LOOKUP. */
+	u32 kind;
+	/* Inlined functions have lines of their own. */
+	bool is_physical;
+	/* An exception entry, after which comes the instruction that was interrupted. */
+	bool is_entry;
 	/* An instruction pointer, after which no frame came: a trace may begin with it. */
 	unsigned long instruction;
-	/* The last frame was that of an exception entry, so the next is an instruction. */
-	bool is_entry;
-	/* The frame is an instruction, nothing that a call returns to. */
-	bool is_instruction;
 };
 
 enum { IN_TASK, IN_SOFTIRQ, IN_HARDIRQ, IN_NMI, CONTEXTS };
@@ -85,6 +95,23 @@ static struct note *current_note(void)
 	return this_cpu_ptr(&notes[context]);
 }
 
+static struct note get_note(void)
+{
+	struct note note;
+
+	preempt_disable_notrace();
+	note = *current_note();
+	preempt_enable_notrace();
+	return note;
+}
+
+static void put_note(const struct note *note)
+{
+	preempt_disable_notrace();
+	*current_note() = *note;
+	preempt_enable_notrace();
+}
+
 static bool same(const char *a, const char *b)
 {
 	while (*a && *a == *b) {
@@ -92,49 +119,6 @@ static bool same(const char *a, const char *b)
 		b++;
 	}
 	return *a == *b;
-}
-
-/* printk was called: the first arguments are enough to tell what for. */
-static void note_printk(const unsigned long arguments[4])
-{
-	const struct format *format = NULL;
-	enum use use = USE_NONE;
-	struct note *note;
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(formats) && !format; i++)
-		if (same((const char *)arguments[0], formats[i].text))
-			format = &formats[i];
-	if (format)
-		use = format->use;
-	if (format && format->mark && *(const char *)arguments[format->mark] == '?')
-		use = USE_UNRELIABLE_FRAME;
-
-	preempt_disable_notrace();
-	note = current_note();
-	note->address = format ? arguments[format->address] : 0;
-	note->use = use;
-	note->is_instruction = note->is_entry || note->instruction == note->address;
-	note->is_entry = false;
-	if (use == USE_INSTRUCTION)
-		note->instruction = note->address;
-	else if (use == USE_FRAME)
-		note->instruction = 0;
-	preempt_enable_notrace();
-}
-
-/* What an address is printed as, which is being printed now. */
-static enum use use_of(unsigned long address)
-{
-	enum use use = USE_NONE;
-	struct note *note;
-
-	preempt_disable_notrace();
-	note = current_note();
-	if (note->address == address)
-		use = note->use;
-	preempt_enable_notrace();
-	return use;
 }
 
 static bool is_trap(unsigned long address)
@@ -159,20 +143,114 @@ static u32 kind_of_instruction(unsigned long address)
 	return is_trap(address) ? LINEINFO_ADDRESS_TRAP : LINEINFO_ADDRESS_EXACT;
 }
 
+#ifdef CONFIG_X86_64
+static u32 kind_of_frame(struct note *note, bool is_instruction)
+{
+	return LINEINFO_ADDRESS_RETURN;
+}
+#else
+/* el1h_64_sync and its like (arch/arm64/kernel/entry.S), and not the handlers that they call. */
+static bool is_entry(const char *symbol)
+{
+	return (!strncmp(symbol, "el1h_64_", 8) || !strncmp(symbol, "el1t_64_", 8)) &&
+	       !strstr(symbol, "_handler+");
+}
+
+/*
+ * A trace may begin with the instruction pointer, and after an exception entry comes the
+ * instruction that was interrupted; the start of a function is nothing that a call returns to,
+ * either.
+ */
+static noinline u32 kind_of_frame(struct note *note, bool is_instruction)
+{
+	char symbol[KSYM_SYMBOL_LEN];
+
+	sprint_symbol(symbol, note->address);
+	note->is_entry = is_entry(symbol);
+	if (is_instruction)
+		return kind_of_instruction(note->address);
+	return strstr(symbol, "+0x0/") ? LINEINFO_ADDRESS_EXACT : LINEINFO_ADDRESS_RETURN;
+}
+#endif
+
+static noinline void print_inlined(const struct note *note, const char *level)
+{
+	/* On the stack of an NMI. What does not fit is left out. */
+	char text[256];
+	size_t len;
+	u32 i;
+
+	for (i = 0;; i++) {
+		len = lineinfo_inlined(text, sizeof(text), note->kind, note->address, i);
+		if (!len)
+			break;
+		if (len + 1 < sizeof(text))
+			printk("%s%s\n", level, text);
+	}
+}
+
+static const struct format *find_format(const char *text)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(formats); i++)
+		if (same(text, formats[i].text))
+			return &formats[i];
+	return NULL;
+}
+
+/* printk was called: the first arguments are enough to tell what for. */
+static void note_printk(const unsigned long arguments[4])
+{
+	const struct format *format = find_format((const char *)arguments[0]);
+	struct note note = get_note();
+	bool is_instruction;
+
+	note.address = format ? arguments[format->address] : 0;
+	note.kind = NO_LOOKUP;
+	note.is_physical = false;
+	is_instruction = note.is_entry || note.instruction == note.address;
+	note.is_entry = false;
+	if (format && format->use == USE_LINK_REGISTER) {
+		note.kind = LINEINFO_ADDRESS_RETURN | LINEINFO_ADDRESS_UNRELIABLE;
+	} else if (format && format->use == USE_INSTRUCTION) {
+		note.kind = kind_of_instruction(note.address);
+		note.is_physical = READ_ONCE(lineinfo_inlines);
+		note.instruction = note.address;
+	} else if (format && !(format->mark && *(const char *)arguments[format->mark] == '?')) {
+		note.kind = kind_of_frame(&note, is_instruction);
+		note.is_physical = READ_ONCE(lineinfo_inlines);
+		note.instruction = 0;
+	}
+	if (note.is_physical)
+		print_inlined(&note, format->level ? (const char *)arguments[format->level] : "");
+	/* Last: the driver of a console may have printed a trace of its own meanwhile. */
+	put_note(&note);
+}
+
 /* Instead of sprint_symbol, for "%pS". */
 static int print_symbol(char *buffer, unsigned long address)
 {
 	int len = sprint_symbol(buffer, address);
+	struct note note = get_note();
 
-	switch (use_of(address)) {
-	case USE_INSTRUCTION:
-		return lineinfo_annotate(buffer, len, kind_of_instruction(address), address);
-	case USE_LINK_REGISTER:
-		return lineinfo_annotate(buffer, len, LINEINFO_ADDRESS_RETURN |
-					 LINEINFO_ADDRESS_UNRELIABLE, address);
-	default:
+	if (note.address != address || note.kind == NO_LOOKUP)
 		return len;
+	return lineinfo_annotate(buffer, len, note.kind, address, note.is_physical);
+}
+
+/* Who prints such a line in another way than a trace does may have an address of another kind. */
+static int annotate_frame(char *buffer, int len, unsigned long address)
+{
+	struct note note = get_note();
+
+	if (note.address != address) {
+		note.kind = LINEINFO_ADDRESS_RETURN | LINEINFO_ADDRESS_UNRELIABLE;
+		note.is_physical = false;
 	}
+	if (note.kind == NO_LOOKUP)
+		return len;
+	return lineinfo_annotate(buffer, len, note.kind, address, note.is_physical);
 }
 
 #ifdef CONFIG_X86_64
@@ -207,53 +285,20 @@ static int increment_offset(char *text, int len)
  */
 static int print_frame(char *buffer, unsigned long address)
 {
-	enum use use = use_of(address);
-	u32 kind = LINEINFO_ADDRESS_RETURN;
 	int len = sprint_symbol_build_id(buffer, address - 1);
 
 	/* It has no symbol. */
 	if (len > 1 && buffer[0] == '0' && buffer[1] == 'x')
 		return sprintf(buffer, "0x%lx", address);
-	len = increment_offset(buffer, len);
-	if (use == USE_UNRELIABLE_FRAME)
-		return len;
-	if (use != USE_FRAME)
-		kind |= LINEINFO_ADDRESS_UNRELIABLE;
-	return lineinfo_annotate(buffer, len, kind, address);
+	return annotate_frame(buffer, increment_offset(buffer, len), address);
 }
 #else
 #define FRAME_FUNCTION	"sprint_symbol_build_id"
 
-/* el1h_64_sync and its like (arch/arm64/kernel/entry.S), and not the handlers that they call. */
-static bool is_entry(const char *symbol)
-{
-	return (!strncmp(symbol, "el1h_64_", 8) || !strncmp(symbol, "el1t_64_", 8)) &&
-	       !strstr(symbol, "_handler+");
-}
-
-/*
- * Instead of sprint_symbol_build_id, for "%pSb". A trace may begin with the instruction pointer,
- * and after an exception entry comes the instruction that was interrupted; the start of a function
- * is nothing that a call returns to, either.
- */
+/* Instead of sprint_symbol_build_id, for "%pSb". */
 static int print_frame(char *buffer, unsigned long address)
 {
-	enum use use = use_of(address);
-	u32 kind = LINEINFO_ADDRESS_RETURN;
-	int len = sprint_symbol_build_id(buffer, address);
-	struct note *note;
-
-	if (use != USE_FRAME)
-		kind |= LINEINFO_ADDRESS_UNRELIABLE;
-	preempt_disable_notrace();
-	note = current_note();
-	if (use == USE_FRAME && note->is_instruction)
-		kind = kind_of_instruction(address);
-	else if (strstr(buffer, "+0x0/"))
-		kind = LINEINFO_ADDRESS_EXACT;
-	note->is_entry = is_entry(buffer);
-	preempt_enable_notrace();
-	return lineinfo_annotate(buffer, len, kind, address);
+	return annotate_frame(buffer, sprint_symbol_build_id(buffer, address), address);
 }
 #endif
 
@@ -304,7 +349,8 @@ static void notrace look(unsigned long ip, unsigned long caller, struct ftrace_o
 		ftrace_regs_get_argument(fregs, 2), ftrace_regs_get_argument(fregs, 3),
 	};
 
-	note_printk(arguments);
+	if (!is_own(caller))
+		note_printk(arguments);
 }
 
 /* -ENOENT if ftrace cannot hook the function. */
@@ -374,7 +420,8 @@ static int look_kprobe(struct kprobe *kprobe, struct pt_regs *regs)
 		regs_get_kernel_argument(regs, 2), regs_get_kernel_argument(regs, 3),
 	};
 
-	note_printk(arguments);
+	if (!is_own(caller_at_entry(regs)))
+		note_printk(arguments);
 	return 0;
 }
 

@@ -115,37 +115,74 @@ static unsigned long table_address(const struct lineinfo_image *image, unsigned 
 	return start ? image->text + start + (address - image->init) : 0;
 }
 
+/* With preemption disabled: the slot for an address, which becomes that of its table; or NULL. */
+static const struct lineinfo_slot *find_slot(u32 kind, unsigned long *address)
+{
+	bool is_return = (kind & ~LINEINFO_ADDRESS_UNRELIABLE) == LINEINFO_ADDRESS_RETURN;
+	unsigned long byte = is_return ? *address - 1 : *address;
+	const struct lineinfo_image *image = lineinfo_image_at(byte);
+
+	*address = table_address(image, *address, byte);
+	return *address ? &image->slot : NULL;
+}
+
 /**
  * lineinfo_annotate - appends " (file:line)" of an address to the text of a symbol
  * @buffer: room for KSYM_SYMBOL_LEN bytes
  * @len: length of the text in it
  * @kind: what is known of the address: LINEINFO_ADDRESS_*
  * @address: the address
+ * @is_physical: where in the function of the symbol, and not in what is inlined there
  *
  * For any context. What does not fit whole is left out.
  *
  * Return: the new length.
  */
-int lineinfo_annotate(char *buffer, int len, u32 kind, unsigned long address)
+int lineinfo_annotate(char *buffer, int len, u32 kind, unsigned long address, bool is_physical)
 {
-	bool is_return = (kind & ~LINEINFO_ADDRESS_UNRELIABLE) == LINEINFO_ADDRESS_RETURN;
-	unsigned long byte = is_return ? address - 1 : address;
-	struct lineinfo_image *image;
+	const struct lineinfo_slot *slot;
 	size_t room, written = 0;
 
 	if (len < 0 || len >= KSYM_SYMBOL_LEN)
 		return len;
 	room = KSYM_SYMBOL_LEN - len;
 	preempt_disable_notrace();
-	image = lineinfo_image_at(byte);
-	address = table_address(image, address, byte);
-	if (address)
-		written = lineinfo_slot_text(&image->slot, kind, address, buffer + len, room);
+	slot = find_slot(kind, &address);
+	if (slot && is_physical)
+		written = lineinfo_slot_physical_text(slot, kind, address, buffer + len, room);
+	/* A table without inlined functions has one location for an address. */
+	if (slot && !written)
+		written = lineinfo_slot_text(slot, kind, address, buffer + len, room);
 	preempt_enable_notrace();
 	if (written + 1 >= room)
 		written = 0;
 	buffer[len + written] = 0;
 	return len + written;
+}
+
+/**
+ * lineinfo_inlined - writes " name (file:line) [inline]" of a function inlined at an address
+ * @text: room for the text
+ * @size: how many bytes
+ * @kind: what is known of the address: LINEINFO_ADDRESS_*
+ * @address: the address
+ * @level: 0 is the innermost function
+ *
+ * For any context. A text that fills its room may be cut.
+ *
+ * Return: the length of the text, 0 if there is no such function.
+ */
+size_t lineinfo_inlined(char *text, size_t size, u32 kind, unsigned long address, u32 level)
+{
+	const struct lineinfo_slot *slot;
+	size_t written = 0;
+
+	preempt_disable_notrace();
+	slot = find_slot(kind, &address);
+	if (slot)
+		written = lineinfo_slot_inlined_text(slot, kind, address, level, text, size);
+	preempt_enable_notrace();
+	return written;
 }
 
 static bool reclaim(struct lineinfo_image *image)

@@ -37,6 +37,10 @@ unsigned long lineinfo_max = 16 << 20;
 module_param_named(max, lineinfo_max, ulong, 0444);
 MODULE_PARM_DESC(max, "size of the largest table that is taken, in bytes (default: 16 MiB)");
 
+bool lineinfo_inlines = true;
+module_param_named(inlines, lineinfo_inlines, bool, 0444);
+MODULE_PARM_DESC(inlines, "a line in traces for each inlined function; also /sys/kernel/lineinfo/inlines (default: yes)");
+
 static bool kprobes;
 module_param(kprobes, bool, 0444);
 MODULE_PARM_DESC(kprobes, "use kprobes where ftrace would do, too (default: no)");

@@ -37,7 +37,7 @@ extern struct mutex lineinfo_lock;
 extern struct lineinfo_device lineinfo_user_device, lineinfo_file_device;
 
 /* main.c */
-extern bool lineinfo_enable, lineinfo_late;
+extern bool lineinfo_enable, lineinfo_late, lineinfo_inlines;
 extern unsigned long lineinfo_max;
 
 void lineinfo_reclaim_later(void);
@@ -52,7 +52,8 @@ extern struct lineinfo_image lineinfo_kernel;
 
 struct lineinfo_image *lineinfo_image_named(const char *name, size_t len);
 struct lineinfo_image *lineinfo_image_at(unsigned long address);
-int lineinfo_annotate(char *buffer, int len, u32 kind, unsigned long address);
+int lineinfo_annotate(char *buffer, int len, u32 kind, unsigned long address, bool is_physical);
+size_t lineinfo_inlined(char *text, size_t size, u32 kind, unsigned long address, u32 level);
 bool lineinfo_reclaim(void);
 void lineinfo_module_tables(unsigned int *tables, u64 *memory);
 int lineinfo_images_init(void);

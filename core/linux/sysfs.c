@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * /sys/kernel/lineinfo/: what the slot of the kernel holds, and how many modules have a table.
+ * /sys/kernel/lineinfo/: what the slot of the kernel holds, how many modules have a table, and
+ * whether traces have lines for inlined functions.
  */
 #include <linux/kobject.h>
+#include <linux/kstrtox.h>
 #include <linux/string.h>
+#include <linux/string_helpers.h>
 #include <linux/sysfs.h>
 
 #include "shim.h"
@@ -71,6 +74,23 @@ static ssize_t module_memory_show(struct kobject *kobj, struct kobj_attribute *a
 	return sysfs_emit(buf, "%llu\n", memory);
 }
 
+static ssize_t inlines_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%s\n", str_on_off(READ_ONCE(lineinfo_inlines)));
+}
+
+static ssize_t inlines_store(struct kobject *kobj, struct kobj_attribute *attr, const char *buf,
+			     size_t count)
+{
+	bool inlines;
+	int ret = kstrtobool(buf, &inlines);
+
+	if (ret)
+		return ret;
+	WRITE_ONCE(lineinfo_inlines, inlines);
+	return count;
+}
+
 #define STATUS_ATTR(name) \
 	static struct kobj_attribute name##_attr = __ATTR(name, 0444, status_show, NULL)
 
@@ -84,6 +104,7 @@ STATUS_ATTR(memory);
 STATUS_ATTR(last_error);
 static struct kobj_attribute lookups_attr = __ATTR_RO(lookups);
 static struct kobj_attribute misses_attr = __ATTR_RO(misses);
+static struct kobj_attribute inlines_attr = __ATTR_RW(inlines);
 static struct kobj_attribute module_tables_attr = __ATTR_RO(module_tables);
 static struct kobj_attribute module_memory_attr = __ATTR_RO(module_memory);
 
@@ -98,6 +119,7 @@ static const struct attribute *attributes[] = {
 	&last_error_attr.attr,
 	&lookups_attr.attr,
 	&misses_attr.attr,
+	&inlines_attr.attr,
 	&module_tables_attr.attr,
 	&module_memory_attr.attr,
 	NULL

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::files::{self, FileName, Files};
 use crate::location::Location;
 use crate::name;
-use crate::regions::{self, Covering, Region, Regions};
+use crate::regions::{self, Region, Regions};
 use crate::signature::Signed;
 use crate::{index, wide};
 
@@ -55,6 +55,15 @@ pub struct Layout {
 pub(crate) struct Span {
     pub(crate) start: u32,
     pub(crate) end: u32,
+}
+
+/// An address whose block is found.
+struct Begun {
+    region: u32,
+    /// The offset, from the start of the region.
+    target: u32,
+    /// Where the table of the region begins and ends in the rows section.
+    table: (u32, u32),
 }
 
 impl Span {
@@ -219,6 +228,10 @@ impl<'a> Table<'a> {
     /// a few thousand.
     pub const CHAIN_STEPS: usize =
         encoding::SEARCH_STEPS_MAX + encoding::STEPS_MAX + chain::STEPS_MAX;
+
+    /// Most steps that [`Frame::push_to`](crate::Frame::push_to) takes for a frame of a chain: to print a name of a
+    /// function and one of a file, each of the format's maximum size in a group of such names.
+    pub const FRAME_STEPS: usize = chain::FRAME_STEPS_MAX;
 
     /// Validates a blob: the checksum first, then everything except the rows.
     ///
@@ -739,19 +752,24 @@ impl Layout {
         }
         let found = self.begin_chunk(bytes, address.byte()?.0, chunk)?;
         let table = self.rows.of(bytes);
-        let table = table.get(index(found.table_begin)..index(found.table_end))?;
+        let (begin, end) = found.table;
+        let table = table.get(index(begin)..index(end))?;
         let row = packed::end_chunk(table, self.model.of(bytes), found.target, chunk)?;
         let exact = !row.is_gap() && row.file < self.exact_files();
-        exact.then_some(index(found.number))
+        exact.then_some(index(found.region))
     }
 
     #[inline(never)]
-    fn begin_chunk(&self, bytes: &[u8], offset: u64, chunk: &mut Chunk) -> Option<Covering> {
+    fn begin_chunk(&self, bytes: &[u8], offset: u64, chunk: &mut Chunk) -> Option<Begun> {
         let found = regions::find(self.regions.of(bytes), offset)?;
-        let range = (found.table_begin, found.table_end);
-        let table = self.table_of(bytes, range, found.rows, found.len)?;
-        packed::begin_chunk(&table, found.target, chunk)?;
-        Some(found)
+        let table = (found.table_begin, found.table_end);
+        let rows = self.table_of(bytes, table, found.rows, found.len)?;
+        packed::begin_chunk(&rows, found.target, chunk)?;
+        Some(Begun {
+            region: found.number,
+            target: found.target,
+            table,
+        })
     }
 
     /// Appends the text of a frame at an address.

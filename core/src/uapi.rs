@@ -18,9 +18,10 @@ use core::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::Address;
 use crate::blob::{BUILD_ID_MAX, Encoding, Profile, numbered};
 use crate::buffer::{self, StrBuffer};
+use crate::name::NAME_MAX;
+use crate::{Address, Frame};
 
 numbered! {
     /// The error numbers of the device, those of Linux (`include/uapi/asm-generic/errno*.h`).
@@ -121,8 +122,8 @@ ioctls! {
     Commit = 1, "commit", None, (), Writer;
     /// Empties the slot and frees its memory.
     Unload = 2, "unload", None, (), Writer;
-    /// File and line of an address: by run-time address for who may see those, by offset from
-    /// `_text` for anybody.
+    /// File and line of an address, and the functions that are inlined there: by run-time address for
+    /// who may see those, by offset from `_text` for anybody.
     Lookup = 3, "lookup", ReadWrite, Lookup, Anybody;
     /// Whose table this open file is about: that of the kernel, or of a module. The argument comes
     /// back as it was.
@@ -386,7 +387,15 @@ pub const LOOKUP_FOUND: u32 = 1;
 /// The location found is approximate.
 pub const LOOKUP_APPROXIMATE: u32 = 2;
 
-/// The argument of [`Ioctl::Lookup`], 280 bytes.
+/// Room for the name of a function in a [`Lookup`], in bytes: no name is longer.
+pub const FUNCTION_BYTES: usize = 512;
+const _: () = assert!(FUNCTION_BYTES == NAME_MAX);
+
+/// The argument of [`Ioctl::Lookup`], 800 bytes.
+///
+/// It is about one of the functions at an address. The one of level 0 is the innermost, whose location is
+/// that of the address. After its answer, who wants the others asks for each level below `levels`. If another
+/// table was published between two requests, `checksum` differs, and the answers do not belong together.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Lookup {
@@ -394,25 +403,35 @@ pub struct Lookup {
     pub address: u64,
     /// In: an [`AddressKind`].
     pub kind: u32,
+    /// In: an [`AddressBase`].
+    pub base: u32,
+    /// In: which function, from 0 on, the innermost.
+    pub level: u16,
+    /// Out: how many functions there are, inlined ones and last the physical function; 0 if the table
+    /// does not know them there.
+    pub levels: u16,
+    /// Out: the checksum of the table that answered ([`crate::blob::Header::crc32`]).
+    pub checksum: u32,
     /// Out: 0 for a miss, or [`LOOKUP_FOUND`], with or without [`LOOKUP_APPROXIMATE`].
     pub result: u32,
     /// Out: the line, from 1.
     pub line: u32,
-    /// In: an [`AddressBase`].
-    pub base: u32,
     /// Out: the file, UTF-8, padded with zeros; cut to what fits.
     pub file: [u8; 256],
+    /// Out: the name of an inlined function, UTF-8, padded with zeros; empty for the physical function,
+    /// whose name is that of the symbol.
+    pub function: [u8; FUNCTION_BYTES],
 }
 
-const _: () = assert!(size_of::<Lookup>() == 280);
+const _: () = assert!(size_of::<Lookup>() == 800);
 
 impl Lookup {
-    /// The location of a run-time address.
+    /// Asks for a run-time address.
     pub const fn new(address: Address<u64>) -> Self {
         Self::from_base(address, AddressBase::RunTime)
     }
 
-    /// The location of an address, counted from a base.
+    /// Asks for an address, counted from a base, and the innermost function there.
     pub const fn from_base(address: Address<u64>, base: AddressBase) -> Self {
         let kind = match address {
             Address::Return(_) => AddressKind::Return,
@@ -422,10 +441,14 @@ impl Lookup {
         Self {
             address: address.value(),
             kind: kind.number(),
+            base: base.number(),
+            level: 0,
+            levels: 0,
+            checksum: 0,
             result: 0,
             line: 0,
-            base: base.number(),
             file: [0; 256],
+            function: [0; FUNCTION_BYTES],
         }
     }
 
@@ -442,29 +465,41 @@ impl Lookup {
         AddressBase::from_number(self.base)
     }
 
-    /// Fills in the answer.
-    pub fn answer(&mut self, location: Option<crate::Location<'_>>) {
+    /// Fills in the answer of a table with this checksum, which has so many levels there, and this frame
+    /// at the level that was asked for.
+    pub fn answer(&mut self, checksum: u32, levels: u16, frame: Option<Frame<'_>>) {
         *self = Self {
+            levels,
+            checksum,
             result: 0,
             line: 0,
             file: [0; 256],
+            function: [0; FUNCTION_BYTES],
             ..*self
         };
-        if let Some(location) = location {
-            let approximate = if location.approximate {
-                LOOKUP_APPROXIMATE
-            } else {
-                0
-            };
-            self.result = LOOKUP_FOUND | approximate;
-            self.line = location.line;
-            location.file.push_to(&mut StrBuffer::new(&mut self.file));
+        let Some(Frame { function, location }) = frame else {
+            return;
+        };
+        let approximate = match location.approximate {
+            true => LOOKUP_APPROXIMATE,
+            false => 0,
+        };
+        self.result = LOOKUP_FOUND | approximate;
+        self.line = location.line;
+        location.file.push_to(&mut StrBuffer::new(&mut self.file));
+        if let Some(function) = function {
+            function.push_to(&mut StrBuffer::new(&mut self.function));
         }
     }
 
     /// The file, empty in a miss.
     pub fn file(&self) -> &str {
         until_nul(&self.file)
+    }
+
+    /// The name of the function, if it is an inlined one.
+    pub fn function(&self) -> Option<&str> {
+        Some(until_nul(&self.function)).filter(|name| !name.is_empty())
     }
 }
 
@@ -541,10 +576,10 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_that_a_c_header_gives() {
-        // _IOR(0xf7, 0, struct of 232 bytes), _IO(0xf7, 1), _IOWR(0xf7, 3, struct of 280 bytes).
+        // _IOR(0xf7, 0, struct of 232 bytes), _IO(0xf7, 1), _IOWR(0xf7, 3, struct of 800 bytes).
         assert_eq!(Ioctl::Status.code(), 0x80e8_f700);
         assert_eq!(Ioctl::Commit.code(), 0x0000_f701);
-        assert_eq!(Ioctl::Lookup.code(), 0xc118_f703);
+        assert_eq!(Ioctl::Lookup.code(), 0xc320_f703);
         for request in Ioctl::ALL {
             assert_eq!(Ioctl::from_code(request.code()), Some(*request));
             assert_eq!(

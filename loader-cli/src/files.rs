@@ -13,6 +13,7 @@ use nix::fcntl::OFlag;
 use crate::compressed;
 use crate::error::Error;
 use crate::kind::{Foreign, Kind, Wanted};
+use crate::{hex, message};
 
 /// The name of stdin as an input.
 const STDIN: &str = "-";
@@ -207,6 +208,11 @@ impl BlobFile {
         let layout = *table
             .map_err(|source| refused(path, &bytes, source))?
             .layout();
+        message::detail(format_args!(
+            "{}: a table of build-id {}",
+            path.display(),
+            hex(layout.build_id())
+        ));
         Ok(Self { bytes, layout })
     }
 

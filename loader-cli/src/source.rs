@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lineinfo_core::Address;
-use lineinfo_core::uapi::{AddressBase, LOOKUP_APPROXIMATE, LOOKUP_FOUND};
+use lineinfo_core::uapi::{AddressBase, LOOKUP_APPROXIMATE, LOOKUP_FOUND, Lookup};
 
 use serde::Serialize;
 
@@ -258,14 +258,28 @@ impl Source {
                 Ok(address.and_then(|address| rows.lookup(address)))
             }
             Lines::Device(device) => {
-                let answer = device.lookup(address, base)?;
-                Ok((answer.result & LOOKUP_FOUND != 0).then(|| LocationBuf {
-                    file: answer.file().into(),
-                    line: answer.line,
-                    approximate: answer.result & LOOKUP_APPROXIMATE != 0,
-                    frames: Vec::new(),
-                }))
+                let answers = device.lookup(address, base)?;
+                Ok(location_of(&answers))
             }
         }
     }
+}
+
+/// What a device says of an address: an answer for each function there.
+fn location_of(answers: &[Lookup]) -> Option<LocationBuf> {
+    let innermost = answers.first()?;
+    let frames = answers.iter().map(|answer| FrameBuf {
+        function: answer.function().map(Arc::from),
+        file: answer.file().into(),
+        line: answer.line,
+    });
+    (innermost.result & LOOKUP_FOUND != 0).then(|| LocationBuf {
+        file: innermost.file().into(),
+        line: innermost.line,
+        approximate: innermost.result & LOOKUP_APPROXIMATE != 0,
+        frames: match innermost.levels {
+            0 => Vec::new(),
+            _ => frames.collect(),
+        },
+    })
 }

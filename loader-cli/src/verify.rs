@@ -79,7 +79,9 @@ pub struct Options {
     pub oracle: Option<Program>,
     /// Random bytes of text, besides rows and call sites.
     pub random: u64,
-    /// Which random bytes.
+    /// At how many of all these addresses, chosen at random; absent, at all of them.
+    pub sample: Option<u64>,
+    /// Which random bytes, and which sample.
     pub seed: u64,
     /// How many differences the report keeps.
     pub show: usize,
@@ -382,6 +384,14 @@ fn offsets(
     }
     offsets.sort_unstable();
     offsets.dedup();
+    let sample = options
+        .sample
+        .and_then(|sample| usize::try_from(sample).ok());
+    if let Some(sample) = sample.filter(|sample| *sample < offsets.len()) {
+        random.shuffle(&mut offsets);
+        offsets.truncate(sample);
+        offsets.sort_unstable();
+    }
     Ok((offsets, counted))
 }
 

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::path::PathBuf;
+use std::process::{self, Output};
 
 use clap::{Arg, Command, CommandFactory, ValueHint};
 use lineinfo_cli::cmd::Cli;
@@ -58,5 +59,144 @@ fn shells_know_what_is_a_file_and_what_a_directory() {
             _ => ValueHint::FilePath,
         };
         assert_eq!(arg.get_value_hint(), expected, "{arg}");
+    }
+}
+
+const INPUTS: &str = "tests/cmd/lineinfo.in";
+
+/// The program, without a terminal, whose choice of colours depends on these variables alone.
+fn lineinfo(variables: &[(&str, &str)], args: &[&str]) -> Output {
+    let mut program = process::Command::new(env!("CARGO_BIN_EXE_lineinfo"));
+    for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        program.env_remove(variable);
+    }
+    program.envs(variables.iter().copied()).current_dir(INPUTS);
+    program.args(args).output().expect("lineinfo runs")
+}
+
+#[test]
+fn colours_are_for_terminals_unless_they_are_asked_for_or_forbidden() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let table = directory.path().join("demo.lineinfo");
+    let table = table.to_str().expect("UTF-8");
+    assert!(
+        lineinfo(&[], &["build", "demo.elf", "-o", table])
+            .status
+            .success()
+    );
+    let force = ("CLICOLOR_FORCE", "1");
+    let none = ("NO_COLOR", "1");
+    for (variables, color, expected) in [
+        (&[][..], &[][..], false),
+        (&[force], &[], true),
+        (&[force, none], &[], false),
+        (&[none], &["--color", "always"], true),
+        (&[], &["--color=always"], true),
+        (&[force], &["--color", "never"], false),
+        (&[force], &["--color", "auto"], true),
+    ] {
+        let is_coloured = |bytes: &[u8]| bytes.contains(&b'\x1b');
+        // A location, a note, an error, an error of usage, and help.
+        for (args, is_on_stdout) in [
+            (&["decode", "--table", table, "oops.txt"][..], true),
+            (&["decode", "--table", table, "oops.txt"], false),
+            (&["dump", "nowhere"], false),
+            (&["dump", "--nothing"], false),
+            (&["dump", "--help"], true),
+        ] {
+            let args = [args, color].concat();
+            let output = lineinfo(variables, &args);
+            let printed = if is_on_stdout {
+                &output.stdout
+            } else {
+                &output.stderr
+            };
+            assert_eq!(is_coloured(printed), expected, "{variables:?} {args:?}");
+        }
+    }
+}
+
+#[test]
+fn quiet_leaves_results_and_errors() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (table, image) = (path("demo.lineinfo"), path("demo.elf"));
+    std::fs::copy(format!("{INPUTS}/demo.elf"), &image).expect("room");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    let quiet = |args: &[&str]| {
+        let output = lineinfo(&[], &[args, &["--quiet"]].concat());
+        let (printed, said) = (text(output.stdout), text(output.stderr));
+        (output.status.code().expect("a status"), printed, said)
+    };
+    let nothing = (0, String::new(), String::new());
+    for args in [
+        &["build", "demo.elf", "-o", &table][..],
+        &["verify", &table, "--against", "demo.elf"],
+        &["append", &table, "--to", &image],
+        &["strip", &image],
+    ] {
+        assert_eq!(quiet(args), nothing, "{args:?}");
+    }
+    // A warning is no error.
+    let other = ["build", "overlapping.elf", "-o", &path("other.lineinfo")];
+    assert_eq!(quiet(&other), nothing);
+    let (code, printed, said) = quiet(&["decode", "--table", &table, "oops.txt"]);
+    assert!(
+        code == 3 && printed.contains("(include/linux/fs.h:70)") && said.is_empty(),
+        "{said}"
+    );
+    let differing = [
+        "verify",
+        &table,
+        "--against",
+        "demo.elf",
+        "--source-root",
+        "/src",
+    ];
+    let (code, printed, said) = quiet(&differing);
+    assert!(
+        code == 4 && printed.lines().count() == 7 && said.is_empty(),
+        "{printed}{said}"
+    );
+    let (code, printed, said) = quiet(&["dump", "nowhere"]);
+    assert!(
+        code == 1 && printed.is_empty() && said.starts_with("lineinfo: nowhere: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn verbose_names_the_files_that_were_looked_for_and_used() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let table = directory.path().join("demo.lineinfo").display().to_string();
+    let verbose = |args: &[&str]| {
+        let output = lineinfo(&[], &[args, &["--verbose"]].concat());
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    let said = verbose(&["build", "demo.elf", "-o", &table]);
+    assert!(
+        said.contains("lineinfo: demo.elf: has debug information itself\n"),
+        "{said}"
+    );
+    let said = verbose(&["build", "stripped.elf", "-o", &table]);
+    let debug = "/usr/lib/debug/.build-id/01/23456789abcdef0123456789abcdef01234567.debug";
+    assert!(
+        said.contains(&format!("lineinfo: {debug}: no such file\n")),
+        "{said}"
+    );
+    let said = verbose(&["decode", "--table", &table, "oops.txt"]);
+    let used = format!("lineinfo: {table}: used for the kernel, with lines of {table}\n");
+    assert!(said.contains(&used), "{said}");
+    let of_table = format!("lineinfo: {table}: a table of build-id 0123456789abcdef");
+    for args in [
+        &["dump", &table][..],
+        &["lookup", &table, "0x401000"],
+        &["verify", &table, "--against", "demo.elf"],
+        &["sign", &table, "--key", "nowhere"],
+        &["append", &table, "--to", "nowhere"],
+        &["load", &table, "--dry-run", "--device", "nowhere"],
+    ] {
+        let said = verbose(args);
+        assert!(said.contains(&of_table), "{args:?}: {said}");
     }
 }

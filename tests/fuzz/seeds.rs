@@ -11,8 +11,10 @@ use std::path::Path;
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::steps::craft;
 use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op, Request};
-use lineinfo_core::uapi::{Ioctl, Lookup, Target};
-use lineinfo_core::writer::{Image, Region, encode};
+use lineinfo_core::uapi::{AddressBase, Ioctl, Lookup, Target};
+use lineinfo_core::writer::{
+    Image, InlineChain, InlineLevel, InlinedFunction, Inlines, Region, encode, encode_with_inlines,
+};
 use lineinfo_core::{Address, Row, footer};
 use zerocopy::IntoBytes;
 
@@ -33,6 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             write("blob", &name, &table(&[0xab; 20], encoding, profile, 90)?)?;
         }
     }
+    write("blob", "packed-inlines", &with_inlines()?)?;
     let small = table(&[0xab; 20], Encoding::Flat, Profile::Full, 3)?;
     write("blob", "small", &small)?;
     let empty = table(&[0xab; 20], Encoding::Delta, Profile::Full, 0)?;
@@ -81,6 +84,61 @@ fn table(
     profile: Profile,
     count: u32,
 ) -> Result<Vec<u8>, Box<dyn Error>> {
+    with_image(build_id, profile, count, |image| {
+        Ok(encode(image, encoding)?)
+    })
+}
+
+/// A packed table with up to two inlined functions at an address.
+fn with_inlines() -> Result<Vec<u8>, Box<dyn Error>> {
+    let function = |(name, file): (&str, u32)| InlinedFunction {
+        name: name.to_owned(),
+        file,
+        line: 39,
+    };
+    let level = |function, line| InlineLevel { function, line };
+    let chain = |levels: &[InlineLevel]| InlineChain {
+        file: 0,
+        levels: levels.to_vec(),
+    };
+    let functions = [("vfs_write", 0), ("do_open", 1), ("inode_lock", 2)];
+    let inlines = Inlines {
+        functions: functions.map(function).to_vec(),
+        chains: vec![
+            chain(&[level(2, 60)]),
+            chain(&[level(1, 55), level(2, 50)]),
+            chain(&[level(0, 41)]),
+        ],
+    };
+    let chains_of = |rows: &[Row]| -> Vec<Option<u32>> {
+        let chain = |row: &Row| (row.line != 0).then(|| row.start / 15 % 4);
+        let chains = rows.iter().map(chain);
+        chains
+            .map(|chain| chain.filter(|chain| *chain < 3))
+            .collect()
+    };
+    with_image(&[0xab; 20], Profile::Full, 90, |image| {
+        let chains: Vec<_> = image
+            .regions
+            .iter()
+            .map(|region| chains_of(region.rows))
+            .collect();
+        let chains: Vec<&[Option<u32>]> = chains.iter().map(Vec::as_slice).collect();
+        Ok(encode_with_inlines(
+            image,
+            &inlines,
+            &chains,
+            Encoding::Packed,
+        )?)
+    })
+}
+
+fn with_image<T>(
+    build_id: &[u8],
+    profile: Profile,
+    count: u32,
+    then: impl FnOnce(&Image<'_>) -> T,
+) -> T {
     let row = |row: u32| Row {
         start: row * 5,
         file: row / 7 % 3,
@@ -108,7 +166,7 @@ fn table(
         init,
         rows,
     };
-    let image = Image {
+    then(&Image {
         machine: 62,
         build_id,
         text_start: 0x100,
@@ -119,8 +177,7 @@ fn table(
             region(".text", 0, false, &rows),
             region(".init.text", 0x1000, true, &rows[..rows.len() / 2]),
         ],
-    };
-    Ok(encode(&image, encoding)?)
+    })
 }
 
 /// A PE32+ header whose certificates are after an image.
@@ -157,6 +214,10 @@ fn messages(blob: &[u8]) -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let beside = |kind, file, arg| message(kind, file, 0, arg, &[]);
     let open = |file| request(file, Op::Open, OPEN_READ | OPEN_WRITE, &[]);
     let question = Lookup::new(Address::Exact(0x1105));
+    let at_level = |level| {
+        let lookup = Lookup::from_base(Address::Return(0x13), AddressBase::Text);
+        Lookup { level, ..lookup }
+    };
     let module = Target::module("xor").unwrap_or_default();
     vec![
         (
@@ -182,6 +243,19 @@ fn messages(blob: &[u8]) -> Vec<(&'static str, Vec<Vec<u8>>)> {
                 ioctl(1, Ioctl::Abort, &[]),
                 ioctl(1, Ioctl::Target, Target::default().as_bytes()),
                 beside(7, 1, 5000),
+            ],
+        ),
+        (
+            "levels",
+            vec![
+                open(0),
+                beside(6, 0, 5000),
+                request(3, Op::Open, OPEN_READ, &[]),
+                ioctl(3, Ioctl::Lookup, at_level(0).as_bytes()),
+                ioctl(3, Ioctl::Lookup, at_level(1).as_bytes()),
+                ioctl(0, Ioctl::Abort, &[]),
+                beside(5, 0, 5000),
+                ioctl(3, Ioctl::Lookup, at_level(2).as_bytes()),
             ],
         ),
         (

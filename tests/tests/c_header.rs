@@ -20,9 +20,9 @@ use lineinfo_c::table::{ADDRESS_UNRELIABLE, RawTable, RegionFacts, TABLE_WORDS, 
 use lineinfo_core::blob::{BUILD_ID_MAX, Encoding, FORMAT_VERSION, Profile, REGION_INIT};
 use lineinfo_core::footer::Footer;
 use lineinfo_core::uapi::{
-    AddressBase, AddressKind, Direction, Errno, IOCTL_TYPE, Ioctl, LOOKUP_APPROXIMATE,
-    LOOKUP_FOUND, Lookup, MODULE_NAME_MAX, MODULE_NAME_SIZE, REASON_BYTES, STATUS_TEXT_MAX, State,
-    Status, Target, socket,
+    AddressBase, AddressKind, Direction, Errno, FUNCTION_BYTES, IOCTL_TYPE, Ioctl,
+    LOOKUP_APPROXIMATE, LOOKUP_FOUND, Lookup, MODULE_NAME_MAX, MODULE_NAME_SIZE, REASON_BYTES,
+    STATUS_TEXT_MAX, State, Status, Target, socket,
 };
 
 /// Compilers and the language they read the header as.
@@ -304,7 +304,9 @@ fn assertions() -> String {
         state, rows, files, last_errno, bytes, memory, encoding, profile, build_id_len, reserved,
         build_id, last_reason
     });
-    layout!(Lookup, "lineinfo_lookup", { address, kind, result, line, base, file });
+    layout!(Lookup, "lineinfo_lookup", {
+        address, kind, base, level, levels, checksum, result, line, file, function
+    });
     layout!(Target, "lineinfo_target", { name });
     use socket::{Reply, Request};
     layout!(Request, "lineinfo_socket_request", { op, arg, len });
@@ -358,6 +360,7 @@ fn assertions() -> String {
         ("LINEINFO_IOCTL_TYPE", IOCTL_TYPE.into()),
         ("LINEINFO_MODULE_NAME_MAX", MODULE_NAME_MAX),
         ("LINEINFO_MODULE_NAME_SIZE", MODULE_NAME_SIZE),
+        ("LINEINFO_FUNCTION_BYTES", FUNCTION_BYTES),
         ("LINEINFO_LOOKUP_FOUND", LOOKUP_FOUND as usize),
         ("LINEINFO_LOOKUP_APPROXIMATE", LOOKUP_APPROXIMATE as usize),
         ("LINEINFO_SOCKET_OPEN_READ", socket::OPEN_READ as usize),

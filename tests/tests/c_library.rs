@@ -10,10 +10,13 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKi
 use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
+use lineinfo_cli::source::Source;
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::footer;
 use lineinfo_core::uapi::{AddressKind, Errno};
-use lineinfo_core::writer::{Image, Region, encode};
+use lineinfo_core::writer::{
+    Image, InlineChain, InlineLevel, InlinedFunction, Inlines, Region, encode, encode_with_inlines,
+};
 use lineinfo_core::{Address, Row, Table};
 use object::read::archive::ArchiveFile;
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionKind};
@@ -21,9 +24,6 @@ use zerocopy::IntoBytes;
 
 /// What a look-up may take of the stack of an interrupt, in bytes.
 const STACK_BYTES_MAX: u64 = 1024;
-
-/// The same of a look-up of an inlined function.
-const STACK_BYTES_MAX_INLINED: u64 = 1728;
 
 /// Look-ups in each table, for each kind of address.
 const LOOK_UPS: u64 = 1000;
@@ -120,11 +120,25 @@ fn address(kind: u32, offset: u64) -> Option<Address> {
     address.relative_to(0)
 }
 
-fn location(table: &Table<'_>, address: Option<Address>) -> String {
-    let mut buffer = [0; 128];
-    let location = address.and_then(|address| table.lookup(address));
-    let location = location.map(|location| location.write(&mut buffer).to_owned());
-    location.unwrap_or_default()
+/// What the program is to say of an address: what `lineinfo lookup` says.
+fn texts(source: &mut Source, address: Option<Address>) -> Vec<String> {
+    let offset = address.map(|address| match address {
+        Address::Return(at) => Address::Return(at.0),
+        Address::Exact(at) => Address::Exact(at.0),
+        Address::Trap(at) => Address::Trap(at.0),
+    });
+    let found = offset.and_then(|at| source.lookup_offset(at).expect("a table answers"));
+    let Some(found) = found else {
+        return vec![String::new(); 2];
+    };
+    let mark = if found.approximate { ":~" } else { ":" };
+    let location = format!(" ({}{mark}{})", found.file, found.line);
+    let physical = match found.frames.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", found.physical()),
+    };
+    let inlined = found.inlined().map(|frame| format!(" {frame}"));
+    [location, physical].into_iter().chain(inlined).collect()
 }
 
 #[test]
@@ -143,40 +157,89 @@ fn it_links_without_std_allocator_and_panics_and_answers_on_little_stack() {
     let this = std::env::current_exe().expect("this test has a file");
     let file = ElfFile::open(&this).expect("this test is a file");
     let elf = file.parse().expect("this test is an ELF file");
-    let extracted = extract(&elf, &Naming::default(), &()).expect("it has line tables");
+    let mut extracted = extract(&elf, &Naming::default(), &()).expect("it has line tables");
+    let mut blobs: Vec<_> = (Encoding::ALL.iter())
+        .map(|&encoding| {
+            let blob = extracted.encode(encoding).expect("a table");
+            (encoding.name().to_owned(), blob)
+        })
+        .collect();
+    let read = extracted.add_inlines(&elf, &Naming::default(), &());
+    read.expect("it has inlined functions");
+    let blob = extracted.encode(Encoding::Packed).expect("a table");
+    blobs.push(("with inlined functions".to_owned(), blob));
     let mut most = BTreeMap::new();
-    for &encoding in Encoding::ALL {
+    for (name, blob) in &blobs {
         let path = directory.path().join("blob");
-        let blob = extracted.encode(encoding).expect("a table");
-        std::fs::write(&path, &blob).expect("room for a table");
-        let table = Table::parse(&blob).expect("a valid table");
+        std::fs::write(&path, blob).expect("room for a table");
+        let table = Table::parse(blob).expect("a valid table");
+        let mut source = Source::table(&path).expect("a valid table");
         let step = (table.layout().text_len() / LOOK_UPS).max(1);
         let said = run(Command::new(&program).arg(&path).arg(step.to_string()));
-        let mut found = 0;
-        for line in said.lines() {
-            let (question, answer) = line.split_once('\t').expect("a tab");
-            let numbers: Vec<u64> = (question.split(' '))
-                .map(|number| number.parse().expect("a number"))
-                .collect();
-            let &[offset, kind, in_table, in_slot] = &numbers[..] else {
-                panic!("{line}");
-            };
-            let kind = kind as u32;
-            let expected = location(&table, address(kind, offset));
-            assert_eq!(answer, expected, "{encoding} at {offset}, kind {kind}");
-            for (what, stack) in [("table", in_table), ("slot", in_slot)] {
-                assert!(
-                    (1..=STACK_BYTES_MAX).contains(&stack),
-                    "{encoding} at {offset}, kind {kind}, in the {what}: {stack} bytes of stack"
-                );
-                let most = most.entry((what, encoding.name(), kind)).or_insert(0);
-                *most = stack.max(*most);
+        let mut lines = said.lines().map(Line::of).peekable();
+        let (mut found, mut inlined) = (0, 0);
+        while let Some(Line { offset, kind, .. }) = lines.peek().copied() {
+            let expected = texts(&mut source, address(kind, offset));
+            let what = ["location", "physical"].into_iter();
+            let what = what.chain(std::iter::repeat("inlined"));
+            let same = |line: &Line<'_>| (line.offset, line.kind) == (offset, kind);
+            let mut answers = Vec::new();
+            while let Some(line) = lines.next_if(same) {
+                answers.push(line);
             }
-            found += u64::from(!answer.is_empty());
+            let said: Vec<&str> = answers.iter().map(|line| line.text).collect();
+            assert_eq!(said, expected, "{name} at {offset}, kind {kind}");
+            for (line, what) in answers.iter().zip(what) {
+                for (holder, stack) in [("table", line.in_table), ("slot", line.in_slot)] {
+                    assert!(
+                        (1..=STACK_BYTES_MAX).contains(&stack),
+                        "{name} at {offset}, kind {kind}, {what} in the {holder}: {stack} bytes of stack"
+                    );
+                    let most = most.entry((holder, name, what)).or_insert(0);
+                    *most = stack.max(*most);
+                }
+            }
+            found += u64::from(!said[0].is_empty());
+            inlined += said.len() - 2;
         }
-        assert!(found > 2 * LOOK_UPS, "{encoding}: {found} found");
+        assert!(found > 2 * LOOK_UPS, "{name}: {found} found");
+        let has_chains = table.layout().has_chains();
+        assert_eq!(
+            inlined > 100,
+            has_chains,
+            "{name}: {inlined} inlined functions"
+        );
     }
-    println!("most bytes of stack, by encoding and kind of address: {most:?}");
+    println!("most bytes of stack, by table and text: {most:?}");
+}
+
+/// A line that the program prints.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    offset: u64,
+    kind: u32,
+    in_table: u64,
+    in_slot: u64,
+    text: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn of(line: &'a str) -> Self {
+        let (question, text) = line.split_once('\t').expect("a tab");
+        let numbers: Vec<u64> = (question.split(' '))
+            .map(|number| number.parse().expect("a number"))
+            .collect();
+        let &[offset, kind, in_table, in_slot] = &numbers[..] else {
+            panic!("{line}");
+        };
+        Self {
+            offset,
+            kind: kind as u32,
+            in_table,
+            in_slot,
+            text,
+        }
+    }
 }
 
 /// The objects that were made of the sources; `compiler_builtins` is beside them.
@@ -393,19 +456,19 @@ fn stack_of(frames: &BTreeMap<String, Frame>, name: &str, callers: &[&str]) -> i
 #[test]
 fn no_path_of_a_look_up_takes_much_stack() {
     let frames = frames();
-    for (name, most) in [
-        ("lineinfo_text", STACK_BYTES_MAX),
-        ("lineinfo_slot_text", STACK_BYTES_MAX),
-        ("lineinfo_inlined_text", STACK_BYTES_MAX_INLINED),
-        ("lineinfo_physical_text", STACK_BYTES_MAX_INLINED),
-        ("lineinfo_slot_inlined_text", STACK_BYTES_MAX_INLINED),
-        ("lineinfo_slot_physical_text", STACK_BYTES_MAX_INLINED),
+    for name in [
+        "lineinfo_text",
+        "lineinfo_slot_text",
+        "lineinfo_inlined_text",
+        "lineinfo_physical_text",
+        "lineinfo_slot_inlined_text",
+        "lineinfo_slot_physical_text",
     ] {
         let stack = stack_of(&frames, name, &[]);
         println!("{name}: at most {stack} bytes of stack");
         // Less would mean that its calls are not seen.
         assert!(
-            (512..=most as i64).contains(&stack),
+            (512..=STACK_BYTES_MAX as i64).contains(&stack),
             "{name}: {stack} bytes of stack"
         );
     }
@@ -413,6 +476,32 @@ fn no_path_of_a_look_up_takes_much_stack() {
 
 /// A table of two sections, one of them init text.
 fn small_table() -> Vec<u8> {
+    with_small_image(|image| encode(image, Encoding::Flat).expect("a table"))
+}
+
+/// The same with functions: at the start of the text `inner` is inlined into `outer` at line 6, and that
+/// at line 5.
+fn small_table_with_inlines() -> Vec<u8> {
+    let function = |name: &str| InlinedFunction {
+        name: name.to_owned(),
+        file: 0,
+        line: 1,
+    };
+    let level = |function, line| InlineLevel { function, line };
+    let inlines = Inlines {
+        functions: vec![function("inner"), function("outer")],
+        chains: vec![InlineChain {
+            file: 0,
+            levels: vec![level(1, 5), level(0, 6)],
+        }],
+    };
+    let chains: [&[Option<u32>]; 2] = [&[Some(0), None], &[None; 3]];
+    with_small_image(|image| {
+        encode_with_inlines(image, &inlines, &chains, Encoding::Packed).expect("a table")
+    })
+}
+
+fn with_small_image<T>(then: impl FnOnce(&Image<'_>) -> T) -> T {
     let row = |start, line| Row {
         start,
         file: u32::from(line > 9),
@@ -426,7 +515,7 @@ fn small_table() -> Vec<u8> {
         init,
         rows,
     };
-    let image = Image {
+    then(&Image {
         machine: 62,
         build_id: &[0xab; 20],
         text_start: 0x1000,
@@ -437,8 +526,7 @@ fn small_table() -> Vec<u8> {
             region(".text", 0, false, &text),
             region(".init.text", 32, true, &init),
         ],
-    };
-    encode(&image, Encoding::Flat).expect("a table")
+    })
 }
 
 /// An image that ends with a table.
@@ -448,11 +536,11 @@ fn appended(blob: &[u8]) -> Vec<u8> {
     [image, pad, blob, footer.as_bytes()].concat()
 }
 
-/// What `c_face.c` prints of the device, with `small_table` at the end of its boot image.
+/// What `c_face.c` prints of the device, with `small_table_with_inlines` at the end of its boot image.
 const DEVICE_SAYS: &str = "\
 no such policy: 22
 init: 0
-log: lineinfo: loaded 5 entries, 2 files, 145 bytes in 4 kB, flat, calls
+log: lineinfo: loaded 5 entries, 2 files, 280 bytes in 4 kB, packed, calls
 slot: 8: (a.c:7), 4096 bytes, 1 look-ups, 0 misses, pending 0
 free init: 0
 open: 0
@@ -463,26 +551,31 @@ no right: 1
 to read: 0
 write: 9
 no request: 25
-lookup: 0, 1 a.c:7
+lookup: 0, 0 of 3, 1 a.c:7 inner
+lookup: 0, 1 of 3, 1 a.c:6 outer
+lookup: 0, 2 of 3, 1 a.c:5 
+lookup: 0, 3 of 3, 0 :0 
+lookup: 0, 0 of 1, 1 a.c:9 
+lookup: 0, 1 of 1, 0 :0 
 write: 0
 flush: 8
 log: lineinfo: load refused: truncated: 50 of 60 bytes; copy or build it again: -ENOEXEC
 commit: 8
 status: 0
-210
+212
 state: loaded
 build_id: abababababababababababababababababababab
-encoding: flat
+encoding: packed
 profile: calls
 entries: 5
 files: 2
-bytes: 145
+bytes: 280
 memory: 4096
 last_error: ENOEXEC: truncated: 50 of 60 bytes; copy or build it again
 log: lineinfo: unloaded, 4 kB freed
 unload: 0
-slot: 0:, 0 bytes, 2 look-ups, 0 misses, pending 0
-log: lineinfo: loaded 2 entries, 2 files, 115 bytes in 4 kB, flat, calls
+slot: 0:, 0 bytes, 3 look-ups, 0 misses, pending 0
+log: lineinfo: loaded 2 entries, 2 files, 274 bytes in 4 kB, packed, calls
 left: 0 bytes, 0 pins
 ";
 
@@ -494,7 +587,8 @@ fn every_function_answers_c() {
     let path = directory.path().join("blob");
     std::fs::write(&path, &blob).expect("room for a table");
     let image_path = directory.path().join("image");
-    std::fs::write(&image_path, appended(&blob)).expect("room for an image");
+    let with_inlines = small_table_with_inlines();
+    std::fs::write(&image_path, appended(&with_inlines)).expect("room for an image");
 
     let table = Table::parse(&blob).expect("a valid table");
     let mut smaller = vec![0; table.size_without_init()];

@@ -26,10 +26,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
-use lineinfo_core::blob::{Encoding, Profile};
+use lineinfo_core::blob::{Encoding, Header, Profile};
 use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op};
-use lineinfo_core::uapi::{Errno, Ioctl, State, Target};
-use lineinfo_core::writer::{Image, Region, encode};
+use lineinfo_core::uapi::{AddressBase, Errno, Ioctl, State, Target};
+use lineinfo_core::writer::{
+    Image, InlineChain, InlineLevel, InlinedFunction, Inlines, Region, encode, encode_with_inlines,
+};
 use lineinfo_core::{Address, Row, uapi};
 use lineinfo_harness::Client as Observer;
 use lineinfo_tests::{Binaries, Kernel, meminfo_kb};
@@ -38,7 +40,7 @@ use nix::unistd::{Pid, Uid};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tempfile::TempDir;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 const NOBODY: u32 = 65534;
 /// `EACCES`: the host turns away who may not write to the file, before the kernel hears of it.
@@ -55,7 +57,7 @@ const SHRINK_MS_MAX: u32 = 60_000;
 /// How long the kernel may take to see that a client has gone.
 const GONE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client: one line is one operation, and is answered with an errno.
+/// A client: one line is one operation, and is answered with an errno and what a request brought.
 const CLIENT: &str = r#"
 import fcntl, os, socket, struct, sys
 
@@ -69,16 +71,16 @@ class Socket:
     def request(self, op, arg, payload):
         self.stream.sendall(struct.pack("=3I", op, arg, len(payload)) + payload)
         errno, _, size = struct.unpack("=3I", self.stream.recv(12, socket.MSG_WAITALL))
-        if size:
-            self.stream.recv(size, socket.MSG_WAITALL)
+        answer = self.stream.recv(size, socket.MSG_WAITALL) if size else b""
         if errno:
             raise OSError(errno, "")
+        return answer
     def write(self, data):
         self.request(WRITE, 0, data)
     def half(self, data):
         self.stream.sendall(struct.pack("=3I", WRITE, 0, len(data) + 1) + data)
     def ioctl(self, code, argument):
-        self.request(IOCTL, code, argument)
+        return self.request(IOCTL, code, argument)
     def close(self):
         self.stream.close()
 
@@ -90,27 +92,27 @@ class File:
     def half(self, data):
         pass
     def ioctl(self, code, argument):
-        fcntl.ioctl(self.file, code, argument)
+        return fcntl.ioctl(self.file, code, argument)
     def close(self):
         os.close(self.file)
 
 device = None
 for line in sys.stdin:
     what, *arguments = line.split(" ")
-    errno = 0
+    errno, answer = 0, b""
     try:
         if what == "open":
             transport, writing, path = arguments
             device = (Socket if transport == "socket" else File)(path.strip(), writing == "1")
         elif what == "ioctl":
-            device.ioctl(int(arguments[0]), bytes.fromhex(arguments[1]))
+            answer = device.ioctl(int(arguments[0]), bytes.fromhex(arguments[1]))
         elif what == "close\n":
             device.close()
         else:
             getattr(device, what)(bytes.fromhex(arguments[0]))
     except OSError as error:
         errno = error.errno
-    print(errno, flush=True)
+    print(errno, answer.hex(), flush=True)
 "#;
 
 fn main() -> ExitCode {
@@ -204,8 +206,8 @@ enum Step {
     WriteRest,
     /// Writes all that is left, and a byte more.
     WritePastEnd,
-    /// Makes a request.
-    Ioctl(Ioctl),
+    /// Makes a request; if it is a look-up, this one.
+    Ioctl(Ioctl, Question),
     /// Closes the device.
     Close,
     /// Is killed.
@@ -216,15 +218,27 @@ enum Step {
     Wait,
 }
 
+/// A look-up.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    base: AddressBase,
+    level: u16,
+}
+
 fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
     let request = prop::sample::select(Ioctl::ALL);
+    let question = || {
+        (prop::sample::select(AddressBase::ALL), 0..5_u16)
+            .prop_map(|(base, level)| Question { base, level })
+    };
     let step = prop_oneof![
-        6 => (prop::bool::weighted(0.8), prop_oneof![4 => 0..2_usize, 1 => 2..TABLES])
+        6 => (prop::bool::weighted(0.8), prop_oneof![4 => 0..GOOD_TABLES, 1 => GOOD_TABLES..TABLES])
             .prop_map(|(writing, table)| Step::Open { writing, table }),
         6 => prop_oneof![1..97_usize, 96..2000_usize].prop_map(Step::Write),
         6 => Just(Step::WriteRest),
         1 => Just(Step::WritePastEnd),
-        8 => request.prop_map(Step::Ioctl),
+        8 => (request, question()).prop_map(|(request, question)| Step::Ioctl(request, question)),
+        3 => question().prop_map(|question| Step::Ioctl(Ioctl::Lookup, question)),
         3 => Just(Step::Close),
         1 => Just(Step::Kill),
         1 => Just(Step::KillInRequest),
@@ -236,47 +250,82 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
 /// The clients: two of root, and one of nobody.
 const CLIENTS: usize = 3;
 const CLIENT_OF_NOBODY: usize = 2;
-/// Two tables of the kernel, one with a wrong byte, one of another kernel.
-const TABLES: usize = 4;
+/// Three tables of the kernel, the last of them with inlined functions; one with a wrong byte, one of another
+/// kernel.
+const TABLES: usize = 5;
+const GOOD_TABLES: usize = 3;
 
 /// What comes of a table when all of it is written.
-const OUTCOMES: [Result<(), Errno>; TABLES] =
-    [Ok(()), Ok(()), Err(Errno::EBADMSG), Err(Errno::ESTALE)];
+const OUTCOMES: [Result<(), Errno>; TABLES] = [
+    Ok(()),
+    Ok(()),
+    Ok(()),
+    Err(Errno::EBADMSG),
+    Err(Errno::ESTALE),
+];
+
+/// Where look-ups are, and what the good tables say of it: line and function, innermost first.
+const OFFSET: u64 = 5;
+const LOCATIONS: [&[(u32, &str)]; GOOD_TABLES] = [
+    &[(2, "")],
+    &[(2, "")],
+    &[(7, "inner"), (8, "outer"), (9, "")],
+];
 
 fn tables(build_id: &[u8]) -> Result<[Vec<u8>; TABLES]> {
+    let row = |start, line| Row {
+        start,
+        file: 0,
+        line,
+    };
     let table = |build_id: &[u8], count: u32| {
-        let row = |row| Row {
-            start: row * 4,
-            file: 0,
-            line: row + 1,
-        };
-        let rows: Vec<Row> = (0..count).map(row).collect();
-        let region = Region {
-            name: ".text",
-            start: 0,
-            len: 0x10000,
-            init: false,
-            rows: &rows,
-        };
-        let image = Image {
-            machine: 62,
-            build_id,
-            text_start: 0x1000,
-            profile: Profile::Full,
-            files: &["a.rs"],
-            exact_files: 1,
-            regions: &[region],
-        };
-        encode(&image, Encoding::Flat).context("a table")
+        let rows: Vec<Row> = (0..count).map(|n| row(n * 4, n + 1)).collect();
+        with_image(build_id, &rows, |image| encode(image, Encoding::Flat)).context("a table")
     };
     let mut damaged = table(build_id, 30)?;
     *damaged.last_mut().context("a byte")? ^= 1;
+    let function = |name: &str| InlinedFunction {
+        name: name.to_owned(),
+        file: 0,
+        line: 1,
+    };
+    let level = |function, line| InlineLevel { function, line };
+    let inlines = Inlines {
+        functions: vec![function("inner"), function("outer")],
+        chains: vec![InlineChain {
+            file: 0,
+            levels: vec![level(1, 9), level(0, 8)],
+        }],
+    };
+    let with_inlines = with_image(build_id, &[row(0, 7), row(8, 20)], |image| {
+        encode_with_inlines(image, &inlines, &[&[Some(0), None]], Encoding::Packed)
+    });
     Ok([
         table(build_id, 10)?,
         table(build_id, 700)?,
+        with_inlines.context("a table")?,
         damaged,
         table(&[0xab; 20], 20)?,
     ])
+}
+
+fn with_image<T>(build_id: &[u8], rows: &[Row], then: impl FnOnce(&Image<'_>) -> T) -> T {
+    let region = Region {
+        name: ".text",
+        start: 0,
+        len: 0x10000,
+        init: false,
+        rows,
+    };
+    then(&Image {
+        machine: 62,
+        build_id,
+        text_start: 0x1000,
+        profile: Profile::Full,
+        files: &["a.rs"],
+        exact_files: 1,
+        regions: &[region],
+    })
 }
 
 /// What the device must be like.
@@ -387,7 +436,7 @@ impl Model {
         }
     }
 
-    fn ioctl(&mut self, client: usize, request: Ioctl) -> Result<(), Errno> {
+    fn ioctl(&mut self, client: usize, request: Ioctl, question: Question) -> Result<(), Errno> {
         match request {
             Ioctl::Status => Ok(()),
             Ioctl::Commit => match *self.load_of(client)? {
@@ -410,7 +459,11 @@ impl Model {
                     None => self.refuse(Errno::ENODATA),
                 }
             }
-            Ioctl::Lookup if client == CLIENT_OF_NOBODY => Err(Errno::EPERM),
+            Ioctl::Lookup
+                if client == CLIENT_OF_NOBODY && question.base == AddressBase::RunTime =>
+            {
+                Err(Errno::EPERM)
+            }
             Ioctl::Lookup => self.loaded.map(drop).ok_or(Errno::ENODATA),
             // No module of that name is loaded.
             Ioctl::Target => match &self.files[client] {
@@ -418,6 +471,38 @@ impl Model {
                 _ => Err(Errno::ENOENT),
             },
         }
+    }
+
+    /// What is wrong with the answer to a look-up.
+    fn check_answer(
+        &self,
+        question: Question,
+        tables: &[Vec<u8>; TABLES],
+        answer: &uapi::Lookup,
+    ) -> Result<()> {
+        let table = self.loaded.context("it was answered")?;
+        let (header, _) = Header::ref_from_prefix(&tables[table])
+            .ok()
+            .context("a header")?;
+        let checksum = header.crc32.get();
+        let frames = match question.base {
+            AddressBase::Text => LOCATIONS[table],
+            // No text is at address 0.
+            AddressBase::RunTime => &[],
+        };
+        let frame = frames.get(usize::from(question.level));
+        let levels = match frames.len() {
+            1 => 0,
+            levels => levels,
+        };
+        let (line, function) = frame.copied().unwrap_or_default();
+        let found = (answer.levels, answer.result, answer.line);
+        let expected = (levels as u16, u32::from(frame.is_some()), line);
+        ensure!(found == expected, "{found:?}, the model says {expected:?}");
+        let found = answer.function().unwrap_or_default();
+        ensure!(found == function, "{found:?} and not {function:?}");
+        ensure!(answer.checksum == checksum, "the checksum of another table");
+        Ok(())
     }
 
     /// What closing the file of a client returns, where the host asks the kernel.
@@ -486,7 +571,7 @@ impl Run {
             (Step::Write(len), Some(_)) => self.write(client, *len, false)?,
             (Step::WriteRest, Some(_)) => self.write(client, usize::MAX, false)?,
             (Step::WritePastEnd, Some(_)) => self.write(client, usize::MAX, true)?,
-            (Step::Ioctl(request), Some(_)) => self.ioctl(client, *request)?,
+            (Step::Ioctl(request, question), Some(_)) => self.ioctl(client, *request, *question)?,
             (Step::Close, Some(_)) => {
                 let found = self.client(client)?.ask("close")?;
                 let closed = self.model.close(client);
@@ -582,9 +667,17 @@ impl Run {
         })
     }
 
-    fn ioctl(&mut self, client: usize, request: Ioctl) -> Result<()> {
+    fn ioctl(&mut self, client: usize, request: Ioctl, question: Question) -> Result<()> {
         let argument = match request {
-            Ioctl::Lookup => uapi::Lookup::new(Address::Exact(0)).as_bytes().to_vec(),
+            Ioctl::Lookup => {
+                let Question { base, level } = question;
+                let address = match base {
+                    AddressBase::Text => OFFSET,
+                    AddressBase::RunTime => 0,
+                };
+                let lookup = uapi::Lookup::from_base(Address::Exact(address), base);
+                uapi::Lookup { level, ..lookup }.as_bytes().to_vec()
+            }
             Ioctl::Target => Target::module("none")
                 .context("a name")?
                 .as_bytes()
@@ -594,7 +687,16 @@ impl Run {
             }
         };
         let line = format!("ioctl {} {}", request.code(), hex(&argument));
-        self.request(client, &line, |model| model.ioctl(client, request))
+        self.request(client, &line, |model| {
+            model.ioctl(client, request, question)
+        })?;
+        let answer = &self.client(client)?.answer;
+        if request == Ioctl::Lookup && !answer.is_empty() {
+            let answer = uapi::Lookup::read_from_bytes(answer);
+            let answer = answer.ok().context("an answer of another size")?;
+            self.model.check_answer(question, &self.tables, &answer)?;
+        }
+        Ok(())
     }
 
     /// A request of an open file, which shows that its client is still there.
@@ -685,6 +787,8 @@ struct Client {
     process: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
+    /// What its last operation brought.
+    answer: Vec<u8>,
 }
 
 impl Client {
@@ -704,6 +808,7 @@ impl Client {
         Ok(Self {
             stdin: process.stdin.take().context("piped")?,
             stdout: BufReader::new(process.stdout.take().context("piped")?),
+            answer: Vec::new(),
             process,
         })
     }
@@ -713,10 +818,13 @@ impl Client {
         writeln!(self.stdin, "{line}")?;
         let mut answer = String::new();
         self.stdout.read_line(&mut answer)?;
-        answer
-            .trim()
-            .parse()
-            .with_context(|| format!("{line}: {answer:?}"))
+        let said = || format!("{line}: {answer:?}");
+        let (errno, brought) = answer
+            .trim_end()
+            .split_once(' ')
+            .unwrap_or((answer.trim_end(), ""));
+        self.answer = unhex(brought).with_context(said)?;
+        errno.parse().with_context(said)
     }
 
     fn kill(mut self) -> Result<()> {
@@ -782,4 +890,12 @@ impl Drop for Machine {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(digits: &str) -> Result<Vec<u8>> {
+    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
+        anyhow::bail!("an odd number of digits");
+    };
+    let byte = |pair: &[u8; 2]| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?);
+    pairs.iter().map(byte).collect()
 }

@@ -288,6 +288,35 @@ fn a_dry_run_checks_all_and_loads_nothing() {
 }
 
 #[test]
+fn the_table_of_a_module_wants_its_name() {
+    let machine = Machine::boot(&[]);
+    // Relocatable, as the modules of Linux are.
+    let module = machine.path("other.ko");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim-kernel/modules/xor.c");
+    let built = Command::new("cc")
+        .args(["-g", "-O2", "-fPIC", "-c", source, "-o"])
+        .arg(&module)
+        .status();
+    assert!(built.expect("there is a C compiler").success());
+    let table = text(&machine.path("other.lineinfo"));
+    stdout_of(lineinfo(&["build", &text(&module), "-o", &table])).expect("a table");
+    for more in [&[][..], &["--dry-run"]] {
+        let (code, _, said) = machine.run(&[&["load", &table], more].concat());
+        assert_eq!(code, Some(2), "{said}");
+        assert!(
+            said.contains("is the table of the module other; add --module other"),
+            "{said}"
+        );
+    }
+    let status = machine.document(&["status"]);
+    assert_eq!(
+        status["last_error"],
+        Value::Null,
+        "the kernel was not asked"
+    );
+}
+
+#[test]
 fn a_kernel_that_takes_no_table_is_said_to() {
     let machine = Machine::boot(&["lineinfo=never"]);
     let (code, _, said) = machine.run(&["load", "-n", &text(&BUILT.kernel)]);
@@ -324,7 +353,10 @@ fn verbose_says_where_was_looked_and_what_was_used() {
         said.contains("/usr/lib/lineinfo/7.0/.build-id/ab/"),
         "{said}"
     );
-    assert!(said.contains("/extra/xor.lineinfo: used, "), "{said}");
+    assert!(
+        said.contains("/extra/xor.lineinfo: used for xor\n"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -25,7 +25,7 @@ import fcntl, struct, sys
 def request(direction, number, size):
     return direction << 30 | size << 16 | 0xf7 << 8 | number
 
-STATUS, UNLOAD, LOOKUP = request(2, 0, 232), request(0, 2, 0), request(3, 3, 280)
+STATUS, UNLOAD, LOOKUP = request(2, 0, 232), request(0, 2, 0), request(3, 3, 800)
 path, what, *address = sys.argv[1:]
 with open(path, "r+b" if what == "unload" else "rb", buffering=0) as device:
     if what == "status":
@@ -34,10 +34,10 @@ with open(path, "r+b" if what == "unload" else "rb", buffering=0) as device:
     elif what == "unload":
         fcntl.ioctl(device, UNLOAD)
     else:
-        question = struct.pack("=Q4I256x", int(address[0], 16), 1, 0, 0, 0)
+        question = struct.pack("=QII784x", int(address[0], 16), 1, 0)
         answer = fcntl.ioctl(device, LOOKUP, question)
-        _, _, found, line, _ = struct.unpack_from("=Q4I", answer)
-        print(found, answer[24:].split(b"\0")[0].decode(), line)
+        found, line = struct.unpack_from("=2I", answer, 24)
+        print(found, answer[32:].split(b"\0")[0].decode(), line)
 "#;
 
 fn main() -> ExitCode {

@@ -1,4 +1,5 @@
-/* Prints the locations of addresses, from a blob or from a boot image that carries one.
+/* Prints the locations of addresses, from a blob or from a boot image that carries one, each after the
+ * functions that are inlined there.
  *
  *     cc -Wl,--gc-sections -I core/c/include core/c/examples/locate.c liblineinfo_c.a -o locate
  *     ./locate vmlinuz 0xffffffff81000140 ...
@@ -66,8 +67,15 @@ int main(int argc, char **argv)
 		uint64_t address = strtoull(argv[at], NULL, 16);
 		char text[256];
 
-		lineinfo_text(&table, facts.text_start, LINEINFO_ADDRESS_RETURN, address, text,
-			      sizeof(text));
+		for (uint32_t level = 0;
+		     lineinfo_inlined_text(&table, facts.text_start, LINEINFO_ADDRESS_RETURN,
+					   address, level, text, sizeof(text));
+		     level++)
+			printf("%s\n", text);
+		if (!lineinfo_physical_text(&table, facts.text_start, LINEINFO_ADDRESS_RETURN,
+					    address, text, sizeof(text)))
+			lineinfo_text(&table, facts.text_start, LINEINFO_ADDRESS_RETURN, address,
+				      text, sizeof(text));
 		printf("0x%" PRIx64 "%s\n", address, text);
 	}
 	return 0;

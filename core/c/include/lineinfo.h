@@ -234,8 +234,8 @@
 #define LINEINFO_IOC_UNLOAD _IO(LINEINFO_IOCTL_TYPE, 2)
 
 /**
- * File and line of an address: by run-time address for who may see those, by offset from
- * _text for anybody.
+ * File and line of an address, and the functions that are inlined there: by run-time address for
+ * who may see those, by offset from _text for anybody.
  */
 #define LINEINFO_IOC_LOOKUP _IOWR(LINEINFO_IOCTL_TYPE, 3, struct lineinfo_lookup)
 
@@ -389,6 +389,11 @@
  * The location found is approximate.
  */
 #define LINEINFO_LOOKUP_APPROXIMATE 2
+
+/**
+ * Room for the name of a function in a struct lineinfo_lookup, in bytes: no name is longer.
+ */
+#define LINEINFO_FUNCTION_BYTES 512
 
 /**
  * Open for status and look-ups.
@@ -694,7 +699,11 @@ struct lineinfo_expected {
 };
 
 /**
- * The argument of LINEINFO_IOC_LOOKUP, 280 bytes.
+ * The argument of LINEINFO_IOC_LOOKUP, 800 bytes.
+ *
+ * It is about one of the functions at an address. The one of level 0 is the innermost, whose location is
+ * that of the address. After its answer, who wants the others asks for each level below levels. If another
+ * table was published between two requests, checksum differs, and the answers do not belong together.
  */
 struct lineinfo_lookup {
         /**
@@ -706,6 +715,23 @@ struct lineinfo_lookup {
          */
         uint32_t kind;
         /**
+         * In: an LINEINFO_BASE_*.
+         */
+        uint32_t base;
+        /**
+         * In: which function, from 0 on, the innermost.
+         */
+        uint16_t level;
+        /**
+         * Out: how many functions there are, inlined ones and last the physical function; 0 if the table
+         * does not know them there.
+         */
+        uint16_t levels;
+        /**
+         * Out: the checksum of the table that answered (blob::Header::crc32).
+         */
+        uint32_t checksum;
+        /**
          * Out: 0 for a miss, or LINEINFO_LOOKUP_FOUND, with or without LINEINFO_LOOKUP_APPROXIMATE.
          */
         uint32_t result;
@@ -714,13 +740,14 @@ struct lineinfo_lookup {
          */
         uint32_t line;
         /**
-         * In: an LINEINFO_BASE_*.
-         */
-        uint32_t base;
-        /**
          * Out: the file, UTF-8, padded with zeros; cut to what fits.
          */
         uint8_t file[256];
+        /**
+         * Out: the name of an inlined function, UTF-8, padded with zeros; empty for the physical function,
+         * whose name is that of the symbol.
+         */
+        uint8_t function[LINEINFO_FUNCTION_BYTES];
 };
 
 /**
@@ -838,7 +865,7 @@ size_t lineinfo_text(const struct lineinfo_table *table,
  * innermost, 1 the one it is inlined into, and so on.
  *
  * A trace prints a line for each, before that of the frame, which then has the text of
- * lineinfo_physical_text in place of that of lineinfo_text. For any context; takes less than 1.6 KiB of
+ * lineinfo_physical_text in place of that of lineinfo_text. For any context; takes less than 1 KiB of
  * stack.
  *
  * Returns the length of what was written in bytes, without the zero that ends it: 0 if there is no inlined
@@ -858,7 +885,7 @@ size_t lineinfo_inlined_text(const struct lineinfo_table *table,
 
 /**
  * Writes the text of the physical function at an address: " (file:line)", where in the function of the symbol
- * the address is, whatever is inlined there. For any context; takes less than 1.6 KiB of stack.
+ * the address is, whatever is inlined there. For any context; takes less than 1 KiB of stack.
  *
  * Returns the length of what was written in bytes, without the zero that ends it: 0 if the table has no inlined
  * functions, or does not know the address; there may be one from lineinfo_text then.

@@ -212,7 +212,7 @@ pub unsafe extern "C" fn lineinfo_text(
 /// innermost, 1 the one it is inlined into, and so on.
 ///
 /// A trace prints a line for each, before that of the frame, which then has the text of
-/// `lineinfo_physical_text` in place of that of `lineinfo_text`. For any context; takes less than 1.6 KiB of
+/// `lineinfo_physical_text` in place of that of `lineinfo_text`. For any context; takes less than 1 KiB of
 /// stack.
 ///
 /// Returns the length of what was written in bytes, without the zero that ends it: 0 if there is no inlined
@@ -242,7 +242,7 @@ pub unsafe extern "C" fn lineinfo_inlined_text(
 }
 
 /// Writes the text of the physical function at an address: " (file:line)", where in the function of the symbol
-/// the address is, whatever is inlined there. For any context; takes less than 1.6 KiB of stack.
+/// the address is, whatever is inlined there. For any context; takes less than 1 KiB of stack.
 ///
 /// Returns the length of what was written in bytes, without the zero that ends it: 0 if the table has no inlined
 /// functions, or does not know the address; there may be one from `lineinfo_text` then.

@@ -127,7 +127,7 @@ impl Form {
 /// Reads a number by a code from a stream.
 ///
 /// The codes of a length are consecutive, so what they are compared with is a bound for each length.
-#[inline]
+#[inline(always)] // A frame less on a short stack.
 pub(super) fn read(code: &[u8], bits: &mut Bits<'_, true>) -> Option<u32> {
     bits.fill();
     let (counts, symbols) = code.split_first_chunk::<COUNTS>()?;

@@ -286,31 +286,38 @@ impl<'a> Functions<'a> {
         Ok(())
     }
 
-    #[inline]
+    /// The bytes of a code.
+    #[inline(always)]
     fn code_bytes(&self, number: usize) -> Option<&'a [u8]> {
-        let begins = self.begins();
-        let begin = usize::from(begins.get(number)?.get());
-        let end = usize::from(begins.get(number.wrapping_add(1))?.get());
-        let codes = self.section.get(index(self.codes)..index(self.groups))?;
-        codes.get(begin..end)
+        let at = index(self.begins).wrapping_add(number.wrapping_mul(2));
+        let (begin, end) = self.section.get(at..)?.split_first_chunk()?;
+        let begin = usize::from(u16::from_le_bytes(*begin));
+        let end = usize::from(u16::from_le_bytes(*end.first_chunk()?));
+        let codes = index(self.codes);
+        (self.section).get(codes.wrapping_add(begin)..codes.wrapping_add(end))
     }
 
     /// Reads a number in a context.
-    #[inline]
+    #[inline(never)]
     pub(super) fn number(
         &self,
         kind: Kind,
         context: usize,
         bits: &mut Bits<'_, true>,
     ) -> Option<u32> {
-        let code = *self.map().get(kind.context(self.form, context))?;
+        let at = MAP.wrapping_add(kind.context(self.form, context));
+        let code = *self.section.get(at)?;
         codes::read(self.code_bytes(code.into())?, bits)
     }
 
     /// The op that is taken in a context while a run lasts.
+    #[inline(always)]
     pub(super) fn default_op(&self, context: usize) -> Option<u32> {
-        let defaults = self.map().get(self.form.contexts()..)?;
-        let default = *defaults.get(context)?;
+        if self.form == Form::Small {
+            return None;
+        }
+        let at = MAP.wrapping_add(self.form.contexts());
+        let default = *self.section.get(at.wrapping_add(context))?;
         (default != NO_DEFAULT).then_some(default.into())
     }
 
@@ -324,6 +331,7 @@ impl<'a> Functions<'a> {
     }
 
     /// The last function of a file that is declared at a line or before.
+    #[inline(always)] // A frame less on a short stack.
     pub(super) fn before(&self, place: Place) -> Option<u32> {
         self.near(place)?.function()
     }
@@ -451,7 +459,7 @@ const FOUR: u8 = 0xfe;
 const FILE: u8 = 0xff;
 
 impl Declarations<'_> {
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<()> {
         step();
         let first = self.byte()?;
@@ -465,6 +473,7 @@ impl Declarations<'_> {
     }
 
     /// Lines that take more than a byte.
+    #[inline(never)]
     fn more(&mut self, first: u8) -> Option<u32> {
         if first == FILE {
             let first = self.byte()?;
@@ -598,6 +607,7 @@ impl<'a> List<'a> {
         Some(())
     }
 
+    #[inline(always)] // As above.
     fn position(&mut self, functions: &Functions<'_>, context: usize) -> Option<u16> {
         let position = functions.number(Kind::Position, context, &mut self.bits)?;
         if position > self.entries.into() {

@@ -155,7 +155,7 @@
 //! A chain has at most 16 levels; from a deeper one the writer leaves out levels in the middle. There are at most
 //! 65,535 functions, and lines below 2^24. The steps of a look-up with its chain are at most
 //! [`Table::CHAIN_STEPS`](crate::Table::CHAIN_STEPS): where a stream needs more, which no writer makes, there is no chain.
-//! With its text it takes at most 1.6 KiB of stack on x86-64, where that of a line alone takes at most 1 KiB.
+//! With its text it takes at most 1 KiB of stack on x86-64, as that of a line alone does.
 
 mod codes;
 mod functions;
@@ -174,7 +174,7 @@ use crate::buffer::StrBuffer;
 use crate::encoding::packed::bits::{Bits, field, low};
 use crate::encoding::packed::{self, Block, Chunk, Entry, Visitor};
 use crate::encoding::{Fault, RegionTable};
-use crate::files::{Characters, FileName};
+use crate::files::{Characters, FileName, NAME_STEPS_MAX};
 use crate::location::Location;
 use crate::steps::step;
 use crate::{index, wide};
@@ -193,13 +193,16 @@ pub(crate) const STEPS_MAX: usize = index(ANCHOR)
     .saturating_add(index(WORK_MAX).saturating_mul(2))
     .saturating_add(LEVELS_MAX.saturating_mul(index(functions::GROUP)));
 
+/// Most steps that it takes to print a frame: the name of a function, and that of a file.
+pub(crate) const FRAME_STEPS_MAX: usize = names::STEPS_MAX.saturating_add(NAME_STEPS_MAX);
+
 /// Calls in a level that is there already are looked for among so many edges of a list,
 const SITE_EDGES: u32 = 16;
 /// and so many of them count.
 const SITES: usize = 8;
 
 /// Functions near locations that are remembered.
-const NEARS: usize = 4;
+const NEARS: usize = 3;
 
 /// What the search of a function by a location takes: one of 4,096 groups, and one of a group.
 const NEAR_STEPS: u32 = 12 + functions::GROUP;
@@ -307,6 +310,7 @@ impl Frame<'_> {
 pub struct Chain<'a> {
     sections: Sections<'a>,
     levels: Levels,
+    ends: Ends,
     /// The level of the next frame.
     next: usize,
 }
@@ -316,10 +320,11 @@ impl<'a> Chain<'a> {
     pub(crate) fn read(sections: Sections<'a>, region: usize, chunk: &Chunk) -> Option<Self> {
         let functions = Functions::new(sections.functions)?;
         let mut levels = Levels::EMPTY;
-        levels.read(&functions, sections.region(region)?, chunk)?;
+        let ends = levels.read(&functions, sections.region(region)?, chunk)?;
         Some(Self {
             sections,
             levels,
+            ends,
             next: 0,
         })
     }
@@ -335,7 +340,7 @@ impl<'a> Iterator for Chain<'a> {
 
     fn next(&mut self) -> Option<Frame<'a>> {
         let functions = Functions::new(self.sections.functions)?;
-        let frame = self.levels.frame(&functions, Wanted::Level(self.next))?;
+        let frame = (self.levels).frame(&functions, &self.ends, Wanted::Level(self.next))?;
         self.next = self.next.wrapping_add(1);
         self.sections.frame(frame)
     }
@@ -371,8 +376,8 @@ impl RawFrame {
     ) -> Option<Self> {
         let functions = Functions::new(functions)?;
         let mut levels = Levels::EMPTY;
-        levels.read(&functions, table, chunk)?;
-        levels.frame(&functions, wanted)
+        let ends = levels.read(&functions, table, chunk)?;
+        levels.frame(&functions, &ends, wanted)
     }
 }
 
@@ -386,6 +391,11 @@ struct Levels {
     /// and only the lines of the last chain are asked for.
     from_declaration: u16,
     depth: u8,
+}
+
+/// What is around a chain.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
     /// The location of the innermost function.
     innermost: Place,
     /// The file of the physical function.
@@ -398,26 +408,19 @@ impl Levels {
         lines: [0; LEVELS_MAX],
         from_declaration: 0,
         depth: 0,
-        innermost: Place { file: 0, line: 0 },
-        physical_file: 0,
     };
 
     /// Reads the chain of the last entry of a chunk.
     #[inline(always)] // A frame less on a short stack.
-    fn read(&mut self, functions: &Functions<'_>, table: &[u8], chunk: &Chunk) -> Option<()> {
+    fn read(&mut self, functions: &Functions<'_>, table: &[u8], chunk: &Chunk) -> Option<Ends> {
         let mut cursor = Cursor::new(functions, self);
         cursor.chunk(table, chunk)?;
         let outermost = cursor.expected.file;
-        let innermost = chunk.entries().next_back()?;
-        self.innermost = Place {
-            file: innermost.file,
-            line: innermost.line,
-        };
-        self.physical_file = match self.depth {
-            0 => innermost.file,
-            _ => outermost,
-        };
-        Some(())
+        let Entry { file, line, .. } = chunk.entries().next_back()?;
+        Some(Ends {
+            innermost: Place { file, line },
+            physical_file: if self.depth == 0 { file } else { outermost },
+        })
     }
 
     fn depth(&self) -> usize {
@@ -455,7 +458,8 @@ impl Levels {
     }
 
     /// A frame of the chain, if there is one of that level.
-    fn frame(&self, functions: &Functions<'_>, wanted: Wanted) -> Option<RawFrame> {
+    #[inline(always)] // As above.
+    fn frame(&self, functions: &Functions<'_>, ends: &Ends, wanted: Wanted) -> Option<RawFrame> {
         let depth = self.depth();
         let outer = match wanted {
             Wanted::Level(level) => depth.checked_sub(level)?,
@@ -467,14 +471,14 @@ impl Levels {
             None => None,
         };
         if outer == depth {
-            let place = self.innermost;
+            let place = ends.innermost;
             return Some(RawFrame { function, place });
         }
         // It is where it calls the next inner one.
         let declared = match function {
             Some(function) => functions.place(function)?,
             None => Place {
-                file: self.physical_file,
+                file: ends.physical_file,
                 line: 0,
             },
         };
@@ -680,7 +684,7 @@ struct Cursor<'m, 'a> {
     work: u32,
     /// What [`Functions::near`] said last, and which of it will be replaced next.
     near: [Near; NEARS],
-    oldest: u8,
+    oldest: usize,
 }
 
 impl<'m, 'a> Cursor<'m, 'a> {
@@ -701,6 +705,7 @@ impl<'m, 'a> Cursor<'m, 'a> {
         }
     }
 
+    #[inline(always)] // As above.
     fn number(&mut self, kind: Kind, context: usize) -> Option<u32> {
         self.spend(1)?;
         self.functions.number(kind, context, &mut self.bits)
@@ -714,17 +719,17 @@ impl<'m, 'a> Cursor<'m, 'a> {
     }
 
     /// The function that a location suggests. Locations come back to few functions.
-    #[inline]
+    #[inline(always)] // A frame less on a short stack.
     fn before(&mut self, place: Place) -> Option<u32> {
         if let Some(near) = self.near.iter().find(|near| near.holds(place)) {
             return near.function();
         }
         self.spend(NEAR_STEPS)?;
         let near = self.functions.near(place)?;
-        if let Some(slot) = self.near.get_mut(usize::from(self.oldest)) {
+        if let Some(slot) = self.near.get_mut(self.oldest) {
             *slot = near;
         }
-        self.oldest = self.oldest.wrapping_add(1).wrapping_rem(4);
+        self.oldest = self.oldest.wrapping_add(1).wrapping_rem(NEARS);
         near.function()
     }
 
@@ -808,6 +813,7 @@ impl<'m, 'a> Cursor<'m, 'a> {
     }
 
     /// Caller and line of an edge that is in no list.
+    #[inline(always)] // A frame less on a short stack.
     fn escape(&mut self) -> Option<(u32, u32)> {
         match self.number(Kind::Edge, 0)? {
             SPECIAL_126 => {

@@ -23,6 +23,11 @@ const CODE_BITS: u32 = 15;
 const LENGTHS: usize = 15;
 /// Deepest nesting of tokens.
 const DEPTH_MAX: usize = 16;
+/// Most steps that it takes to print a name: every byte of its group, what it is made of, and what is left of a
+/// token at the end of each name.
+pub(super) const STEPS_MAX: usize = 16 * (2 * (NAME_MAX + 2) + DEPTH_MAX);
+const _: () = assert!(GROUP == 16);
+
 /// Marks a token that is a byte.
 const BYTE: u16 = 0xfff;
 /// Most tokens.
@@ -43,37 +48,42 @@ struct Header {
     underscore_code: u8,
 }
 
-/// A view of the section.
+/// A view of the section. It is on the stack of a look-up, so it has positions in place of slices.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Names<'a> {
-    header: &'a Header,
-    prefix_code: &'a [u8],
-    underscore_code: &'a [u8],
-    tokens: &'a [[u8; 3]],
-    /// Where the stream of each group ends.
-    groups: &'a [[u8; 3]],
-    streams: &'a [u8],
+    section: &'a [u8],
+    /// Where the tokens begin, where the groups do, and where their streams do.
+    tokens: u32,
+    groups: u32,
+    streams: u32,
     count: u32,
 }
+
+/// Where the code of prefixes is; that of underscores and the tokens follow.
+const PREFIX_CODE: usize = size_of::<Header>();
 
 /// A name, read byte by byte.
 pub(super) struct NameBytes<'n, 'a> {
     names: &'n Names<'a>,
     bits: Bits<'a, true>,
-    /// The beginnings of the two names before, the last one first, and then of the name at hand; without
-    /// the underscores that names begin with.
-    heads: [[u8; HEAD]; 3],
+    /// The beginnings of the name at hand and of the one before, without the underscores that names begin with.
+    /// What the name at hand does not share with the name before the last one is written over that.
+    heads: [[u8; HEAD]; 2],
     /// Their lengths, at most [`HEAD`].
-    lengths: [u8; 3],
+    lengths: [u8; 2],
+    /// Which of them is that of the name at hand: 0 or 1.
+    this: u8,
     underscores: u8,
-    /// Bytes that come from the name before, which of these it is, and the next.
-    prefix: usize,
-    before: usize,
-    position: usize,
+    /// Bytes that come from a name before, and which head they are in.
+    prefix: u8,
+    before: u8,
+    /// Depth of the stack.
+    depth: u8,
+    state: State,
+    /// The next byte.
+    position: u16,
     /// Second halves of tokens whose first halves are being expanded.
     stack: [u16; DEPTH_MAX],
-    depth: usize,
-    state: State,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,47 +94,66 @@ enum State {
     Broken,
 }
 
-/// The head of a section without names.
-static NO_NAMES: Header = Header {
-    tokens: U16::ZERO,
-    counts: [U16::ZERO; LENGTHS],
-    prefix_code: 0,
-    underscore_code: 0,
-};
-
 impl<'a> Names<'a> {
     /// A section without names.
     pub(super) const EMPTY: Self = Self {
-        header: &NO_NAMES,
-        prefix_code: &[],
-        underscore_code: &[],
-        tokens: &[],
-        groups: &[],
-        streams: &[],
+        section: &[],
+        tokens: 0,
+        groups: 0,
+        streams: 0,
         count: 0,
     };
 
     pub(super) fn new(section: &'a [u8], count: u32) -> Option<Self> {
         let (header, rest) = Header::ref_from_prefix(section).ok()?;
-        let (prefix_code, rest) = rest.split_at_checked(header.prefix_code.into())?;
-        let (underscore_code, rest) = rest.split_at_checked(header.underscore_code.into())?;
-        let tokens = usize::from(header.tokens.get());
-        let (tokens, rest) = <[[u8; 3]]>::ref_from_prefix_with_elems(rest, tokens).ok()?;
-        let groups = index(count.div_ceil(GROUP));
-        let (groups, streams) = <[[u8; 3]]>::ref_from_prefix_with_elems(rest, groups).ok()?;
+        let codes = usize::from(header.prefix_code).wrapping_add(header.underscore_code.into());
+        let (_, tokens) = rest.split_at_checked(codes)?;
+        let count_of_tokens = usize::from(header.tokens.get());
+        let (_, groups) = <[[u8; 3]]>::ref_from_prefix_with_elems(tokens, count_of_tokens).ok()?;
+        let count_of_groups = index(count.div_ceil(GROUP));
+        let (_, streams) = <[[u8; 3]]>::ref_from_prefix_with_elems(groups, count_of_groups).ok()?;
+        let position = |rest: &[u8]| u32::try_from(section.len().wrapping_sub(rest.len())).ok();
         Some(Self {
-            header,
-            prefix_code,
-            underscore_code,
-            tokens,
-            groups,
-            streams,
+            section,
+            tokens: position(tokens)?,
+            groups: position(groups)?,
+            streams: position(streams)?,
             count,
         })
     }
 
+    #[inline]
+    fn header(&self) -> Option<&'a Header> {
+        Some(Header::ref_from_prefix(self.section).ok()?.0)
+    }
+
+    /// The codes of prefixes and of underscores.
+    #[inline]
+    fn codes(&self) -> Option<(&'a [u8], &'a [u8])> {
+        let codes = self.section.get(PREFIX_CODE..index(self.tokens))?;
+        codes.split_at_checked(self.header()?.prefix_code.into())
+    }
+
+    #[inline]
+    fn tokens(&self) -> &'a [[u8; 3]] {
+        let tokens = self.section.get(index(self.tokens)..index(self.groups));
+        tokens.unwrap_or(&[]).as_chunks().0
+    }
+
+    /// Where the stream of each group ends.
+    #[inline]
+    fn groups(&self) -> &'a [[u8; 3]] {
+        let groups = self.section.get(index(self.groups)..index(self.streams));
+        groups.unwrap_or(&[]).as_chunks().0
+    }
+
+    #[inline]
+    fn streams(&self) -> &'a [u8] {
+        self.section.get(index(self.streams)..).unwrap_or(&[])
+    }
+
     fn group_end(&self, group: u32) -> Option<usize> {
-        let [a, b, c] = *self.groups.get(index(group))?;
+        let [a, b, c] = *self.groups().get(index(group))?;
         Some(index(u32::from_le_bytes([a, b, c, 0])))
     }
 
@@ -136,7 +165,7 @@ impl<'a> Names<'a> {
         let window = bits.peek(CODE_BITS);
         let mut bound = 0_u32;
         let mut before = 0_u32;
-        for (length, count) in (1..).zip(&self.header.counts) {
+        for (length, count) in (1..).zip(&self.header()?.counts) {
             let count = u32::from(count.get());
             let shift = CODE_BITS.wrapping_sub(length);
             let end = bound.wrapping_add(count.wrapping_shl(shift));
@@ -155,21 +184,24 @@ impl<'a> Names<'a> {
     ///
     /// What is printed is made printable then, so names are not read here.
     pub(super) fn check(&self) -> Result<(), Fault> {
-        let codes = [self.prefix_code, self.underscore_code];
-        if let Some(expected) = codes.into_iter().find_map(codes::fault) {
-            return Err(fault(expected, self.prefix_code.len()));
+        let codes = self.codes();
+        let codes = codes.ok_or_else(|| fault("the codes of names", self.section.len()))?;
+        let expected = codes::fault(codes.0).or_else(|| codes::fault(codes.1));
+        if let Some(expected) = expected {
+            return Err(fault(expected, codes.0.len()));
         }
+        let streams = self.streams().len();
         let mut end = 0;
-        for group in 0..self.groups.len() {
+        for group in 0..self.groups().len() {
             step();
             let begin = end;
             end = u32::try_from(group)
                 .ok()
                 .and_then(|group| self.group_end(group))
-                .filter(|end| (begin..=self.streams.len()).contains(end))
+                .filter(|end| (begin..=streams).contains(end))
                 .ok_or_else(|| fault("groups of names that ascend", group))?;
         }
-        if end != self.streams.len() {
+        if end != streams {
             return Err(fault("names up to the end of the section", end));
         }
         Ok(())
@@ -179,16 +211,7 @@ impl<'a> Names<'a> {
     ///
     /// Expands every name once, and not more than [`EXPANSION_MAX`] allows.
     pub(super) fn check_all(&self) -> Result<(), Fault> {
-        let size = [
-            size_of::<Header>(),
-            self.prefix_code.len(),
-            self.underscore_code.len(),
-            size_of_val(self.tokens),
-            size_of_val(self.groups),
-            self.streams.len(),
-        ];
-        let size = size.into_iter().fold(0, usize::saturating_add);
-        let most = size.saturating_mul(EXPANSION_MAX);
+        let most = self.section.len().saturating_mul(EXPANSION_MAX);
         let mut expanded = 0_usize;
         let mut end = 0;
         for first in (0..self.count).step_by(index(GROUP)) {
@@ -245,27 +268,28 @@ const fn fault(expected: &'static str, found: usize) -> Fault {
 impl<'n, 'a> NameBytes<'n, 'a> {
     /// At no name.
     #[inline(always)] // It is made where it stays.
-    pub(super) const fn new(names: &'n Names<'a>) -> Self {
+    pub(super) fn new(names: &'n Names<'a>) -> Self {
         Self {
-            bits: Bits::new(names.streams, 0),
+            bits: Bits::new(names.streams(), 0),
             names,
-            heads: [[0; HEAD]; 3],
-            lengths: [0; 3],
+            heads: [[0; HEAD]; 2],
+            lengths: [0; 2],
+            this: 0,
             underscores: 0,
             prefix: 0,
             before: 0,
-            position: 0,
-            stack: [0; DEPTH_MAX],
             depth: 0,
             state: State::End,
+            position: 0,
+            stack: [0; DEPTH_MAX],
         }
     }
 
     /// Goes to before the first name of a group.
     fn go_to_group(&mut self, group: u32) {
         let begin = self.names.group_end(group).unwrap_or(0);
-        self.bits = Bits::new(self.names.streams, begin);
-        self.lengths = [0; 3];
+        self.bits = Bits::new(self.names.streams(), begin);
+        self.lengths = [0; 2];
         self.state = State::End;
     }
 
@@ -282,10 +306,7 @@ impl<'n, 'a> NameBytes<'n, 'a> {
 
     /// Begins the next name, after the end of the one before.
     fn begin(&mut self) {
-        let [last, _, this] = self.heads;
-        let [last_length, _, length] = self.lengths;
-        self.heads = [this, last, this];
-        self.lengths = [length, last_length, 0];
+        self.this ^= 1;
         self.position = 0;
         self.depth = 0;
         let begun = self.read_head();
@@ -298,19 +319,21 @@ impl<'n, 'a> NameBytes<'n, 'a> {
     }
 
     fn read_head(&mut self) -> Option<()> {
-        let prefix = codes::read(self.names.prefix_code, &mut self.bits)?;
-        let underscores = codes::read(self.names.underscore_code, &mut self.bits)?;
-        let most = PREFIX_MAX.wrapping_add(1);
+        let (prefix_code, underscore_code) = self.names.codes()?;
+        let prefix = codes::read(prefix_code, &mut self.bits)?;
+        let underscores = codes::read(underscore_code, &mut self.bits)?;
         let prefix = index(prefix);
-        self.before = usize::from(prefix >= most);
-        self.prefix = if prefix >= most {
-            prefix.wrapping_sub(most)
-        } else {
-            prefix
+        // The head of the name before the last one is where that of this name will be.
+        let (before, prefix) = match prefix.checked_sub(PREFIX_MAX.wrapping_add(1)) {
+            Some(prefix) => (self.this, prefix),
+            None => (self.this ^ 1, prefix),
         };
+        self.before = before;
+        self.prefix = u8::try_from(prefix).ok()?;
         self.underscores = u8::try_from(underscores).ok().filter(|count| *count <= 3)?;
-        let length = *self.lengths.get(self.before)?;
-        (self.prefix <= length.into()).then_some(())
+        let length = *self.lengths.get(usize::from(self.before))?;
+        *self.lengths.get_mut(usize::from(self.this))? = 0;
+        (self.prefix <= length).then_some(())
     }
 
     fn end(&mut self, state: State) -> Option<u8> {
@@ -323,19 +346,20 @@ impl<'n, 'a> NameBytes<'n, 'a> {
         let mut token = match self.depth.checked_sub(1) {
             Some(top) => {
                 self.depth = top;
-                *self.stack.get(top)?
+                *self.stack.get(usize::from(top))?
             }
             None => self.names.token(&mut self.bits)?,
         };
+        let tokens = self.names.tokens();
         loop {
             step();
-            let [a, b, c] = *self.names.tokens.get(usize::from(token))?;
+            let [a, b, c] = *tokens.get(usize::from(token))?;
             let first = u16::from(a) | u16::from(b & 15) << 8;
             let second = u16::from(b >> 4) | u16::from(c) << 4;
             if first == BYTE {
                 return u8::try_from(second).ok();
             }
-            *self.stack.get_mut(self.depth)? = second;
+            *self.stack.get_mut(usize::from(self.depth))? = second;
             self.depth = self.depth.wrapping_add(1);
             token = first;
         }
@@ -353,13 +377,13 @@ impl Iterator for NameBytes<'_, '_> {
             self.underscores = rest;
             return Some(b'_');
         }
-        let position = self.position;
+        let position = usize::from(self.position);
         if position > NAME_MAX {
             return self.end(State::Broken);
         }
-        let byte = if position < self.prefix {
+        let byte = if position < self.prefix.into() {
             step();
-            let head = self.heads.get(self.before);
+            let head = self.heads.get(usize::from(self.before));
             head.and_then(|head| head.get(position)).copied()
         } else {
             self.expanded()
@@ -370,13 +394,17 @@ impl Iterator for NameBytes<'_, '_> {
         if byte == 0 {
             return self.end(State::End);
         }
-        let [.., head] = &mut self.heads;
-        if let Some(slot) = head.get_mut(position) {
+        let this = usize::from(self.this);
+        if let Some(slot) = self
+            .heads
+            .get_mut(this)
+            .and_then(|head| head.get_mut(position))
+            && let Some(length) = self.lengths.get_mut(this)
+        {
             *slot = byte;
-            let [.., length] = &mut self.lengths;
             *length = length.wrapping_add(1);
         }
-        self.position = position.wrapping_add(1);
+        self.position = self.position.wrapping_add(1);
         Some(byte)
     }
 }
@@ -719,7 +747,10 @@ mod tests {
         // A token that has itself as its first half.
         let mut section = write::encode(&["abcabcabc"]).unwrap();
         let view = Names::new(&section, 1).unwrap();
-        let (tokens, at) = (view.tokens.len(), section.len() - view.streams.len() - 3);
+        let (tokens, at) = (
+            view.tokens().len(),
+            section.len() - view.streams().len() - 3,
+        );
         let begin = at - 3 * tokens;
         for token in 0..tokens {
             let number = u16::try_from(token).unwrap().to_le_bytes();

@@ -1,11 +1,12 @@
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence};
 
-use zerocopy::FromZeros;
+use zerocopy::{FromBytes, FromZeros};
 
 use super::{Config, Expected, Level, Memory, Policy, Port, Refusal, Sealed, SealedOf, log};
 use crate::address::Address;
+use crate::blob::Header;
 use crate::buffer::StrBuffer;
-use crate::chain::Wanted;
+use crate::chain::{Frame, Wanted};
 use crate::error::Error;
 use crate::location::Location;
 use crate::slot::{Slot, SwapError};
@@ -33,6 +34,12 @@ impl<S: Sealed> LoadedTable<S> {
     #[inline(always)] // A frame less on the stack of an interrupt, which is short.
     pub fn lookup(&self, address: Address<u64>) -> Option<Location<'_>> {
         self.lookup_from(address, self.text_start)
+    }
+
+    /// The checksum of the blob.
+    fn checksum(&self) -> u32 {
+        let header = Header::ref_from_prefix(self.blob());
+        header.map_or(0, |(header, _)| header.crc32.get())
     }
 
     fn blob(&self) -> &[u8] {
@@ -121,12 +128,12 @@ impl<P: Port> TableSlot<P> {
 
     /// Counts what a table said.
     #[inline(always)] // As `LoadedTable::lookup`.
-    fn count<'a>(&self, location: Option<Location<'a>>) -> Option<Location<'a>> {
+    fn count<T>(&self, said: Option<T>) -> Option<T> {
         self.lookups.fetch_add(1, Ordering::Relaxed);
-        if location.is_none() {
+        if said.is_none() {
             self.misses.fetch_add(1, Ordering::Relaxed);
         }
-        location
+        said
     }
 
     /// Appends ` (file:line)` of a run-time address, if the table knows it; for any context.
@@ -177,7 +184,26 @@ impl<P: Port> TableSlot<P> {
             AddressBase::RunTime => table.text_start,
             AddressBase::Text => 0,
         };
-        question.answer(self.count(table.lookup_from(address, text_start)));
+        let level = usize::from(question.level);
+        let relative = address.relative_to(text_start);
+        let chain = relative.and_then(|address| table.table().chain(address));
+        let (levels, frame) = match chain {
+            Some(mut chain) => (chain.inlined().saturating_add(1), chain.nth(level)),
+            None => {
+                let location = table.lookup_from(address, text_start);
+                let frame = location.map(|location| Frame {
+                    function: None,
+                    location,
+                });
+                (0, frame.filter(|_| level == 0))
+            }
+        };
+        // All levels are one look-up.
+        if level == 0 {
+            self.count(frame);
+        }
+        let levels = u16::try_from(levels).unwrap_or(0);
+        question.answer(table.checksum(), levels, frame);
         Ok(())
     }
 

@@ -15,7 +15,9 @@ use crate::blob::{Encoding, Profile};
 use crate::footer;
 use crate::table::Table;
 use crate::uapi::{AddressBase, Errno, LOOKUP_FOUND, State};
-use crate::writer::{self, Image, Region, encode};
+use crate::writer::{
+    self, Image, InlineChain, InlineLevel, InlinedFunction, Inlines, Region, encode,
+};
 use crate::{Address, Row};
 
 const PAGE: usize = 4096;
@@ -287,6 +289,42 @@ fn table_for(build_id: &[u8], machine: u16, text_rows: u32, init_rows: u32) -> V
 
 fn table(text_rows: u32, init_rows: u32) -> Vec<u8> {
     table_for(&BUILD_ID, MACHINE, text_rows, init_rows)
+}
+
+/// A table of 16 bytes of text: in the first 8 the functions of these names are inlined, the first into
+/// the second at line 8, that into the physical one at line 9.
+fn table_with_inlines(names: [&str; 2]) -> Vec<u8> {
+    let function = |name: &str| InlinedFunction {
+        name: name.to_string(),
+        file: 0,
+        line: 1,
+    };
+    let level = |function, line| InlineLevel { function, line };
+    let inlines = Inlines {
+        functions: names.map(function).to_vec(),
+        chains: vec![InlineChain {
+            file: 1,
+            levels: vec![level(1, 9), level(0, 8)],
+        }],
+    };
+    let row = |start, file, line| Row { start, file, line };
+    let image = Image {
+        machine: MACHINE,
+        build_id: &BUILD_ID,
+        text_start: 0x100,
+        profile: Profile::Full,
+        files: &["a.h", "b.c"],
+        exact_files: 2,
+        regions: &[Region {
+            name: ".text",
+            start: 0,
+            len: 16,
+            init: false,
+            rows: &[row(0, 0, 7), row(8, 1, 10), row(12, 0, 0)],
+        }],
+    };
+    let chains = [Some(0), None, None];
+    writer::encode_with_inlines(&image, &inlines, &[&chains], Encoding::Packed).unwrap()
 }
 
 #[test]
@@ -602,6 +640,63 @@ fn who_may_not_see_addresses_asks_by_offset() {
     let bytes = question.as_mut_bytes();
     let unknown = f.device.ioctl(&mut nobody, Ioctl::Lookup.code(), bytes);
     assert_eq!(unknown, Err(Refusal::Argument));
+}
+
+#[test]
+fn functions_are_asked_for_level_by_level() {
+    let mut f = Fixture::new(10);
+    let mut file = f.device.open(NOBODY, false).unwrap();
+    let mut ask = |f: &mut Fixture, offset, level| {
+        let mut question = Lookup::from_base(Address::Exact(offset), AddressBase::Text);
+        question.level = level;
+        let bytes = question.as_mut_bytes();
+        let asked = f.device.ioctl(&mut file, Ioctl::Lookup.code(), bytes);
+        asked.map(|()| question).map_err(Refusal::errno)
+    };
+    let said = |answer: &Lookup| {
+        let function = answer.function().unwrap_or("-");
+        let location = format!("{}:{}", answer.file(), answer.line);
+        format!(
+            "{} {} {location} {function}",
+            answer.levels,
+            answer.result & LOOKUP_FOUND
+        )
+    };
+    assert_eq!(ask(&mut f, 5, 1).unwrap_err(), Errno::ENODATA);
+    f.load(&table_with_inlines(["inner", "outer"])).unwrap();
+    for (offset, level, expected) in [
+        (5, 0, "3 1 a.h:7 inner"),
+        (5, 1, "3 1 a.h:8 outer"),
+        (5, 2, "3 1 b.c:9 -"),
+        (5, 3, "3 0 :0 -"),
+        (5, u16::MAX, "3 0 :0 -"),
+        (9, 0, "1 1 b.c:10 -"),
+        (9, 1, "1 0 :0 -"),
+        (13, 0, "0 0 :0 -"),
+        (13, 1, "0 0 :0 -"),
+        (99, 0, "0 0 :0 -"),
+    ] {
+        assert_eq!(
+            said(&ask(&mut f, offset, level).unwrap()),
+            expected,
+            "{offset}, {level}"
+        );
+    }
+    // The levels of an address are one look-up.
+    let counted = (f.world.kernel.lookups(), f.world.kernel.misses());
+    assert_eq!(counted, (4, 2));
+
+    // Answers of two tables are told apart.
+    let first = ask(&mut f, 5, 0).unwrap().checksum;
+    assert_eq!(ask(&mut f, 99, 7).unwrap().checksum, first);
+    f.load(&table_with_inlines(["other", "outer"])).unwrap();
+    let second = ask(&mut f, 5, 1).unwrap().checksum;
+    assert_ne!(first, second);
+
+    // A table without chains has the location alone.
+    f.load(&table(10, 0)).unwrap();
+    assert_eq!(said(&ask(&mut f, 5, 0).unwrap()), "0 1 a.rs:2 -");
+    assert_eq!(said(&ask(&mut f, 5, 1).unwrap()), "0 0 :0 -");
 }
 
 #[test]

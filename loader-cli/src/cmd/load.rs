@@ -3,16 +3,17 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
 use lineinfo_core::Table;
-use lineinfo_core::uapi::Status;
+use lineinfo_core::uapi::{Errno, Status};
 use serde::Serialize;
 
-use super::{Counts, DeviceArg, KERNEL, OUTPUT, print, progress_bar, summarize};
+use super::{Counts, DeviceArg, KERNEL, OUTPUT, check_directories, print, progress_bar, summarize};
 use crate::device::Access;
 use crate::error::exit;
 use crate::files::{self, BlobFile};
 use crate::images::Tables;
 use crate::images::search::Search;
 use crate::running::{self, Running};
+use crate::symbols::Symbols;
 use crate::{Error, hex, json, message, signature};
 
 /// Version of the document of `--json`.
@@ -191,14 +192,25 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
 /// Loads the table that is named.
 fn load_named(args: &Args, path: &Path) -> Result<Image, Error> {
     let module = args.device.module.as_deref();
-    let bytes = files::read(path)?;
-    // The kernel refuses what does not parse, and says why. It does not look at the rows.
-    let (outcome, build_id) = if !args.dry_run && Table::parse(&bytes).is_err() {
-        (send(args, module, &bytes)?, None)
-    } else {
-        let table = BlobFile::open(path)?;
-        let build_id = hex(table.table().layout().build_id());
-        (load(args, module, path, &table)?, Some(build_id))
+    let (outcome, build_id) = match BlobFile::open(path) {
+        Ok(table) => {
+            check_module(module, path, &table)?;
+            let build_id = hex(table.table().layout().build_id());
+            let loaded = load(args, module, path, &table);
+            (
+                loaded.map_err(|error| maybe_of_module(module, error))?,
+                Some(build_id),
+            )
+        }
+        // The kernel refuses what does not parse, and says why. It does not look at the rows.
+        Err(error @ Error::Blob { .. }) => {
+            let bytes = files::read(path)?;
+            if args.dry_run || Table::parse(&bytes).is_ok() {
+                return Err(error);
+            }
+            (send(args, module, &bytes)?, None)
+        }
+        Err(error) => return Err(error),
     };
     Ok(Image {
         module: args.device.module.clone(),
@@ -208,8 +220,37 @@ fn load_named(args: &Args, path: &Path) -> Result<Image, Error> {
     })
 }
 
+/// Fails if a table says that it is of a module, and none is named: the kernel would know only that it is
+/// of another build.
+fn check_module(module: Option<&str>, path: &Path, blob: &BlobFile) -> Result<(), Error> {
+    if module.is_some() {
+        return Ok(());
+    }
+    let symbols = Symbols::of_table(path, &blob.table())?;
+    match symbols.as_ref().and_then(Symbols::module) {
+        Some(own) => Err(Error::Usage(format!(
+            "{}: is the table of the module {own}; add --module {own}",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The error for a table that is of another build than the kernel, and does not say what it is of.
+fn maybe_of_module(module: Option<&str>, error: Error) -> Error {
+    match error {
+        Error::Device { errno, .. } if errno == Errno::ESTALE.number() && module.is_none() => {
+            Error::MaybeModule {
+                source: Box::new(error),
+            }
+        }
+        other => other,
+    }
+}
+
 /// Loads the tables of the running kernel and of its modules, and gives the exit status.
 fn load_running(args: &Args) -> Result<(Vec<Image>, u8), Error> {
+    check_directories("--dir", &args.dir)?;
     let running = Running::read(&args.root)?;
     let kernel = args.device.open(Access::Read)?.status()?;
     check_root(args, &running, &kernel)?;
@@ -330,8 +371,22 @@ fn send(args: &Args, module: Option<&str>, bytes: &[u8]) -> Result<Outcome, Erro
     let mut device = args.device.open_for(module, Access::Write)?;
     let bar = progress_bar("load", Counts::Bytes);
     bar.set_length(bytes.len() as u64);
-    device.load(bytes, |written| bar.set_position(written))?;
+    let loaded = device.load(bytes, |written| bar.set_position(written));
     bar.finish_and_clear();
+    loaded.map_err(|error| match error {
+        Error::Device {
+            path,
+            operation,
+            errno,
+            reason,
+        } if errno == Errno::ESTALE.number() && module.is_none() => Error::Device {
+            path,
+            operation,
+            errno,
+            reason: format!("{reason}; if it is the table of a module, add --module NAME"),
+        },
+        other => other,
+    })?;
     let status = device.status()?;
     Ok(Outcome::Loaded {
         sizes: Sizes {

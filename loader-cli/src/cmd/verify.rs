@@ -35,7 +35,10 @@ pub(super) struct Args {
     /// Compare at so many random bytes of text as well.
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = HOW)]
     random: u64,
-    /// Choose other random bytes.
+    /// Compare at only so many of all these addresses, chosen at random.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = HOW)]
+    sample: Option<u64>,
+    /// Choose other random bytes, and another sample.
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = HOW)]
     seed: u64,
     /// Report so many differences.
@@ -81,6 +84,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
         naming: args.image.naming(),
         oracle: args.oracle.clone(),
         random: args.random,
+        sample: args.sample,
         seed: args.seed,
         show: args.show,
     };

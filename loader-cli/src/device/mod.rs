@@ -18,13 +18,16 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use lineinfo_core::Address;
-use lineinfo_core::uapi::{AddressBase, Errno, Ioctl, Lookup, Status, Target};
+use lineinfo_core::uapi::{AddressBase, Errno, Ioctl, LOOKUP_FOUND, Lookup, Status, Target};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::error::Error;
 
 /// How much of a blob is written at a time, in bytes.
 const PIECE_BYTES: usize = lineinfo_core::uapi::socket::PAYLOAD_MAX as usize;
+
+/// How often an address is looked up whose table is replaced meanwhile.
+const LOOKUPS_MAX: u32 = 16;
 
 /// What a device is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,14 +198,52 @@ impl Device {
         self.explain("status", status)
     }
 
-    /// File and line of an address, counted from a base.
+    /// What the device says of an address, counted from a base: an answer for each function there, the
+    /// innermost first, or one for the location alone, or for a miss.
     ///
     /// # Errors
     ///
     /// [`Error::Device`], with `ENODATA` where nothing is loaded, and `EPERM` for a run-time address
     /// and who may not see those.
-    pub fn lookup(&mut self, address: Address<u64>, base: AddressBase) -> Result<Lookup, Error> {
+    pub fn lookup(
+        &mut self,
+        address: Address<u64>,
+        base: AddressBase,
+    ) -> Result<Vec<Lookup>, Error> {
+        // Another table can be published between two levels: then all of them are asked for again.
+        for _ in 0..LOOKUPS_MAX {
+            let innermost = self.lookup_level(address, base, 0)?;
+            let Lookup {
+                checksum, levels, ..
+            } = innermost;
+            let mut answers = vec![innermost];
+            for level in 1..levels {
+                let answer = self.lookup_level(address, base, level)?;
+                if answer.checksum != checksum {
+                    break;
+                }
+                if answer.result & LOOKUP_FOUND == 0 {
+                    return Err(self.broken(format!("it has no level {level} of {levels}")));
+                }
+                answers.push(answer);
+            }
+            if answers.len() >= usize::from(levels) {
+                return Ok(answers);
+            }
+        }
+        Err(self.broken(format!(
+            "its table was replaced during each of {LOOKUPS_MAX} look-ups of one address; look it up again when nobody loads tables"
+        )))
+    }
+
+    fn lookup_level(
+        &mut self,
+        address: Address<u64>,
+        base: AddressBase,
+        level: u16,
+    ) -> Result<Lookup, Error> {
         let mut question = Lookup::from_base(address, base);
+        question.level = level;
         let answered = self.transport.ioctl(Ioctl::Lookup, question.as_mut_bytes());
         self.explain("lookup", answered)?;
         Ok(question)
@@ -244,5 +285,73 @@ impl Device {
             path: self.path.clone(),
             found,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromBytes;
+
+    use super::*;
+
+    /// A device whose table has two functions at each address. Another table is published before each of
+    /// these requests.
+    #[derive(Debug)]
+    struct Swapped {
+        before: Vec<u32>,
+        requests: u32,
+        table: u32,
+    }
+
+    impl Transport for Swapped {
+        fn write(&mut self, _bytes: &[u8]) -> Result<usize, Refusal> {
+            Err(Refusal::Errno(Errno::EBADF.number()))
+        }
+
+        fn ioctl(&mut self, request: Ioctl, argument: &mut [u8]) -> Result<(), Refusal> {
+            assert_eq!(request, Ioctl::Lookup);
+            let mut lookup = Lookup::read_from_bytes(argument).expect("a look-up");
+            self.table += u32::from(self.before.contains(&self.requests));
+            self.requests += 1;
+            lookup.levels = 2;
+            lookup.checksum = self.table;
+            lookup.result = LOOKUP_FOUND;
+            lookup.line = self.table * 10 + u32::from(lookup.level);
+            argument.copy_from_slice(lookup.as_bytes());
+            Ok(())
+        }
+    }
+
+    fn lines(before: Vec<u32>) -> Result<Vec<u32>, Error> {
+        let transport = Swapped {
+            before,
+            requests: 0,
+            table: 0,
+        };
+        let mut device = Device {
+            path: "dev".into(),
+            transport: Box::new(transport),
+        };
+        let answers = device.lookup(Address::Exact(0), AddressBase::Text)?;
+        Ok(answers.iter().map(|answer| answer.line).collect())
+    }
+
+    #[test]
+    fn all_levels_are_those_of_one_table() {
+        for (before, expected) in [
+            (vec![], [0, 1]),
+            (vec![0], [10, 11]),
+            (vec![1], [10, 11]),
+            (vec![1, 3], [20, 21]),
+            (vec![2], [0, 1]),
+        ] {
+            let found = lines(before.clone()).expect("an answer");
+            assert_eq!(found, expected, "{before:?}");
+        }
+        let error = lines((0..100).collect()).expect_err("no two of one table");
+        assert!(
+            error.to_string().contains("replaced during each of 16"),
+            "{error}"
+        );
     }
 }

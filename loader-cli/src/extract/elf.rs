@@ -28,6 +28,7 @@ use crate::compressed::Compression;
 use crate::error::{BudgetError, ElfError, Error};
 use crate::files;
 use crate::kind::{Foreign, HEAD_BYTES, Kind, Wanted};
+use crate::message;
 
 /// What a table says of the image it was built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,7 +186,12 @@ impl ElfFile {
     /// image.
     pub fn with_debug(mut self, debug_dirs: &[PathBuf]) -> Result<Self, Error> {
         let elf = self.parse()?;
-        if !elf.has_lines() {
+        if elf.has_lines() {
+            message::detail(format_args!(
+                "{}: has debug information itself",
+                self.path.display()
+            ));
+        } else {
             let debug = separate::find(&self, &elf, debug_dirs)?;
             drop(elf);
             self.debug = debug.map(Box::new);

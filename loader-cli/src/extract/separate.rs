@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::elf::{Elf, ElfFile};
 use crate::error::{DebugFileError, Error};
-use crate::{files, hex};
+use crate::{files, hex, message};
 
 /// What an image says of its debug file.
 #[derive(Debug)]
@@ -47,6 +47,10 @@ pub(super) fn find_supplement(
     for path in paths.into_iter().filter(|path| path.is_file()) {
         let found = file.open_beside(&path)?;
         if found.parse()?.identity.build_id == link.build_id {
+            message::detail(format_args!(
+                "{}: used, it is the supplementary file",
+                path.display()
+            ));
             return Ok(Some(found));
         }
     }
@@ -72,12 +76,25 @@ pub(super) fn find(
     let link = elf.debug_link()?;
     let mut unfit = None;
     for (path, crc32) in candidates(elf, link.as_ref(), debug_dirs) {
-        if !path.is_file() || is_same_file(&path, elf.path()) {
+        if !path.is_file() {
+            message::detail(format_args!("{}: no such file", path.display()));
+            continue;
+        }
+        if is_same_file(&path, elf.path()) {
             continue;
         }
         match open(image, elf, &path, crc32) {
-            Ok(file) => return Ok(Some(file)),
-            Err(error) => unfit = unfit.or(Some(error)),
+            Ok(file) => {
+                let (debug, image) = (path.display(), elf.path().display());
+                message::detail(format_args!(
+                    "{debug}: used, it is the debug file of {image}"
+                ));
+                return Ok(Some(file));
+            }
+            Err(error) => {
+                message::detail(&error);
+                unfit = unfit.or(Some(error));
+            }
         }
     }
     unfit.map_or(Ok(None), Err)

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::extract::elf::ElfFile;
 use crate::files::BlobFile;
 use crate::hex;
+use crate::message;
 use crate::output::{HardLinks, Output};
 
 /// How much the tables take together, in bytes: some two hundred of kernels.
@@ -38,6 +39,11 @@ pub fn table_of(image: &Path, debug_dirs: &[PathBuf]) -> Result<BlobFile, Error>
     if let Some(kept) = &kept
         && keep(kept, &blob).is_ok()
     {
+        message::detail(format_args!(
+            "{}: made of {}, and kept",
+            kept.display(),
+            elf.dwarf_path().display()
+        ));
         return BlobFile::open(kept);
     }
     let mut temporary = NamedTempFile::new().map_err(Error::io(std::env::temp_dir()))?;
@@ -54,6 +60,7 @@ pub fn kept(build_id: &[u8]) -> Option<(PathBuf, BlobFile)> {
     if blob.table().layout().build_id() != build_id {
         return None;
     }
+    message::detail(format_args!("{}: it was kept", path.display()));
     touch(&path);
     Some((path, blob))
 }

@@ -13,6 +13,8 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::message;
+
 /// The servers.
 const SERVERS_VARIABLE: &str = "DEBUGINFOD_URLS";
 
@@ -72,8 +74,13 @@ pub(super) fn fetch(
             continue;
         }
         match get(&agent, &url) {
-            Ok(file) => return Some(Fetched { file, url }),
-            Err(ureq::Error::StatusCode(404)) => {}
+            Ok(file) => {
+                message::detail(format_args!("{url}: fetched"));
+                return Some(Fetched { file, url });
+            }
+            Err(ureq::Error::StatusCode(404)) => {
+                message::detail(format_args!("{url}: the server does not have it"));
+            }
             Err(error) => notes.push(format!("{url}: {error}")),
         }
     }

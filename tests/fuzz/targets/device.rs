@@ -18,13 +18,13 @@ use lineinfo_core::device::{
     Policy, Port, Refusal, Sealed, TableSlot, Trust,
 };
 use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op, Request};
-use lineinfo_core::uapi::{AddressBase, Errno, Ioctl, Lookup, Status};
+use lineinfo_core::uapi::{AddressBase, Errno, Ioctl, LOOKUP_FOUND, Lookup, Status};
 use zerocopy::FromBytes;
 
-/// Tables of the kernel: two that are right, one of another kernel.
+/// Tables of the kernel: two that are right, one of them with inlined functions, and one of another kernel.
 const TABLES: [&[u8]; 3] = [
     include_bytes!("../seeds/blob/small"),
-    include_bytes!("../seeds/blob/packed-full"),
+    include_bytes!("../seeds/blob/packed-inlines"),
     include_bytes!("../seeds/blob/other-kernel"),
 ];
 const BUILD_ID: [u8; 20] = [0xab; 20];
@@ -87,6 +87,19 @@ fuzz_target!(|input: &[u8]| {
 fn is_relative(argument: &[u8]) -> bool {
     let question = Lookup::read_from_bytes(argument);
     question.is_ok_and(|question| question.base() == Some(AddressBase::Text))
+}
+
+/// The functions at an address have a name, but the last one, and none comes after it.
+fn check_levels(answer: &[u8]) {
+    let answer = Lookup::read_from_bytes(answer).expect("an answer");
+    let is_found = answer.result & LOOKUP_FOUND != 0;
+    let level = u32::from(answer.level);
+    match u32::from(answer.levels) {
+        0 => assert!(level == 0 || !is_found),
+        levels => assert_eq!(is_found, level < levels),
+    }
+    let is_inlined = is_found && level + 1 < answer.levels.into();
+    assert_eq!(answer.function().is_some(), is_inlined);
 }
 
 /// What is loaded, for the kernel and the module.
@@ -314,6 +327,7 @@ impl Kernel {
                     Some(Ioctl::Lookup) if number == NOBODY && !is_relative(&argument) => {
                         assert!(done.is_err());
                     }
+                    Some(Ioctl::Lookup) if done.is_ok() => check_levels(&argument),
                     Some(Ioctl::Unload) if number == NOBODY => {
                         assert!(done.is_err());
                     }

@@ -6,6 +6,7 @@
 //!     --oracle llvm-symbolizer --oracle eu-addr2line --random 1000 --sample 20
 //! ```
 //!
+//! With `--inlines` the tables have the inlined functions, and all functions at each address are compared.
 //! Besides the addresses that `lineinfo verify` compares, no file name may lead out of the tree. Last
 //! come the sizes of all tables in every encoding (`--sizes`: of each file as well).
 
@@ -36,6 +37,12 @@ struct Args {
     /// A program to compare with, besides the addr2line crate; may be given several times.
     #[arg(long, value_name = "PROGRAM")]
     oracle: Vec<Program>,
+    /// Make tables with the inlined functions, and compare the chains.
+    #[arg(long)]
+    inlines: bool,
+    /// Make tables of the profile calls.
+    #[arg(long)]
+    calls: bool,
     /// Take only so many files, chosen at random.
     #[arg(long, value_name = "N")]
     sample: Option<usize>,
@@ -117,6 +124,7 @@ impl Findings {
                 sum.row_ends += report.row_ends;
                 sum.call_sites = sum.call_sites.zip(report.call_sites).map(|(a, b)| a + b);
                 sum.random += report.random;
+                sum.inlined = sum.inlined.zip(report.inlined).map(|(a, b)| a + b);
                 sum.checked += report.checked;
                 sum.unclaimed += report.unclaimed;
                 sum.differences += report.differences;
@@ -195,7 +203,13 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 fn check(path: &Path, args: &Args) -> Result<Findings> {
     let file = ElfFile::open(path)?.with_debug(&[])?;
     let elf = file.parse()?;
-    let extracted = extract(&elf, &Naming::default(), &())?;
+    let mut extracted = extract(&elf, &Naming::default(), &())?;
+    if args.inlines {
+        extracted.add_inlines(&elf, &Naming::default(), &())?;
+    }
+    if args.calls {
+        extracted.reduce_to_calls(&elf)?;
+    }
     let blob = extracted.encode(Encoding::Packed)?;
     let table = Table::parse(&blob)?;
     let mut found = Findings {
@@ -218,6 +232,7 @@ fn check(path: &Path, args: &Args) -> Result<Findings> {
             naming: naming.clone(),
             oracle,
             random: args.random,
+            sample: None,
             seed: args.seed,
             show: args.show,
         };
@@ -253,6 +268,7 @@ fn print(args: &Args, found: &Findings) {
         "calls and traps",
         "random bytes",
         "addresses compared",
+        "in inlined functions",
         "differences",
         "claimed by no unit",
     ]);
@@ -265,6 +281,7 @@ fn print(args: &Args, found: &Findings) {
             report.call_sites.unwrap_or(0),
             report.random,
             report.checked,
+            report.inlined.unwrap_or(0),
             report.differences,
             report.unclaimed,
         ];

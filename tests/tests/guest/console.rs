@@ -1,5 +1,7 @@
 //! What a guest printed: its parts, and the frames among its lines.
 
+use anyhow::{Context, Result, ensure};
+
 /// One part of a log, from a line `=== NAME` to the next.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
@@ -56,7 +58,8 @@ pub(crate) enum Kind {
     Unreliable,
 }
 
-/// `symbol+0xoffset/0xsize [module] (file:line)`, the last two only if there are any.
+/// `symbol+0xoffset/0xsize [module] (file:line)`, the last two only if there are any, and the lines
+/// ` name (file:line) [inline]` before it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Frame {
     pub(crate) kind: Kind,
@@ -67,16 +70,37 @@ pub(crate) struct Frame {
     pub(crate) module: String,
     /// `file:line`; `~` is before a line that is approximate.
     pub(crate) location: Option<String>,
+    /// `name (file:line)` of each inlined function, innermost first.
+    pub(crate) inlined: Vec<String>,
 }
 
 /// The frames among lines of a log.
-pub(crate) fn frames(lines: &[String]) -> Vec<Frame> {
+///
+/// # Errors
+///
+/// If a line of an inlined function is not before a frame.
+pub(crate) fn frames(lines: &[String]) -> Result<Vec<Frame>> {
     let mut frames = Vec::new();
     let mut before = Before::default();
+    let mut inlined = Vec::new();
     for line in lines {
-        frames.extend(frame(without_time(line), &mut before));
+        let text = without_time(line);
+        if let Some(text) = text.strip_suffix(" [inline]") {
+            let text = text.strip_prefix(' ').context("no space before a name")?;
+            inlined.push(text.to_owned());
+            continue;
+        }
+        let frame = frame(text, &mut before);
+        ensure!(
+            inlined.is_empty() || frame.is_some(),
+            "{inlined:?} before {line}"
+        );
+        frames.extend(frame.map(|frame| Frame {
+            inlined: std::mem::take(&mut inlined),
+            ..frame
+        }));
     }
-    frames
+    Ok(frames)
 }
 
 /// What was said before a frame of arm64 that it depends on.
@@ -151,5 +175,6 @@ fn parse(text: &str, kind: Kind) -> Option<Frame> {
         size: u64::from_str_radix(size, 16).ok()?,
         module: module.to_owned(),
         location,
+        inlined: Vec::new(),
     })
 }

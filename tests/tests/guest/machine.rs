@@ -13,11 +13,16 @@ use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_core::Table;
 use lineinfo_core::blob::{Encoding, Profile};
-use lineinfo_tests::Binaries;
+use lineinfo_tests::build_loader;
 use object::{Object, ObjectSection};
+
+use crate::oracle::{Oracle, symbolizer};
 
 /// Modules of the kernel that a guest uses; those that they need come with them.
 const MODULES: [&str; 6] = ["loop", "nls_ascii", "nls_cp437", "overlay", "vfat", "zram"];
+
+/// The module that the guest with the package loads, too.
+const EXTRA: &str = "xfs";
 
 /// How long a guest may run.
 const BOOT_SECONDS_MAX: &str = "300";
@@ -28,21 +33,34 @@ pub(crate) struct GuestKernel {
     pub(crate) release: String,
     directory: PathBuf,
     work: PathBuf,
-    /// Files with debug information: of the kernel by the empty name, of modules by theirs.
-    pub(crate) dwarf: HashMap<String, PathBuf>,
-    /// The modules as they are loaded, by name.
-    modules: BTreeMap<String, PathBuf>,
+    /// The modules, and with the empty name the kernel.
+    modules: Modules,
     /// Build-id of the kernel, in hexadecimal.
     pub(crate) build_id: String,
-    /// Size of the module's object in bytes, and what the compiler said.
-    pub(crate) build_log: String,
+    oracle: OnceLock<Oracle>,
+}
+
+/// Modules by name.
+#[derive(Debug, Default)]
+struct Modules {
+    /// The files that are loaded.
+    files: BTreeMap<String, PathBuf>,
+    /// Files with debug information.
+    dwarf: HashMap<String, PathBuf>,
+}
+
+impl Modules {
+    fn debug_file(&self, name: &str) -> Result<PathBuf> {
+        let path = self.dwarf.get(name).cloned();
+        path.with_context(|| format!("no DWARF of {name}"))
+    }
 }
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn run(command: &mut Command) -> Result<String> {
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {said}");
@@ -115,21 +133,22 @@ impl GuestKernel {
         let directory = directory.canonicalize()?;
         let mut guest = Self {
             release: release.to_owned(),
-            dwarf: HashMap::new(),
-            modules: BTreeMap::new(),
+            modules: Modules::default(),
             build_id: String::new(),
-            build_log: String::new(),
+            oracle: OnceLock::new(),
             directory,
             work,
         };
         guest.build("lineinfo", package())?;
         guest.build("provoke", &root().join("tests/fixtures/linux"))?;
-        let provoke = guest.modules["provoke"].clone();
-        guest.dwarf.insert("provoke".to_owned(), provoke);
-        guest.unpack_modules()?;
+        let provoke = guest.module("provoke")?.to_owned();
+        guest.modules.dwarf.insert("provoke".to_owned(), provoke);
+        let found = guest.unpack(&MODULES)?;
+        guest.modules.files.extend(found.files);
+        guest.modules.dwarf.extend(found.dwarf);
         let vmlinux = guest.directory.join("dwarf/vmlinux").canonicalize()?;
-        guest.dwarf.insert(String::new(), vmlinux);
-        for (name, path) in guest.dwarf.clone() {
+        guest.modules.dwarf.insert(String::new(), vmlinux);
+        for (name, path) in guest.dwarf().clone() {
             let id = guest.table(&path, Profile::Full, "tables")?;
             if name.is_empty() {
                 fs::write(guest.work.join("tables").join("of.kernel"), &id)?;
@@ -138,6 +157,28 @@ impl GuestKernel {
             }
         }
         Ok(guest)
+    }
+
+    /// The file of a module, as it is loaded.
+    pub(crate) fn module(&self, name: &str) -> Result<&Path> {
+        let path = self.modules.files.get(name);
+        Ok(path.with_context(|| format!("no module {name}"))?)
+    }
+
+    /// Files with debug information: of the kernel by the empty name, of modules by theirs.
+    pub(crate) fn dwarf(&self) -> &HashMap<String, PathBuf> {
+        &self.modules.dwarf
+    }
+
+    /// What is known of the frames of the kernel and its modules, of [`EXTRA`] too.
+    pub(crate) fn oracle(&self) -> Result<&Oracle> {
+        if self.oracle.get().is_none() {
+            let mut paths = self.dwarf().clone();
+            paths.insert(EXTRA.to_owned(), self.unpack(&[EXTRA])?.debug_file(EXTRA)?);
+            let oracle = Oracle::new(symbolizer().context("llvm-symbolizer")?, paths)?;
+            self.oracle.get_or_init(|| oracle);
+        }
+        self.oracle.get().context("it was made")
     }
 
     pub(crate) fn is_arm64(&self) -> bool {
@@ -159,14 +200,13 @@ impl GuestKernel {
             "{}: {said}",
             self.release
         );
-        self.build_log += &said;
         let path = directory.join(format!("{name}.ko"));
-        self.modules.insert(name.to_owned(), path);
+        self.modules.files.insert(name.to_owned(), path);
         Ok(())
     }
 
-    /// Unpacks the modules that a guest uses, with those that they need.
-    fn unpack_modules(&mut self) -> Result<()> {
+    /// Unpacks modules of the kernel, with those that they need and that are not there yet.
+    fn unpack(&self, names: &[&str]) -> Result<Modules> {
         let packed = files_below(&self.directory.join("modules").canonicalize()?, "")?;
         let dwarf = files_below(&self.directory.join("dwarf/modules").canonicalize()?, ".ko")?;
         let by_name = |files: Vec<PathBuf>| -> HashMap<String, PathBuf> {
@@ -176,9 +216,10 @@ impl GuestKernel {
                 .collect()
         };
         let (packed, dwarf) = (by_name(packed), by_name(dwarf));
-        let mut wanted: Vec<String> = MODULES.map(str::to_owned).to_vec();
+        let mut wanted: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut found = Modules::default();
         while let Some(name) = wanted.pop() {
-            if self.modules.contains_key(&name) {
+            if self.modules.files.contains_key(&name) || found.files.contains_key(&name) {
                 continue;
             }
             let path = packed
@@ -200,21 +241,15 @@ impl GuestKernel {
             let path = dwarf
                 .get(&name)
                 .with_context(|| format!("no DWARF of {name}"))?;
-            self.dwarf.insert(name.clone(), path.clone());
-            self.modules.insert(name, to);
+            found.dwarf.insert(name.clone(), path.clone());
+            found.files.insert(name, to);
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Makes a table, named after the build-id, which it gives.
     fn table(&self, image: &Path, profile: Profile, directory: &str) -> Result<String> {
-        let file = ElfFile::open(image)?;
-        let elf = file.parse()?;
-        let mut extracted = extract(&elf, &Naming::default(), &())?;
-        if profile == Profile::Calls {
-            extracted.reduce_to_calls(&elf)?;
-        }
-        let blob = extracted.encode(Encoding::Packed)?;
+        let blob = blob(image, profile)?;
         let id = Table::parse(&blob)?.layout().build_id().to_owned();
         let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
         let directory = self.work.join(directory);
@@ -249,7 +284,7 @@ impl GuestKernel {
         let init = self::root().join("tests/fixtures/linux/init");
         fs::copy(init, root.join("init"))?;
         fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
-        for (name, path) in &self.modules {
+        for (name, path) in &self.modules.files {
             fs::copy(path, modules.join(format!("{name}.ko")))?;
         }
         for file in files_below(&self.work.join("tables"), "")? {
@@ -270,7 +305,50 @@ impl GuestKernel {
             .status()?;
         ensure!(packed.success(), "cpio");
         fs::remove_dir_all(&root)?;
+        self.run(boot, &format!("lineinfo.enable=1 {arguments}"), &archive)
+    }
 
+    /// Installs the package in a root file system of [`.ci/guest-root`], and boots with it to do what
+    /// `init-package` says. Gives all that was printed.
+    pub(crate) fn boot_package(&self, root: &Path) -> Result<String> {
+        let files = self.work.join("files");
+        let home = files.join("root");
+        for directory in [&home, &files.join("usr/local/bin")] {
+            fs::create_dir_all(directory)?;
+        }
+        let extra = self.unpack(&[EXTRA])?;
+        for (name, image) in [
+            ("kernel", &self.dwarf()[""]),
+            ("provoke", &self.dwarf()["provoke"]),
+            (EXTRA, &extra.debug_file(EXTRA)?),
+        ] {
+            let blob = blob(image, Profile::Calls)?;
+            fs::write(home.join(format!("{name}.lineinfo")), blob)?;
+        }
+        fs::copy(self.module("provoke")?, home.join("provoke.ko"))?;
+        fs::copy(
+            self::root().join("tests/fixtures/linux/init-package"),
+            files.join("init"),
+        )?;
+        run(Command::new("strip")
+            .arg("-o")
+            .arg(files.join("usr/local/bin/lineinfo"))
+            .arg(loader()))?;
+        let archive = self.work.join("package.cpio");
+        fs::write(&archive, [])?;
+        let said = run(
+            Command::new(self::root().join("tests/fixtures/linux/pack-root"))
+                .arg(root)
+                .arg(debian_package()?)
+                .args([&files, &archive]),
+        )?;
+        println!("{said}");
+        fs::remove_dir_all(&files)?;
+        self.run("package", "", &archive)
+    }
+
+    /// Boots with an initramfs, which is removed.
+    fn run(&self, boot: &str, arguments: &str, archive: &Path) -> Result<String> {
         let [program, machine, cpu] = if self.is_arm64() {
             ["qemu-system-aarch64", "virt", "cortex-a57"]
         } else {
@@ -282,7 +360,7 @@ impl GuestKernel {
         // no_timer_check: where the host is busy, the check of the timer would stop the boot.
         let arguments = format!(
             "console={console} no_timer_check ignore_loglevel log_buf_len=16M printk.devkmsg=on panic=-1 \
-             lineinfo.enable=1 boot={boot} {arguments}"
+             boot={boot} {arguments}"
         );
         let output = Command::new("timeout")
             .args([BOOT_SECONDS_MAX, program, "-M", machine, "-cpu", cpu])
@@ -298,12 +376,12 @@ impl GuestKernel {
             .arg("-kernel")
             .arg(self.directory.join("vmlinuz"))
             .arg("-initrd")
-            .arg(&archive)
+            .arg(archive)
             .args(["-append", &arguments])
             .stdin(Stdio::null())
             .stdout(fs::File::create(&log)?)
             .output()?;
-        fs::remove_file(&archive)?;
+        fs::remove_file(archive)?;
         let log = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
         ensure!(
             output.status.success(),
@@ -329,10 +407,42 @@ fn needs(path: &Path) -> Result<Vec<String>> {
     Ok(names.map(|name| name.replace('-', "_")).collect())
 }
 
+/// A table with inlined functions.
+fn blob(image: &Path, profile: Profile) -> Result<Vec<u8>> {
+    let file = ElfFile::open(image)?;
+    let elf = file.parse()?;
+    let mut extracted = extract(&elf, &Naming::default(), &())?;
+    extracted.add_inlines(&elf, &Naming::default(), &())?;
+    if profile == Profile::Calls {
+        extracted.reduce_to_calls(&elf)?;
+    }
+    Ok(extracted.encode(Encoding::Packed)?)
+}
+
+/// The Debian package, built from the source package.
+fn debian_package() -> Result<&'static Path> {
+    static PACKAGE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || {
+        run(Command::new("dpkg-buildpackage")
+            .current_dir(package())
+            .args(["-b", "-us", "-uc"]))?;
+        let directory = package().parent().context("a directory")?;
+        let mut packages = files_below(directory, ".deb")?;
+        packages.pop().context("no package")
+    };
+    let built = PACKAGE.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// The loader, for this machine.
+pub(crate) fn loader() -> &'static Path {
+    static LOADER: OnceLock<PathBuf> = OnceLock::new();
+    LOADER.get_or_init(|| build_loader(true).expect("the loader"))
+}
+
 /// Copies the loader, and what it is linked with, for a guest of this machine's architecture.
 fn copy_loader(root: &Path) -> Result<()> {
-    static LOADER: OnceLock<PathBuf> = OnceLock::new();
-    let loader = LOADER.get_or_init(|| Binaries::build(true).expect("the loader").lineinfo);
+    let loader = loader();
     let to = root.join("bin/lineinfo");
     run(Command::new("strip").arg("-o").arg(&to).arg(loader))?;
     let libraries = run(Command::new("ldd").arg(loader))?;

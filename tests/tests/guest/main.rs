@@ -4,25 +4,27 @@
 //! `LINEINFO_GUEST_KERNELS` names directories that `.ci/guest-kernel` prints, with a space between
 //! them; without it, or without QEMU or llvm-symbolizer, the tests are shown as ignored. What a guest
 //! printed is in `target/tmp/guest/RELEASE/BOOT.log`. `LINEINFO_GUEST_CYCLES` says how often tables and
-//! the module are loaded anew, 20 times where nothing is said.
+//! the module are loaded anew, 5 times where nothing is said.
 
+mod code;
 mod console;
 mod machine;
+
 mod oracle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
-use lineinfo_tests::Binaries;
 
+use crate::code::Code;
 use crate::console::{Frame, Kind, Part, frames, parts};
-use crate::machine::GuestKernel;
-use crate::oracle::{Oracle, symbolizer};
+use crate::machine::{GuestKernel, loader};
+use crate::oracle::{Answer, Oracle, symbolizer};
 
 /// Modules of the kernel that must be in traces, at least.
 const MODULES_MIN: usize = 4;
@@ -31,13 +33,28 @@ const MODULES_MIN: usize = 4;
 fn kernels() -> Result<Vec<PathBuf>, String> {
     let named = std::env::var("LINEINFO_GUEST_KERNELS")
         .map_err(|_| "LINEINFO_GUEST_KERNELS names no kernels".to_owned())?;
-    for program in ["qemu-system-x86_64", "qemu-system-aarch64", "cpio"] {
+    let arm64 = named.split_whitespace().any(|name| name.ends_with("arm64"));
+    let qemu_arm64 = arm64.then_some("qemu-system-aarch64");
+    for program in ["qemu-system-x86_64", "cpio"].into_iter().chain(qemu_arm64) {
         if Command::new(program).arg("--version").output().is_err() {
             return Err(format!("{program} is not installed"));
         }
     }
     symbolizer().ok_or("llvm-symbolizer is not installed")?;
     Ok(named.split_whitespace().map(PathBuf::from).collect())
+}
+
+/// The root file system for a kernel, or why there is none.
+fn root_for(kernel: &Path) -> Result<PathBuf, String> {
+    let named = std::env::var_os("LINEINFO_GUEST_ROOT")
+        .ok_or_else(|| "LINEINFO_GUEST_ROOT names no root file system".to_owned())?;
+    let root = PathBuf::from(named);
+    let name = kernel.file_name().unwrap_or_default().to_string_lossy();
+    let release = name.trim_start_matches("linux-image-");
+    if !root.join("lib/modules").join(release).exists() {
+        return Err(format!("{} is for another kernel", root.display()));
+    }
+    Ok(root)
 }
 
 /// A kernel, prepared when the first test needs it.
@@ -57,7 +74,8 @@ impl Lazy {
 
 type Test = fn(&GuestKernel, &[Arc<Lazy>]) -> Result<()>;
 
-const TESTS: [(&str, Test); 6] = [
+const TESTS: [(&str, Test); 7] = [
+    ("its object has what Linux allows itself", object),
     ("every frame of every trace equals llvm-symbolizer", traces),
     ("frames of a panic are annotated", panics),
     ("frames of a stack that overflows are annotated", overflows),
@@ -82,6 +100,24 @@ fn main() -> ExitCode {
                 .collect();
             for kernel in &kernels {
                 let name = kernel.directory.file_name().unwrap_or_default();
+                let root = root_for(&kernel.directory);
+                let (kernel_of_root, what) =
+                    (kernel.clone(), "its Debian package does what README says");
+                trials.push(match root {
+                    Ok(root) => {
+                        Trial::test(format!("{}: {what}", name.to_string_lossy()), move || {
+                            let done = kernel_of_root
+                                .get()
+                                .and_then(|kernel| package(kernel, &root));
+                            done.map_err(|error| Failed::from(format!("{error:#}")))
+                        })
+                    }
+                    Err(reason) => {
+                        let name =
+                            format!("{}: {what} (skipped: {reason})", name.to_string_lossy());
+                        Trial::test(name, || Ok(())).with_ignored_flag(true)
+                    }
+                });
                 for (what, test) in TESTS {
                     let (kernel, kernels) = (kernel.clone(), kernels.clone());
                     let name = format!("{}: {what}", name.to_string_lossy());
@@ -117,34 +153,61 @@ enum Expected {
     Decoded,
 }
 
+/// Whether frames come with the functions that are inlined there, if there are any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inlines {
+    /// They do, and are themselves at the line of the function of their symbol.
+    Shown,
+    /// They do not, and are at the line of the innermost function.
+    Hidden,
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     frames: usize,
     annotated: usize,
     approximate: usize,
     distinct: BTreeSet<String>,
+    /// Frames with inlined functions, and how many of these they have.
+    with_inlined: usize,
+    inlined: usize,
     modules: BTreeMap<String, usize>,
 }
 
-/// Compares all frames of some lines.
+/// Compares all frames of some lines, with inlined functions where there are any.
 fn check(oracle: &Oracle, lines: &[String], expected: Expected) -> Result<Counts> {
-    let frames = frames(lines);
+    check_with(oracle, lines, expected, Inlines::Shown)
+}
+
+fn check_with(
+    oracle: &Oracle,
+    lines: &[String],
+    expected: Expected,
+    inlines: Inlines,
+) -> Result<Counts> {
+    let frames = frames(lines)?;
     let truth = match expected {
         Expected::Bare => vec![Vec::new(); frames.len()],
         Expected::Full | Expected::Calls | Expected::Changing | Expected::Decoded => {
-            oracle.locations(&frames)?
+            oracle.answers(&frames)?
         }
     };
     let mut counts = Counts::default();
     for (frame, truth) in frames.iter().zip(&truth) {
         counts.frames += 1;
-        counts.add(frame, truth, expected)?;
+        counts.add(frame, truth, expected, inlines)?;
     }
     Ok(counts)
 }
 
 impl Counts {
-    fn add(&mut self, frame: &Frame, truth: &[String], expected: Expected) -> Result<()> {
+    fn add(
+        &mut self,
+        frame: &Frame,
+        truth: &[Answer],
+        expected: Expected,
+        inlines: Inlines,
+    ) -> Result<()> {
         if frame.kind == Kind::Unreliable && expected != Expected::Decoded {
             ensure!(
                 frame.location.is_none(),
@@ -157,6 +220,7 @@ impl Counts {
             Expected::Bare | Expected::Full | Expected::Calls => frame.kind == Kind::FirstOops,
         };
         let Some(location) = &frame.location else {
+            ensure!(frame.inlined.is_empty(), "{frame:?}: inlined in nothing");
             ensure!(
                 truth.is_empty() || may_be_bare,
                 "{frame:?}: bare, expected one of {truth:?}"
@@ -171,27 +235,33 @@ impl Counts {
                 "{frame:?}: approximate"
             );
             ensure!(line.parse::<u32>().is_ok(), "{frame:?}: no line");
+            ensure!(
+                frame.inlined.is_empty(),
+                "{frame:?}: inlined at an approximate line"
+            );
             self.approximate += 1;
             return Ok(());
         }
         let found = format!("{file}:{line}");
+        // What a register or a word on the stack holds is not taken apart.
+        let is_whole = inlines == Inlines::Shown
+            && !matches!(frame.kind, Kind::LinkRegister | Kind::Unreliable);
+        let is_it = |answer: &Answer| match is_whole {
+            true => answer.physical == found && answer.inlined == frame.inlined,
+            false => answer.innermost == found && frame.inlined.is_empty(),
+        };
         ensure!(
-            truth.contains(&found),
+            truth.iter().any(is_it),
             "{frame:?}: expected one of {truth:?}"
         );
+        self.with_inlined += usize::from(!frame.inlined.is_empty());
+        self.inlined += frame.inlined.len();
         self.distinct.insert(found);
         if !frame.module.is_empty() {
             *self.modules.entry(frame.module.clone()).or_default() += 1;
         }
         Ok(())
     }
-}
-
-fn oracle_of(kernel: &GuestKernel) -> Result<Oracle> {
-    Oracle::new(
-        symbolizer().context("llvm-symbolizer")?,
-        kernel.dwarf.clone(),
-    )
 }
 
 /// The lines of all parts whose names begin so.
@@ -207,36 +277,63 @@ fn completed(parts: &[Part]) -> Result<()> {
     Ok(())
 }
 
+/// What the hooks may take of the stack of an NMI at most, in bytes, without the functions of the kernel.
+const STACK_BYTES_MAX: u64 = 1792;
+
+fn object(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
+    let code = Code::read(kernel.module("lineinfo")?, kernel.is_arm64())?;
+    ensure!(code.instructions > 10_000, "{}", code.instructions);
+    let mut said = String::new();
+    for hook in ["look", "look_kprobe", "print_frame", "print_symbol"] {
+        let bytes = code.stack_of(hook)?;
+        said += &format!(" {hook} {bytes}");
+        // Less would mean that its calls are not seen.
+        ensure!(
+            (512..=STACK_BYTES_MAX).contains(&bytes),
+            "{hook}: {bytes} bytes of stack"
+        );
+    }
+    println!(
+        "{}: {} instructions, bytes of stack:{said}",
+        kernel.release, code.instructions
+    );
+    Ok(())
+}
+
 fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     let log = kernel.boot("traces", "", None)?;
     let parts = parts(&log);
     completed(&parts)?;
-    let oracle = oracle_of(kernel)?;
+    let oracle = kernel.oracle()?;
     for name in ["bare ", "removed "] {
-        let counts = check(&oracle, &lines_of(&parts, name), Expected::Bare);
+        let counts = check(oracle, &lines_of(&parts, name), Expected::Bare);
         let counts = counts.context(name)?;
         ensure!(
             counts.frames > 100 && counts.annotated == 0,
             "{name}: {counts:?}"
         );
     }
-    decoded(kernel, &oracle, &log, &lines_of(&parts, "bare "))?;
+    decoded(kernel, oracle, &log, &lines_of(&parts, "bare "))?;
     for (name, expected) in [
         ("full ", Expected::Full),
         ("calls ", Expected::Calls),
         ("kprobes ", Expected::Full),
     ] {
-        let counts = check(&oracle, &lines_of(&parts, name), expected).context(name)?;
+        let counts = check(oracle, &lines_of(&parts, name), expected).context(name)?;
         println!(
-            "{}: {name}: {} frames, {} annotated, {} distinct, {} approximate, modules {:?}",
+            "{}: {name}: {} frames, {} annotated, {} distinct, {} approximate, {} with {} inlined functions, \
+             modules {:?}",
             kernel.release,
             counts.frames,
             counts.annotated,
             counts.distinct.len(),
             counts.approximate,
+            counts.with_inlined,
+            counts.inlined,
             counts.modules
         );
         ensure!(counts.annotated > 100, "{name}: {counts:?}");
+        ensure!(counts.with_inlined > 20, "{name}: {counts:?}");
         if expected == Expected::Calls {
             // Of assembly alone, and of instructions that are no calls.
             ensure!(
@@ -245,7 +342,14 @@ fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
             );
         }
     }
-    let modules = check(&oracle, &lines_of(&parts, "full modules"), Expected::Full)?.modules;
+    let hidden = check_with(
+        oracle,
+        &lines_of(&parts, "without inlined functions"),
+        Expected::Full,
+        Inlines::Hidden,
+    )?;
+    ensure!(hidden.annotated > 100, "{hidden:?}");
+    let modules = check(oracle, &lines_of(&parts, "full modules"), Expected::Full)?.modules;
     let of_kernel = modules.keys().filter(|name| *name != "provoke").count();
     ensure!(of_kernel >= MODULES_MIN, "frames of {modules:?} alone");
     // Init text, of the table that is there before the module is live.
@@ -254,7 +358,7 @@ fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     let functions = ["provoke_init", "ovl_init"];
     let functions = &functions[..if kernel.is_arm64() { 1 } else { 2 }];
     for function in functions {
-        let annotated = frames(&init)
+        let annotated = frames(&init)?
             .iter()
             .any(|frame| frame.symbol == *function && frame.location.is_some());
         ensure!(annotated, "no frame of {function} is annotated: {init:?}");
@@ -272,6 +376,22 @@ fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
             "{name}: {stack:?}"
         );
     }
+    // A guest of another architecture has no loader.
+    if !kernel.is_arm64() {
+        let all = lines_of(&parts, "all tables").join("\n");
+        for words in [
+            // The module itself has none.
+            "have no table in /tmp/store, ",
+            ": lineinfo; build them",
+            "/dev/lineinfo: provoke: would load /tmp/store/.build-id/",
+            "checked: 3, state: empty",
+            "/dev/lineinfo: loaded: ",
+            "/dev/lineinfo: provoke: loaded: ",
+            "loaded: 3, state: loaded",
+        ] {
+            ensure!(all.contains(words), "{words}: {all}");
+        }
+    }
     Ok(())
 }
 
@@ -287,13 +407,13 @@ fn decoded(kernel: &GuestKernel, oracle: &Oracle, log: &str, bare: &[String]) ->
     .concat();
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(text.as_bytes())?;
-    let mut decode = Command::new(&Binaries::build(true)?.lineinfo);
+    let mut decode = Command::new(loader());
     let cache = tempfile::tempdir()?;
     decode
         .env("XDG_CACHE_HOME", cache.path())
-        .args(["decode", "--no-inlines"])
+        .arg("decode")
         .arg(file.path());
-    for path in kernel.dwarf.values() {
+    for path in kernel.dwarf().values() {
         decode.arg("--vmlinux").arg(path);
     }
     let output = decode.output()?;
@@ -314,7 +434,7 @@ fn decoded(kernel: &GuestKernel, oracle: &Oracle, log: &str, bare: &[String]) ->
 fn panics(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     let log = kernel.boot("panic", "", None)?;
     let lines = lines_of(&parts(&log), "panic");
-    let counts = check(&oracle_of(kernel)?, &lines, Expected::Full)?;
+    let counts = check(kernel.oracle()?, &lines, Expected::Full)?;
     ensure!(counts.annotated > 5, "{counts:?}: {lines:#?}");
     ensure!(log.contains("Kernel panic - not syncing"), "{log}");
     Ok(())
@@ -323,13 +443,13 @@ fn panics(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
 fn overflows(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     let log = kernel.boot("overflow", "oops=panic", None)?;
     let lines = lines_of(&parts(&log), "overflow");
-    let counts = check(&oracle_of(kernel)?, &lines, Expected::Full)?;
+    let counts = check(kernel.oracle()?, &lines, Expected::Full)?;
     ensure!(counts.annotated > 20, "{counts:?}: {lines:#?}");
     Ok(())
 }
 
 fn cycles(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
-    let cycles = std::env::var("LINEINFO_GUEST_CYCLES").unwrap_or_else(|_| "20".to_owned());
+    let cycles = std::env::var("LINEINFO_GUEST_CYCLES").unwrap_or_else(|_| "5".to_owned());
     let log = kernel.boot("cycles", &format!("cycles={cycles}"), None)?;
     let parts = parts(&log);
     completed(&parts)?;
@@ -343,7 +463,7 @@ fn cycles(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     // Neither W nor D nor L: only modules that are not the kernel's own.
     ensure!(said("tainted: 12288"), "{after:?}");
     let lines = lines_of(&parts, "frames of the storm");
-    let counts = check(&oracle_of(kernel)?, &lines, Expected::Changing)?;
+    let counts = check(kernel.oracle()?, &lines, Expected::Changing)?;
     println!(
         "{}: {} of the last frames while tables came and went, {} annotated",
         kernel.release, counts.frames, counts.annotated
@@ -411,11 +531,60 @@ fn refusals(kernel: &GuestKernel, kernels: &[Arc<Lazy>]) -> Result<()> {
     }
     // What is hooked stays hooked.
     let counts = check(
-        &oracle_of(kernel)?,
+        kernel.oracle()?,
         &lines_of(&parts, "frames"),
         Expected::Full,
     )?;
     ensure!(counts.annotated > 5, "{counts:?}");
+    Ok(())
+}
+
+fn package(kernel: &GuestKernel, root: &Path) -> Result<()> {
+    let log = kernel.boot_package(root)?;
+    let parts = parts(&log);
+    completed(&parts)?;
+    let failed = log.lines().find(|line| line.contains("failed: "));
+    ensure!(failed.is_none(), "{failed:?}: {log}");
+    let oracle = kernel.oracle()?;
+    for (name, expected) in [
+        ("bare", Expected::Bare),
+        ("annotated", Expected::Calls),
+        ("removed", Expected::Bare),
+    ] {
+        let counts = check(oracle, &lines_of(&parts, name), expected).context(name)?;
+        println!(
+            "{}: package, {name}: {} frames, {} annotated, {} distinct, {} with {} inlined functions, \
+             modules {:?}",
+            kernel.release,
+            counts.frames,
+            counts.annotated,
+            counts.distinct.len(),
+            counts.with_inlined,
+            counts.inlined,
+            counts.modules
+        );
+        ensure!(counts.frames > 100, "{name}: {counts:?}");
+        if expected == Expected::Calls {
+            ensure!(counts.with_inlined > 20, "{name}: {counts:?}");
+            ensure!(counts.modules.contains_key("xfs"), "{name}: {counts:?}");
+        }
+    }
+    let said = |part: &str, words: &str| {
+        let lines = lines_of(&parts, part);
+        ensure!(
+            lines.iter().any(|line| line.contains(words)),
+            "{words}: {lines:#?}"
+        );
+        Ok(())
+    };
+    said("installed", "/updates/dkms/lineinfo.ko")?;
+    said("loading xfs", "state: loaded")?;
+    said("removed", "no module")?;
+    let left = lines_of(&parts, "removed");
+    let left = left
+        .iter()
+        .find(|line| console::without_time(line).starts_with('/'));
+    ensure!(left.is_none(), "{left:?}");
     Ok(())
 }
 

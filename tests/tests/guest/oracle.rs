@@ -1,14 +1,16 @@
 //! What llvm-symbolizer says of the frames of a kernel and its modules.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::paths::{Naming, SourceRoot, join};
 use lineinfo_cli::extract::source_root;
-use lineinfo_cli::verify::Program;
+use lineinfo_cli::verify::{AnswerFrame, Program};
 use object::{Object, ObjectSection, ObjectSymbol};
 use tempfile::NamedTempFile;
 
@@ -41,7 +43,7 @@ impl Image {
         let file = ElfFile::open(path)?;
         let elf = file.parse()?;
         let root = source_root(&elf, &Naming::default())?;
-        let copy = elf.copy_for_symbolizer(false)?;
+        let copy = elf.copy_for_symbolizer(true)?;
         let bytes = std::fs::read(copy.path())?;
         let object = object::File::parse(&*bytes)?;
         let relocatable = object.kind() == object::ObjectKind::Relocatable;
@@ -84,12 +86,46 @@ impl Image {
             .map(|(start, _)| start + frame.offset - byte)
             .collect()
     }
+
+    /// What the program said of an address.
+    fn answer(&self, functions: &[AnswerFrame<'_>]) -> Option<Answer> {
+        let location = |function: &AnswerFrame<'_>| {
+            let file = join([function.file]);
+            format!("{}:{}", self.root.relative(&file), function.line)
+        };
+        let (physical, inlined) = functions.split_last()?;
+        Some(Answer {
+            innermost: location(functions.first()?),
+            physical: location(physical),
+            inlined: (inlined.iter())
+                .map(|function| format!("{} ({})", function.function, location(function)))
+                .collect(),
+        })
+    }
+}
+
+/// What is known of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// `file:line` of the innermost function.
+    pub(crate) innermost: String,
+    /// `file:line` of the function of the symbol.
+    pub(crate) physical: String,
+    /// `name (file:line)` of the functions that are inlined there, innermost first.
+    pub(crate) inlined: Vec<String>,
 }
 
 /// Answers for the frames of one kernel.
 pub(crate) struct Oracle {
     program: Program,
     paths: HashMap<String, PathBuf>,
+    /// The images that were asked for, with what is known of their addresses.
+    known: Mutex<HashMap<String, Known>>,
+}
+
+struct Known {
+    image: Image,
+    answers: HashMap<u64, Option<Answer>>,
 }
 
 impl Oracle {
@@ -98,40 +134,64 @@ impl Oracle {
         Ok(Self {
             program: program.parse().map_err(anyhow::Error::msg)?,
             paths,
+            known: Mutex::default(),
         })
     }
 
-    /// `file:line` of each frame, once for each symbol that it may be; empty where there is none.
-    pub(crate) fn locations(&self, frames: &[Frame]) -> Result<Vec<Vec<String>>> {
+    /// What each frame may be: one answer for each symbol that it may be; none where there is none.
+    pub(crate) fn answers(&self, frames: &[Frame]) -> Result<Vec<Vec<Answer>>> {
         let mut by_module: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (number, frame) in frames.iter().enumerate() {
             by_module.entry(&frame.module).or_default().push(number);
         }
         let mut all = vec![Vec::new(); frames.len()];
+        // A test that failed has left what it learned as it was.
+        let mut all_known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for (module, numbers) in by_module {
             // A module without debug information has no lines.
             let Some(path) = self.paths.get(module) else {
                 continue;
             };
-            let image = Image::open(path).with_context(|| path.display().to_string())?;
-            let questions: Vec<(usize, u64)> = numbers
+
+            let known = match all_known.entry(module.to_owned()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(Known {
+                    image: Image::open(path).with_context(|| path.display().to_string())?,
+                    answers: HashMap::new(),
+                }),
+            };
+            let addresses = numbers
                 .iter()
-                .flat_map(|number| {
-                    let addresses = image.addresses(&frames[*number]);
-                    addresses.into_iter().map(|address| (*number, address))
-                })
-                .collect();
-            let addresses = questions.iter().map(|(_, address)| *address);
-            let mut numbers = questions.iter().map(|(number, _)| *number);
-            let path = image.file.path();
-            self.program.ask(path, None, false, addresses, |answer| {
-                if let (Some(number), [frame]) = (numbers.next(), answer) {
-                    let file = join([frame.file]);
-                    let location = format!("{}:{}", image.root.relative(&file), frame.line);
-                    all[number].push(location);
-                }
-            })?;
+                .map(|number| known.image.addresses(&frames[*number]));
+            let addresses: Vec<Vec<u64>> = addresses.collect();
+            known.ask(&self.program, addresses.concat())?;
+            for (number, addresses) in numbers.iter().zip(addresses) {
+                let answers = addresses
+                    .iter()
+                    .filter_map(|address| known.answers.get(address));
+                all[*number] = answers.flatten().cloned().collect();
+            }
         }
         Ok(all)
+    }
+}
+
+impl Known {
+    /// Asks the program about addresses that are not known yet.
+    fn ask(&mut self, program: &Program, mut addresses: Vec<u64>) -> Result<()> {
+        addresses.retain(|address| !self.answers.contains_key(address));
+        addresses.sort_unstable();
+        addresses.dedup();
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        let mut asked = addresses.iter();
+        let path = self.image.file.path();
+        program.ask(path, None, true, addresses.iter().copied(), |answer| {
+            if let Some(address) = asked.next() {
+                self.answers.insert(*address, self.image.answer(answer));
+            }
+        })?;
+        Ok(())
     }
 }
