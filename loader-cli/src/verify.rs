@@ -17,6 +17,41 @@
 //! So llvm-symbolizer gets a copy of the file in which `.debug_aranges` is empty, units have no entries
 //! but the root entry, and the section headers of a relocatable file have the addresses that the table
 //! has ([`Elf::copy_for_symbolizer`]), and eu-addr2line is asked for offsets in each section.
+//!
+//! # Inlined functions
+//!
+//! If the table has them, all functions at an address are compared: how many they are, their names, files
+//! and lines. The crate is asked for frames, llvm-symbolizer with `--inlines --functions=linkage`,
+//! eu-addr2line with `-i -f`. With Debian's kernels:
+//!
+//! | table | reference | addresses | in inlined functions | differences |
+//! |---|---|---|---|---|
+//! | full, all 1,138 modules of 6.12, amd64 | crate | 4,417,992 | 1,998,804 | 0 |
+//! | the same | llvm-symbolizer 22 | 4,417,992 | 1,998,804 | 0 |
+//! | calls, vmlinux 6.12, amd64 | llvm-symbolizer 22 | 271,984 | 120,563 | 0 |
+//! | calls, vmlinux 6.1, amd64 | llvm-symbolizer 22 | 238,891 | 105,735 | 0 |
+//! | calls, vmlinux 6.12, arm64 | llvm-symbolizer 22 | 237,648 | 111,017 | 0 |
+//!
+//! eu-addr2line is slow with `-i`, 13 ms for an address of a kernel, so it is asked at a sample
+//! ([`Options::sample`]). Where it differs, addr2line of binutils and llvm-symbolizer say what the table does. The kinds:
+//!
+//! - A level between two others is missing, though its call is what eu-addr2line names after `inlined at`
+//!   in the line of the level below.
+//! - A level has the line of another call than the one that is named after `inlined at`.
+//! - At bytes that no function has, which are padding after a function, it goes on with a function that
+//!   does not have the byte, after the name of a symbol or `??`. There are no calls at such bytes.
+//!
+//! The name of the outermost function is not compared. A table has none: it is that of the symbol, and the symbols of a table
+//! are compared with those of the image by themselves ([`Symbols::compare`](crate::symbols::Symbols::compare)). Nor are the references at one about it:
+//! llvm-symbolizer takes the symbol if there is one, the others the entry of the DWARF. At 251,610 starts of rows of
+//! the calls of 6.12 these are equal at 228,786, and where they are not, it is for one of these reasons:
+//!
+//! | symbol and DWARF | starts of rows |
+//! |---|---|
+//! | assembly has no function in the DWARF | 14,567 |
+//! | the symbol has a suffix: `.constprop.0`, `.isra.0`, `.part.0`, or several | 7,199 |
+//! | no unit claims the address | 949 |
+//! | one function has several names: `__x64_sys_getpid` and `__do_sys_getpid`, a label in assembly, equal functions that were made one | 109 |
 
 mod claims;
 mod program;

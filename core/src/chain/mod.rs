@@ -91,7 +91,7 @@
 //!
 //! | bytes | contents |
 //! |---|---|
-//! | 2 | `u16` number of tokens, at most 4095 |
+//! | 2 | `u16` number of tokens, at most 4095; or 0, and what follows is built into every reader up to the groups |
 //! | 30 | `u16` how many tokens have canonical codes of 1, 2, ... 15 bits; they come first, in the order of their codes |
 //! | 1, 1 | sizes of the codes of prefixes and of underscores |
 //! | | these codes |
@@ -159,7 +159,7 @@
 
 mod codes;
 mod functions;
-mod names;
+pub(crate) mod names;
 #[cfg(all(test, feature = "write"))]
 mod tests;
 #[cfg(feature = "write")]
@@ -533,15 +533,22 @@ impl<'a> Sections<'a> {
         tables.get(begin..end(region)?)
     }
 
+    /// The name of a function.
+    #[inline(always)] // As above.
+    pub(crate) fn name(&self, function: u32) -> Option<FunctionName<'a>> {
+        let functions = self.functions()?;
+        (function < functions).then_some(FunctionName {
+            section: self.function_names,
+            functions,
+            function,
+        })
+    }
+
     /// What the numbers of a frame stand for.
     #[inline(always)] // As above.
     pub(crate) fn frame(&self, frame: RawFrame) -> Option<Frame<'a>> {
         let function = match frame.function {
-            Some(function) => Some(FunctionName {
-                section: self.function_names,
-                functions: self.functions()?,
-                function,
-            }),
+            Some(function) => Some(self.name(function)?),
             None => None,
         };
         Some(Frame {
