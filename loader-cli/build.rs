@@ -4,7 +4,7 @@
 //! sources have none: the program then has the version of the package alone. Nothing else of the
 //! machine gets into the program, so that two builds of one commit are the same.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What `cargo package` says of the repository.
@@ -15,35 +15,52 @@ const DIGITS: usize = 12;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    if let Some(commit) = packaged().or_else(of_clone) {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for log in logs(package) {
+        println!("cargo::rerun-if-changed={}", log.display());
+    }
+    if let Some(commit) = commit(package) {
         println!("cargo::rustc-env=LINEINFO_COMMIT={commit}");
     }
 }
 
+/// The commit that the package in a directory is of.
+pub(crate) fn commit(package: &Path) -> Option<String> {
+    packaged(package).or_else(|| of_clone(package))
+}
+
 /// The commit of a crate.
-fn packaged() -> Option<String> {
-    let text = std::fs::read(PACKAGED).ok()?;
+fn packaged(package: &Path) -> Option<String> {
+    let text = std::fs::read(package.join(PACKAGED)).ok()?;
     let info: serde_json::Value = serde_json::from_slice(&text).ok()?;
     let commit = info.get("git")?.get("sha1")?.as_str()?;
     commit.get(..DIGITS).map(str::to_owned)
 }
 
 /// The commit of a clone of this repository, and not of one that has a copy of this package somewhere.
-fn of_clone() -> Option<String> {
-    (git(&["rev-parse", "--show-prefix"])? == "loader-cli/").then_some(())?;
-    // A commit and a checkout are written to the first of these; a repository without logs has the others.
-    for name in ["logs/HEAD", "HEAD", "packed-refs"] {
-        let path = git(&["rev-parse", "--git-path", name])?;
-        if Path::new(&path).is_file() {
-            println!("cargo::rerun-if-changed={path}");
-        }
-    }
-    git(&["rev-parse", &format!("--short={DIGITS}"), "HEAD"])
+fn of_clone(package: &Path) -> Option<String> {
+    let place = git(package, &["rev-parse", "--show-prefix"])?;
+    (place == "loader-cli/").then(|| {
+        git(
+            package,
+            &["rev-parse", &format!("--short={DIGITS}"), "HEAD"],
+        )
+    })?
 }
 
-/// What git answers, if it is there and can.
-fn git(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(arguments).output().ok()?;
+/// What a commit or a checkout in a clone writes to.
+fn logs(package: &Path) -> Vec<PathBuf> {
+    // A repository without logs has the others.
+    let names = ["logs/HEAD", "HEAD", "packed-refs"];
+    let paths = names.map(|name| git(package, &["rev-parse", "--git-path", name]));
+    let paths = paths.into_iter().flatten().map(|path| package.join(path));
+    paths.filter(|path| path.is_file()).collect()
+}
+
+/// What git answers in a directory, if it is there and can.
+fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
+    let mut git = Command::new("git");
+    let output = git.current_dir(directory).args(arguments).output().ok()?;
     let answer = String::from_utf8(output.stdout).ok()?;
     output
         .status

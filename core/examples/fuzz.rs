@@ -18,8 +18,12 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use lineinfo_core::blob::{Encoding, HEADER_SIZE, Profile};
+use lineinfo_core::buffer::StrBuffer;
 use lineinfo_core::steps::{craft, measure};
-use lineinfo_core::writer::{Image, Options, Region, Tuning, encode, seal};
+use lineinfo_core::writer::{
+    Image, InlineChain, InlineLevel, InlinedFunction, Inlines, Options, Region, Tuning, encode,
+    encode_with_inlines, seal,
+};
 use lineinfo_core::{Address, Location, Offset, Row, Table};
 
 /// Look-ups in each region of a blob.
@@ -40,6 +44,9 @@ struct Totals {
     compared: u64,
     parse_steps_per_byte: u64,
     look_up_steps: u64,
+    chains: u64,
+    chain_steps: u64,
+    frame_steps: u64,
     parse_time: Duration,
     findings: BTreeMap<String, u64>,
 }
@@ -53,11 +60,17 @@ impl fmt::Display for Totals {
         )?;
         write!(
             f,
-            "most steps: {} a byte of {} in parse, {} of {} in a look-up; longest parse {:?}",
+            "{} chains with inlined functions; most steps: {} a byte of {} in parse, {} of {} in a look-up, \
+             {} of {} in a chain, {} of {} in a frame; longest parse {:?}",
+            self.chains,
             self.parse_steps_per_byte,
             Table::PARSE_STEPS_PER_BYTE,
             self.look_up_steps,
             Table::LOOKUP_STEPS,
+            self.chain_steps,
+            Table::CHAIN_STEPS,
+            self.frame_steps,
+            Table::FRAME_STEPS,
             self.parse_time
         )
     }
@@ -151,7 +164,9 @@ fn run(rng: &mut Rng, blob: &[u8], totals: &mut Totals) -> Result<(), String> {
                     start.wrapping_add(rng.u32(..3)).wrapping_sub(1)
                 }
             };
-            let found = look_up(&table, region.start.0 + u64::from(target), totals)?;
+            let offset = region.start.0 + u64::from(target);
+            let found = look_up(&table, offset, totals)?;
+            chain(&table, offset, found.as_ref(), is_checked, totals)?;
             if target >= region.len || !is_checked {
                 continue;
             }
@@ -213,6 +228,45 @@ fn look_up<'a>(
     Ok(found)
 }
 
+/// Looks up the functions of an offset and writes them; `found` is what [`look_up`] says.
+fn chain(
+    table: &Table<'_>,
+    offset: u64,
+    found: Option<&Location<'_>>,
+    is_checked: bool,
+    totals: &mut Totals,
+) -> Result<(), String> {
+    let mut buffer = [0; 1280];
+    let address = Address::Trap(Offset(offset));
+    let (chain, steps) = measure(|| table.chain(address));
+    totals.chain_steps = totals.chain_steps.max(steps);
+    ensure(steps <= Table::CHAIN_STEPS as u64, "a chain is slow")?;
+    let exact = table.lookup(address).filter(|found| !found.approximate);
+    if is_checked && table.layout().has_chains() {
+        ensure(chain.is_some() == exact.is_some(), "a chain for every line")?;
+    }
+    let Some(chain) = chain else { return Ok(()) };
+    ensure(exact.is_some(), "a chain without a line")?;
+    totals.chains += u64::from(chain.inlined() > 0);
+    for (number, frame) in chain.enumerate() {
+        if number == 0 {
+            let same = found.is_some_and(|found| {
+                (found.file, found.line) == (frame.location.file, frame.location.line)
+            });
+            ensure(same, "an innermost function that is at another line")?;
+        }
+        let mut text = StrBuffer::new(&mut buffer);
+        let ((), steps) = measure(|| frame.push_to(&mut text));
+        totals.frame_steps = totals.frame_steps.max(steps);
+        ensure(steps <= Table::FRAME_STEPS as u64, "a frame is slow")?;
+        ensure(
+            is_printable(text.into_str(), 1200),
+            "a frame that is not to be printed",
+        )?;
+    }
+    Ok(())
+}
+
 fn ensure(condition: bool, finding: &str) -> Result<(), String> {
     match condition {
         true => Ok(()),
@@ -238,14 +292,25 @@ fn seeds(rng: &mut Rng) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
             for (rows, files, regions) in [(3, 2, 1), (40, 5, 2), (100, 20, 3), (300, 30, 1)] {
                 // The packed encoding has most to get wrong.
                 let times = if encoding == Encoding::Packed { 3 } else { 1 };
-                for _ in 0..times {
-                    seeds.push(seed(rng, encoding, profile, rows, files, regions)?);
+                for time in 0..times {
+                    let with_chains = time > 0;
+                    let size = (rows, files, regions);
+                    seeds.push(seed(rng, encoding, profile, size, with_chains)?);
                 }
             }
         }
     }
     // Small tables have no codes of their own.
-    seeds.push(seed(rng, Encoding::Packed, Profile::Full, 4500, 30, 1)?);
+    for with_chains in [false, true] {
+        let size = (4500, 30, 1);
+        seeds.push(seed(
+            rng,
+            Encoding::Packed,
+            Profile::Full,
+            size,
+            with_chains,
+        )?);
+    }
     Ok(seeds)
 }
 
@@ -256,14 +321,13 @@ fn crafted() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A table of rows like those of code.
+/// A table of rows like those of code: so many in the first region, files, and regions.
 fn seed(
     rng: &mut Rng,
     encoding: Encoding,
     profile: Profile,
-    count: u32,
-    files: u32,
-    regions: usize,
+    (count, files, regions): (u32, u32, usize),
+    with_chains: bool,
 ) -> Result<Vec<u8>, Box<dyn Error>> {
     let name = |n: u32| match n % 5 {
         0 => format!("include/linux/h{n}.h"),
@@ -329,7 +393,66 @@ fn seed(
         regions: &views,
     };
     let tuning = tuning[rng.usize(..tuning.len())];
-    Ok(encode(&image, Options { encoding, tuning })?)
+    let options = Options { encoding, tuning };
+    if !with_chains {
+        return Ok(encode(&image, options)?);
+    }
+    let inlines = inlines(rng, files, 2 + count / 10);
+    let count = inlines.chains.len() as u32;
+    let mut chain = None;
+    let chains: Vec<Vec<Option<u32>>> = lists
+        .iter()
+        .map(|(rows, _)| {
+            let mut next = |row: &Row| {
+                if rng.u8(..4) == 0 {
+                    chain = (rng.u8(..4) > 0).then(|| rng.u32(..count));
+                }
+                chain.filter(|_| !row.is_gap())
+            };
+            rows.iter().map(&mut next).collect()
+        })
+        .collect();
+    let chains: Vec<&[Option<u32>]> = chains.iter().map(Vec::as_slice).collect();
+    Ok(encode_with_inlines(&image, &inlines, &chains, options)?)
+}
+
+/// Functions, and chains of them in which few call each.
+fn inlines(rng: &mut Rng, files: u32, count: u32) -> Inlines {
+    let function = |n: u32, rng: &mut Rng| InlinedFunction {
+        name: format!(
+            "{}f{}_{n}",
+            "_".repeat(n as usize % 4),
+            "x".repeat(n as usize % 70)
+        ),
+        file: rng.u32(..files),
+        line: rng.u32(..40) * 25,
+    };
+    let functions: Vec<_> = (0..count).map(|n| function(n, rng)).collect();
+    let chain = |rng: &mut Rng| {
+        let depth = match rng.u8(..10) {
+            0 => 18,
+            _ => rng.usize(1..5),
+        };
+        let mut around = rng.u32(..count);
+        let mut level = || {
+            let line = match rng.u8(..20) {
+                0 => rng.u32(..1 << 20),
+                _ => functions[around as usize].line + rng.u32(..5),
+            };
+            around = match rng.u8(..20) {
+                0 => rng.u32(..count),
+                _ => (around * 7 + rng.u32(..3)) % count,
+            };
+            InlineLevel {
+                function: around,
+                line,
+            }
+        };
+        let levels = (0..depth).map(|_| level()).collect();
+        InlineChain { file: 0, levels }
+    };
+    let chains = (0..count * 3).map(|_| chain(rng)).collect();
+    Inlines { functions, chains }
 }
 
 /// The position of an entry of the section directory, with the offset and the size of its section.
@@ -382,7 +505,7 @@ fn number(rng: &mut Rng) -> u32 {
 }
 
 fn mutate(rng: &mut Rng, blob: &mut Vec<u8>) {
-    let sections = usize::from(blob.get(SECTIONS_AT).copied().unwrap_or(0)).clamp(1, 8);
+    let sections = usize::from(blob.get(SECTIONS_AT).copied().unwrap_or(0)).clamp(1, 12);
     let chosen = section(blob, rng.usize(..sections));
     let (from, to) = match (rng.u8(..14), chosen) {
         (0, _) => (20, HEADER_SIZE),

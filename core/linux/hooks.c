@@ -9,10 +9,10 @@
  *
  * "%pS" is for anybody's text, and "? " is before the text of a frame that may be none: what a text
  * is for is seen in printk, by its format. There, before the line of a frame is formatted, inlined
- * functions get lines of their own: a buffer of a symbol has no room for them, and a record of the
- * log holds one line. They have the level of the frame, and come before it in any context, for printk
- * orders what one context prints. printk formats a line twice, first for its length, but is called
- * once.
+ * functions get lines of their own: the buffer of a symbol has no room for them, and a record of
+ * the log is one line. They have the level of the frame, and come before it in any context, for
+ * printk keeps the order of what one context prints. It formats a line twice, first for its length,
+ * but is called once.
  *
  * Nothing here sleeps, takes a lock, or calls what can be traced before it is sure to be there.
  */
@@ -43,8 +43,8 @@ struct format {
 	const char *text;
 	enum use use;
 	/*
-	 * Which argument of printk is the address, which the level of the line, and which is "? " before
-	 * what may be no frame; 0 if none is.
+	 * Which argument of printk is the address, which the level of the line, and which is "? "
+	 * before what may be no frame; 0 if none is.
 	 */
 	unsigned int address, level, mark;
 };
@@ -157,8 +157,9 @@ static bool is_entry(const char *symbol)
 }
 
 /*
- * A trace may begin with the instruction pointer, and after an exception entry comes the instruction
- * that was interrupted; the start of a function is nothing that a call returns to, either.
+ * A trace may begin with the instruction pointer, and after an exception entry comes the
+ * instruction that was interrupted; the start of a function is nothing that a call returns to,
+ * either.
  */
 static noinline u32 kind_of_frame(struct note *note, bool is_instruction)
 {
@@ -238,7 +239,7 @@ static int print_symbol(char *buffer, unsigned long address)
 	return lineinfo_annotate(buffer, len, note.kind, address, note.is_physical);
 }
 
-/* What a line of a trace is looked up as; who prints one in another way than a trace does may be wrong. */
+/* Who prints such a line in another way than a trace does may have an address of another kind. */
 static int annotate_frame(char *buffer, int len, unsigned long address)
 {
 	struct note note = get_note();

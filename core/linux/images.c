@@ -115,7 +115,7 @@ static unsigned long table_address(const struct lineinfo_image *image, unsigned 
 	return start ? image->text + start + (address - image->init) : 0;
 }
 
-/* With preemption disabled: the slot for an address, and what the address is in its table; NULL if none. */
+/* With preemption disabled: the slot for an address, which becomes that of its table; or NULL. */
 static const struct lineinfo_slot *find_slot(u32 kind, unsigned long *address)
 {
 	bool is_return = (kind & ~LINEINFO_ADDRESS_UNRELIABLE) == LINEINFO_ADDRESS_RETURN;
@@ -161,7 +161,7 @@ int lineinfo_annotate(char *buffer, int len, u32 kind, unsigned long address, bo
 }
 
 /**
- * lineinfo_inlined - writes " name (file:line) [inline]" of a function that is inlined at an address
+ * lineinfo_inlined - writes " name (file:line) [inline]" of a function inlined at an address
  * @text: room for the text
  * @size: how many bytes
  * @kind: what is known of the address: LINEINFO_ADDRESS_*

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * /sys/kernel/lineinfo/: what the slot of the kernel holds, how many modules have a table, and whether
- * traces have lines for inlined functions.
+ * /sys/kernel/lineinfo/: what the slot of the kernel holds, how many modules have a table, and
+ * whether traces have lines for inlined functions.
  */
 #include <linux/kobject.h>
 #include <linux/kstrtox.h>

@@ -27,12 +27,13 @@ pub(crate) fn step() {
 #[cfg(all(test, feature = "write"))]
 mod tests {
     use super::{craft, measure};
+    use crate::buffer::StrBuffer;
     use crate::{Address, Offset, Table};
 
     #[test]
     fn no_hostile_blob_takes_more_steps_than_documented() {
-        let mut buffer = [0; 1024];
-        let mut most = 0;
+        let mut buffer = [0; 2048];
+        let mut most = [0; 3];
         for hostile in craft::all() {
             let name = hostile.name;
             let (parsed, steps) = measure(|| Table::parse(&hostile.blob));
@@ -50,10 +51,35 @@ mod tests {
                 location.map(|location| location.write(&mut buffer).len())
             });
             assert!(steps <= Table::LOOKUP_STEPS as u64, "{name}: {steps} steps");
-            most = most.max(steps);
+            let (chain, of_chain) = measure(|| table.chain(Address::Exact(Offset(hostile.target))));
+            assert!(
+                of_chain <= Table::CHAIN_STEPS as u64,
+                "{name}: {of_chain} steps of a chain"
+            );
+            let mut of_frame = 0;
+            for frame in chain.into_iter().flatten() {
+                let mut text = StrBuffer::new(&mut buffer);
+                let ((), steps) = measure(|| frame.push_to(&mut text));
+                assert!(
+                    steps <= Table::FRAME_STEPS as u64,
+                    "{name}: {steps} steps of a frame"
+                );
+                of_frame = steps.max(of_frame);
+            }
+            for (most, steps) in most.iter_mut().zip([steps, of_chain, of_frame]) {
+                *most = steps.max(*most);
+            }
         }
-        // The bound is not far from what can be reached.
-        assert!(most * 10 >= Table::LOOKUP_STEPS as u64 * 9, "{most} steps");
+        // The bounds are not far from what can be reached.
+        let bounds = [
+            Table::LOOKUP_STEPS,
+            Table::CHAIN_STEPS,
+            // Of the two names of a frame no blob here has both.
+            Table::FRAME_STEPS / 2,
+        ];
+        for (most, bound) in most.into_iter().zip(bounds) {
+            assert!(most * 10 >= bound as u64 * 9, "{most} steps of {bound}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::blob::{
     SectionEntry, SectionKind,
 };
 use crate::buffer::StrBuffer;
-use crate::chain::{self, Chain, RawFrame, Wanted};
+use crate::chain::{self, Chain, FunctionName, RawFrame, Wanted};
 use crate::encoding::packed::{self, Chunk, Model};
 use crate::encoding::{self, Fault, RegionTable, Row, Rows};
 use crate::error::Error;
@@ -229,6 +229,10 @@ impl<'a> Table<'a> {
     pub const CHAIN_STEPS: usize =
         encoding::SEARCH_STEPS_MAX + encoding::STEPS_MAX + chain::STEPS_MAX;
 
+    /// Most steps that [`Frame::push_to`](crate::Frame::push_to) takes for a frame of a chain: to print a name of a
+    /// function and one of a file, each of the format's maximum size in a group of such names.
+    pub const FRAME_STEPS: usize = chain::FRAME_STEPS_MAX;
+
     /// Validates a blob: the checksum first, then everything except the rows.
     ///
     /// Takes at most [`Table::PARSE_STEPS_PER_BYTE`] steps for each byte of the blob. Afterwards a
@@ -370,6 +374,13 @@ impl<'a> Table<'a> {
     /// Number of functions that are inlined somewhere; `None` if the table has no chains.
     pub fn inlined_functions(&self) -> Option<u32> {
         self.chains()?.functions()
+    }
+
+    /// The names of these functions.
+    pub fn inlined_function_names(&self) -> impl Iterator<Item = FunctionName<'a>> + use<'a> {
+        let chains = self.chains();
+        let functions = 0..self.inlined_functions().unwrap_or(0);
+        functions.map_while(move |function| chains?.name(function))
     }
 
     /// The table of the chains of a region, without a byte if there is none.

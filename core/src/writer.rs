@@ -400,6 +400,16 @@ pub fn built_in_grammar(lists: &[Vec<&str>]) -> Result<Vec<u8>, EncodeError> {
     files::write::built_in_grammar(lists)
 }
 
+/// Codes and tokens for the names of functions in many small tables, in the form of those that core has
+/// built in: this is how they were made.
+///
+/// # Errors
+///
+/// [`EncodeError::TooLarge`].
+pub fn built_in_names(lists: &[Vec<&str>]) -> Result<Vec<u8>, EncodeError> {
+    crate::chain::names::write::built_in(lists)
+}
+
 /// Writes the checksum of a blob into its header, after its bytes were changed.
 ///
 /// For tests and fuzzers that damage a blob and want its checksum right. Bytes too few for a header are

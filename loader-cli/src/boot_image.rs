@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use lineinfo_core::footer::{self, Ending, FooterError, PE_ENTRY_SIZE, Signature};
+use lineinfo_core::footer::{self, Ending, Footer, FooterError, PE_ENTRY_SIZE, Signature};
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 use zerocopy::IntoBytes;
@@ -41,28 +41,76 @@ impl BootImage {
     /// Those of [`files::open_image`], and [`Error::Footer`] for a footer that does not match what is
     /// before it.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        match Self::look_at(path)? {
+            (image, None) => Ok(image),
+            (_, Some(source)) => Err(Error::Footer {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    /// Opens an image, with what is wrong with the footer at its end, if anything. It is then only to be
+    /// looked at.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`files::open_image`].
+    pub fn look_at(path: &Path) -> Result<(Self, Option<FooterError>), Error> {
         let file = files::open_image(path)?;
         let metadata = file.metadata().map_err(Error::io(path))?;
-        let damaged = |source: FooterError| Error::Footer {
-            path: path.to_owned(),
-            source,
-        };
         let read = |at, bytes: &mut [u8]| file.read_exact_at(bytes, at);
-        let ending = Ending::find(metadata.len(), &mut [0; 4096], read)
-            .map_err(Error::io(path))?
-            .map_err(damaged)?;
-        if let Some(footer) = ending.footer {
-            let mut payload = vec![0; footer.payload_size as usize];
-            file.read_exact_at(&mut payload, footer.payload().start)
-                .map_err(Error::io(path))?;
-            footer.blob(&payload).map_err(damaged)?;
-        }
-        Ok(Self {
+        let found = Ending::find(metadata.len(), &mut [0; 4096], read);
+        let (ending, mut damage) = match found.map_err(Error::io(path))? {
+            Ok(ending) => (ending, None),
+            Err(damage) => (Ending::default(), Some(damage)),
+        };
+        let image = Self {
             path: path.to_owned(),
             file,
             metadata,
             ending,
-        })
+        };
+        if let Some((footer, payload)) = image.payload()? {
+            damage = footer.blob(&payload).err();
+        }
+        Ok((image, damage))
+    }
+
+    /// The footer, and what it says that was appended; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn payload(&self) -> Result<Option<(Footer, Vec<u8>)>, Error> {
+        let Some(footer) = self.ending.footer else {
+            return Ok(None);
+        };
+        let mut payload = vec![0; footer.payload_size as usize];
+        let read = self
+            .file
+            .read_exact_at(&mut payload, footer.payload().start);
+        read.map_err(Error::io(&self.path))?;
+        Ok(Some((footer, payload)))
+    }
+
+    /// Length of the file, in bytes.
+    pub fn file_len(&self) -> u64 {
+        self.metadata.len()
+    }
+
+    /// The signature at its end, if there is one.
+    pub const fn signature(&self) -> Option<Signature> {
+        self.ending.signature
+    }
+
+    /// What the file is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn kind(&self) -> Result<Kind, Error> {
+        Kind::of(&self.file).map_err(Error::io(&self.path))
     }
 
     /// Length of the image without what is appended, in bytes.
@@ -77,8 +125,7 @@ impl BootImage {
     ///
     /// [`Error::Io`].
     pub fn is_known_kind(&self) -> Result<bool, Error> {
-        let kind = Kind::of(&self.file).map_err(Error::io(&self.path))?;
-        Ok(matches!(kind, Kind::Elf | Kind::Pe | Kind::BzImage))
+        Ok(matches!(self.kind()?, Kind::Elf | Kind::Pe | Kind::BzImage))
     }
 
     /// Replaces what is appended, if anything, by this blob.

@@ -727,16 +727,13 @@ impl Tables {
             .find_map(|path| match BlobFile::open(&path) {
                 Ok(table) if table.table().layout().build_id() == build_id => {
                     message::detail(format_args!(
-                        "{}: used, it is of build-id {id}",
-                        path.display()
+                        "{}: used for {}",
+                        path.display(),
+                        module.unwrap_or("the kernel")
                     ));
                     Some((path, table))
                 }
-                Ok(table) => {
-                    let own = hex(table.table().layout().build_id());
-                    message::detail(format_args!("{}: is of build-id {own}", path.display()));
-                    None
-                }
+                Ok(_) => None,
                 Err(error) => {
                     message::detail(error);
                     None

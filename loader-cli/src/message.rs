@@ -4,8 +4,10 @@
 //! always, warnings and notes unless it is to be quiet, and details if they are wanted.
 
 use std::fmt::Display;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
 /// How much is said.
@@ -60,7 +62,15 @@ pub fn detail(what: impl Display) {
 }
 
 fn say(verbosity: Verbosity, style: Style, kind: &str, what: impl Display) {
-    if says(verbosity) {
-        anstream::eprintln!("{style}lineinfo:{kind}{style:#} {what}");
+    if !says(verbosity) {
+        return;
     }
+    let style = match AutoStream::choice(&io::stderr()) {
+        ColorChoice::Never => Style::new(),
+        ColorChoice::Auto | ColorChoice::Always | ColorChoice::AlwaysAnsi => style,
+    };
+    // One write a line: what others write at the same time comes before or after it.
+    let line = format!("{style}lineinfo:{kind}{style:#} {what}\n");
+    // Where stderr is closed, nobody is there to be told.
+    let _ = io::stderr().write_all(line.as_bytes());
 }

@@ -66,7 +66,7 @@ pub enum OutputError {
     },
     /// A terminal.
     #[error(
-        "is a terminal, and the output is binary; redirect it to a file or a pipe, or name a file"
+        "is a terminal, and the output is no text to read; redirect it to a file or a pipe, or name a file"
     )]
     Terminal,
     /// A file with several names.

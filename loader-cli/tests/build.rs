@@ -230,3 +230,42 @@ fn a_table_is_not_written_to_a_terminal() {
     let _ = File::from(terminal.master).read_to_end(&mut written);
     assert_eq!(text(&written), "");
 }
+
+/// A picture has the parts that the table has, and no more markup than its own.
+#[test]
+fn a_picture_of_where_the_bytes_go() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name);
+    let mut elf = fs::read(DEMO).expect("the demo");
+    for start in 0..elf.len() - 9 {
+        if elf[start..].starts_with(b"generated") {
+            elf[start..start + 9].copy_from_slice(b"<b>&amp;x");
+        }
+    }
+    fs::write(at("elf"), elf).expect("room");
+    assert!(
+        run(&[&"build", &at("elf"), &"-o", &at("x")])
+            .status
+            .success()
+    );
+    let output = run(&[&"dump", &at("x"), &"--svg", &at("x.svg")]);
+    assert!(output.status.success(), "{output:?}");
+    let svg = fs::read_to_string(at("x.svg")).expect("a picture");
+    assert!(
+        svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"),
+        "{svg}"
+    );
+    for part in [
+        "regions",
+        "files",
+        "rows",
+        "fs",
+        "include",
+        "&lt;b&gt;&amp;amp;x",
+    ] {
+        assert!(svg.contains(&format!("\n{part}")), "{part}: {svg}");
+    }
+    assert!(!svg.contains("<b>"), "{svg}");
+    let output = run(&[&"dump", &at("x"), &"--svg", &"-"]);
+    assert!(text(&output.stdout) == svg);
+}

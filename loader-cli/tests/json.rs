@@ -95,6 +95,47 @@ fn dump() {
     let documents = documents("dump", &[path]);
     assert_eq!(documents.len(), 1);
     assert_eq!(documents[0]["encoding"], "packed");
+
+    let documents = self::documents("dump", &["--tree", path]);
+    let directories = documents[0]["directories"].as_array().expect("an array");
+    let paths: Vec<_> = directories.iter().map(|one| &one["path"]).collect();
+    assert_eq!(paths.len(), 7, "{paths:?}");
+    let text_bytes = directories
+        .iter()
+        .filter(|one| !one["path"].as_str().is_some_and(|path| path.contains('/')))
+        .map(|one| one["text_bytes"].as_u64().expect("a number"));
+    assert_eq!(text_bytes.sum::<u64>(), 8);
+}
+
+#[test]
+fn footer() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let image = directory.path().join("image");
+    std::fs::copy(DEMO, &image).expect("room");
+    let path = image.to_str().expect("UTF-8");
+    let sound = |documents: &[Value]| documents[0]["sound"].as_bool().expect("whether");
+    let plain = documents("footer", &[path]);
+    assert!(!sound(&plain) && plain[0]["appended"].is_null());
+
+    let table = table(&[]);
+    let status = Command::new(env!("CARGO_BIN_EXE_lineinfo"))
+        .arg("append")
+        .arg(&table)
+        .args(["--to", path])
+        .output()
+        .expect("lineinfo runs")
+        .status;
+    assert!(status.success());
+    assert!(sound(&documents("footer", &[path])));
+
+    // A bit of the table.
+    let mut bytes = std::fs::read(&image).expect("the image");
+    let at = bytes.len() - 40;
+    bytes[at] ^= 1;
+    std::fs::write(&image, &bytes).expect("room");
+    let damaged = documents("footer", &[path]);
+    assert!(!sound(&damaged));
+    assert_eq!(damaged[0]["problems"].as_array().map(Vec::len), Some(1));
 }
 
 #[test]

@@ -29,6 +29,27 @@ pub struct Binaries {
     pub sim_kernel: PathBuf,
 }
 
+/// Builds the loader alone with Cargo, optimized or not.
+///
+/// # Errors
+///
+/// What Cargo says.
+pub fn build_loader(release: bool) -> Result<PathBuf> {
+    build("lineinfo-cli", "lineinfo", release)
+}
+
+fn build(package: &str, bin: &str, release: bool) -> Result<PathBuf> {
+    let mut build = escargot::CargoBuild::new()
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .package(package)
+        .bin(bin);
+    if release {
+        build = build.release();
+    }
+    let built = build.run().with_context(|| format!("cargo build {bin}"))?;
+    Ok(built.path().to_owned())
+}
+
 impl Binaries {
     /// Builds both with Cargo, optimized or not.
     ///
@@ -36,20 +57,9 @@ impl Binaries {
     ///
     /// What Cargo says.
     pub fn build(release: bool) -> Result<Self> {
-        let build = |package: &str, bin: &str| {
-            let mut build = escargot::CargoBuild::new()
-                .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
-                .package(package)
-                .bin(bin);
-            if release {
-                build = build.release();
-            }
-            let built = build.run().with_context(|| format!("cargo build {bin}"))?;
-            anyhow::Ok(built.path().to_owned())
-        };
         Ok(Self {
-            lineinfo: build("lineinfo-cli", "lineinfo")?,
-            sim_kernel: build("sim-kernel", "sim-kernel")?,
+            lineinfo: build_loader(release)?,
+            sim_kernel: build("sim-kernel", "sim-kernel", release)?,
         })
     }
 

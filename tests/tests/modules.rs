@@ -153,6 +153,7 @@ fn a_table_goes_to_the_image_it_was_made_from_only() {
     let other = on_device(&kernel, &["load", &setup.table]);
     let (code, said) = other.expect_err("it is not the kernel's");
     assert!(code == Some(4) && said.contains("ESTALE"), "{said}");
+    assert!(said.contains("add --module NAME"), "{said}");
     let twice = kernel.command(&insmod).expect("an answer");
     assert!(
         twice.iter().any(|line| line.contains("EEXIST")),

@@ -206,6 +206,7 @@ pub(super) mod write {
 
     use super::{CODE_BITS, COUNTS, DIRECT, SPECIAL_125, SYMBOLS};
     use crate::encoding::packed::codes::write::{codes, lengths};
+    use crate::index;
     use crate::writer::{EncodeError, narrow};
 
     /// The symbol of a number, its raw bits and how many they are.
@@ -252,6 +253,24 @@ pub(super) mod write {
                 0 => (0, 0),
                 length => (self.codes[usize::from(symbol)], length),
             }
+        }
+
+        /// A code from its bytes in a section.
+        pub(in super::super) fn read(bytes: &[u8]) -> Result<Self, EncodeError> {
+            let (counts, symbols) = bytes
+                .split_first_chunk::<COUNTS>()
+                .ok_or(EncodeError::Invariant("a code that cannot be read"))?;
+            let mut lengths = vec![0; index(SYMBOLS)];
+            let by_length = (1..).zip(counts);
+            let by_length = by_length.flat_map(|(length, count)| vec![length; (*count).into()]);
+            for (symbol, length) in symbols.iter().zip(by_length) {
+                lengths[usize::from(*symbol)] = length;
+            }
+            let codes = match symbols {
+                [only] => vec![(*only).into()],
+                _ => codes(&lengths)?,
+            };
+            Ok(Self { lengths, codes })
         }
 
         /// Its bytes in the section.

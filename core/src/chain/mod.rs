@@ -91,7 +91,7 @@
 //!
 //! | bytes | contents |
 //! |---|---|
-//! | 2 | `u16` number of tokens, at most 4095 |
+//! | 2 | `u16` number of tokens, at most 4095; or 0, and what follows is built into every reader up to the groups |
 //! | 30 | `u16` how many tokens have canonical codes of 1, 2, ... 15 bits; they come first, in the order of their codes |
 //! | 1, 1 | sizes of the codes of prefixes and of underscores |
 //! | | these codes |
@@ -159,7 +159,7 @@
 
 mod codes;
 mod functions;
-mod names;
+pub(crate) mod names;
 #[cfg(all(test, feature = "write"))]
 mod tests;
 #[cfg(feature = "write")]
@@ -174,7 +174,7 @@ use crate::buffer::StrBuffer;
 use crate::encoding::packed::bits::{Bits, field, low};
 use crate::encoding::packed::{self, Block, Chunk, Entry, Visitor};
 use crate::encoding::{Fault, RegionTable};
-use crate::files::{Characters, FileName};
+use crate::files::{Characters, FileName, NAME_STEPS_MAX};
 use crate::location::Location;
 use crate::steps::step;
 use crate::{index, wide};
@@ -192,6 +192,9 @@ pub(crate) const STEPS_MAX: usize = index(ANCHOR)
     .saturating_add(packed::CHUNKS_MAX)
     .saturating_add(index(WORK_MAX).saturating_mul(2))
     .saturating_add(LEVELS_MAX.saturating_mul(index(functions::GROUP)));
+
+/// Most steps that it takes to print a frame: the name of a function, and that of a file.
+pub(crate) const FRAME_STEPS_MAX: usize = names::STEPS_MAX.saturating_add(NAME_STEPS_MAX);
 
 /// Calls in a level that is there already are looked for among so many edges of a list,
 const SITE_EDGES: u32 = 16;
@@ -530,15 +533,22 @@ impl<'a> Sections<'a> {
         tables.get(begin..end(region)?)
     }
 
+    /// The name of a function.
+    #[inline(always)] // As above.
+    pub(crate) fn name(&self, function: u32) -> Option<FunctionName<'a>> {
+        let functions = self.functions()?;
+        (function < functions).then_some(FunctionName {
+            section: self.function_names,
+            functions,
+            function,
+        })
+    }
+
     /// What the numbers of a frame stand for.
     #[inline(always)] // As above.
     pub(crate) fn frame(&self, frame: RawFrame) -> Option<Frame<'a>> {
         let function = match frame.function {
-            Some(function) => Some(FunctionName {
-                section: self.function_names,
-                functions: self.functions()?,
-                function,
-            }),
+            Some(function) => Some(self.name(function)?),
             None => None,
         };
         Some(Frame {

@@ -23,6 +23,11 @@ const CODE_BITS: u32 = 15;
 const LENGTHS: usize = 15;
 /// Deepest nesting of tokens.
 const DEPTH_MAX: usize = 16;
+/// Most steps that it takes to print a name: every byte of its group, what it is made of, and what is left of a
+/// token at the end of each name.
+pub(super) const STEPS_MAX: usize = 16 * (2 * (NAME_MAX + 2) + DEPTH_MAX);
+const _: () = assert!(GROUP == 16);
+
 /// Marks a token that is a byte.
 const BYTE: u16 = 0xfff;
 /// Most tokens.
@@ -43,12 +48,17 @@ struct Header {
     underscore_code: u8,
 }
 
+/// The codes and the tokens that every reader has, for tables of few functions.
+const BUILT_IN: &[u8] = include_bytes!("built-in.names");
+
 /// A view of the section. It is on the stack of a look-up, so it has positions in place of slices.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Names<'a> {
     section: &'a [u8],
-    /// Where the tokens begin, where the groups do, and where their streams do.
+    /// The codes and the tokens: the beginning of the section, or [`BUILT_IN`]; and where in it the tokens begin.
+    model: &'a [u8],
     tokens: u32,
+    /// Where the groups begin in the section, and where their streams do.
     groups: u32,
     streams: u32,
     count: u32,
@@ -93,6 +103,7 @@ impl<'a> Names<'a> {
     /// A section without names.
     pub(super) const EMPTY: Self = Self {
         section: &[],
+        model: &[],
         tokens: 0,
         groups: 0,
         streams: 0,
@@ -100,17 +111,29 @@ impl<'a> Names<'a> {
     };
 
     pub(super) fn new(section: &'a [u8], count: u32) -> Option<Self> {
-        let (header, rest) = Header::ref_from_prefix(section).ok()?;
+        let (model, groups) = match section.split_first_chunk()? {
+            (&[0, 0], groups) => (BUILT_IN, groups),
+            _ => (section, section),
+        };
+        let (header, rest) = Header::ref_from_prefix(model).ok()?;
         let codes = usize::from(header.prefix_code).wrapping_add(header.underscore_code.into());
         let (_, tokens) = rest.split_at_checked(codes)?;
         let count_of_tokens = usize::from(header.tokens.get());
-        let (_, groups) = <[[u8; 3]]>::ref_from_prefix_with_elems(tokens, count_of_tokens).ok()?;
+        let (_, rest) = <[[u8; 3]]>::ref_from_prefix_with_elems(tokens, count_of_tokens).ok()?;
+        let tokens_at = model.len().wrapping_sub(tokens.len());
+        let end = model.len().wrapping_sub(rest.len());
+        let groups = if groups.len() == section.len() {
+            rest
+        } else {
+            groups
+        };
         let count_of_groups = index(count.div_ceil(GROUP));
         let (_, streams) = <[[u8; 3]]>::ref_from_prefix_with_elems(groups, count_of_groups).ok()?;
         let position = |rest: &[u8]| u32::try_from(section.len().wrapping_sub(rest.len())).ok();
         Some(Self {
             section,
-            tokens: position(tokens)?,
+            model: model.get(..end)?,
+            tokens: u32::try_from(tokens_at).ok()?,
             groups: position(groups)?,
             streams: position(streams)?,
             count,
@@ -119,19 +142,19 @@ impl<'a> Names<'a> {
 
     #[inline]
     fn header(&self) -> Option<&'a Header> {
-        Some(Header::ref_from_prefix(self.section).ok()?.0)
+        Some(Header::ref_from_prefix(self.model).ok()?.0)
     }
 
     /// The codes of prefixes and of underscores.
     #[inline]
     fn codes(&self) -> Option<(&'a [u8], &'a [u8])> {
-        let codes = self.section.get(PREFIX_CODE..index(self.tokens))?;
+        let codes = self.model.get(PREFIX_CODE..index(self.tokens))?;
         codes.split_at_checked(self.header()?.prefix_code.into())
     }
 
     #[inline]
     fn tokens(&self) -> &'a [[u8; 3]] {
-        let tokens = self.section.get(index(self.tokens)..index(self.groups));
+        let tokens = self.model.get(index(self.tokens)..);
         tokens.unwrap_or(&[]).as_chunks().0
     }
 
@@ -260,6 +283,14 @@ const fn fault(expected: &'static str, found: usize) -> Fault {
     }
 }
 
+/// What a token is made of.
+#[inline(always)]
+fn halves([a, b, c]: [u8; 3]) -> (u16, u16) {
+    let first = u16::from(a) | u16::from(b & 15) << 8;
+    let second = u16::from(b >> 4) | u16::from(c) << 4;
+    (first, second)
+}
+
 impl<'n, 'a> NameBytes<'n, 'a> {
     /// At no name.
     #[inline(always)] // It is made where it stays.
@@ -348,9 +379,7 @@ impl<'n, 'a> NameBytes<'n, 'a> {
         let tokens = self.names.tokens();
         loop {
             step();
-            let [a, b, c] = *tokens.get(usize::from(token))?;
-            let first = u16::from(a) | u16::from(b & 15) << 8;
-            let second = u16::from(b >> 4) | u16::from(c) << 4;
+            let (first, second) = halves(*tokens.get(usize::from(token))?);
             if first == BYTE {
                 return u8::try_from(second).ok();
             }
@@ -405,7 +434,7 @@ impl Iterator for NameBytes<'_, '_> {
 }
 
 #[cfg(feature = "write")]
-pub(super) mod write {
+pub(crate) mod write {
     //! The writer of the section.
     #![expect(
         clippy::indexing_slicing,
@@ -448,99 +477,241 @@ pub(super) mod write {
         Pair(u16, u16),
     }
 
-    /// Encodes names that keep the rules for names.
-    pub(in super::super) fn encode(names: &[&str]) -> Result<Vec<u8>, EncodeError> {
-        let group = index(GROUP);
-        let heads: Vec<Name<'_>> = names.chunks(group).flat_map(front_code).collect();
-        let mut grammar = Grammar::new(&heads);
-        grammar.run();
+    /// Tokens of the built-in codes.
+    const BUILT_IN_TOKENS: usize = 1024;
 
-        // Tokens with a code first, in the order of the codes.
-        let mut counts = vec![0_u64; grammar.tokens.len()];
-        let symbols = grammar.names.iter().flatten();
-        symbols.for_each(|symbol| counts[usize::from(*symbol)] += 1);
-        let lengths = lengths(&counts, CODE_BITS);
-        let mut order: Vec<usize> = (0..lengths.len()).collect();
-        order.sort_by_key(|token| (lengths[*token] == 0, lengths[*token], *token));
-        let mut new = vec![0_u16; order.len()];
-        for (number, token) in (0..).zip(&order) {
-            new[*token] = number;
-        }
-        let sorted: Vec<u8> = order.iter().map(|token| lengths[*token]).collect();
-        let token_codes = codes(&sorted)?;
-        let mut length_counts = [0_u16; LENGTHS];
-        for length in sorted.iter().filter(|length| **length > 0) {
-            length_counts[usize::from(*length) - 1] += 1;
-        }
-
-        let numbers = |number: fn(&Name<'_>) -> u32| -> Result<Code, EncodeError> {
-            let mut counts = vec![0_u64; index(SYMBOLS)];
-            for name in &heads {
-                counts[usize::from(symbol(number(name)).0)] += 1;
+    /// Encodes names that keep the rules for names, with tokens of their own or with the built-in ones.
+    pub(crate) fn encode(names: &[&str]) -> Result<Vec<u8>, EncodeError> {
+        let heads = heads(names);
+        let built_in = Model::built_in()?;
+        let with_built_in = match built_in.tokens_of(&heads) {
+            Some(tokens) => {
+                let groups = built_in.write_groups(&heads, &tokens)?;
+                Some([&[0; 2][..], &groups].concat())
             }
-            Code::fit(&counts)
+            None => None,
         };
-        let prefix_code = numbers(|name| name.prefix)?;
-        let underscore_code = numbers(|name| name.underscores)?;
+        let (own, tokens) = Model::fit(&heads, TOKENS_MAX)?;
+        let own = [own.write()?, own.write_groups(&heads, &tokens)?].concat();
+        Ok(match with_built_in {
+            Some(section) if section.len() <= own.len() => section,
+            _ => own,
+        })
+    }
 
-        let mut ends = Vec::new();
-        let mut streams: Vec<u8> = Vec::new();
-        let all: Vec<(&Name<'_>, &Vec<u16>)> = heads.iter().zip(&grammar.names).collect();
-        for names in all.chunks(group) {
-            let mut stream = BitVec::<true>::default();
-            for (name, tokens) in names {
-                for (number, code) in [
-                    (name.prefix, &prefix_code),
-                    (name.underscores, &underscore_code),
-                ] {
-                    let (symbol, raw, raw_bits) = symbol(number);
-                    let (code, length) = code.of(symbol);
-                    stream.push(code.into(), length.into());
-                    stream.push(raw.into(), raw_bits);
-                }
-                for token in *tokens {
-                    let token = usize::from(new[usize::from(*token)]);
-                    stream.push(token_codes[token].into(), sorted[token].into());
-                }
+    /// Codes and tokens that fit the names of many tables, which are to be built in.
+    pub(crate) fn built_in(lists: &[Vec<&str>]) -> Result<Vec<u8>, EncodeError> {
+        let mut all: Vec<Name<'_>> = lists.iter().flat_map(|names| heads(names)).collect();
+        // Whatever is in other names, all these have a code.
+        let bytes: Vec<u8> = (b' '..=b'~').collect();
+        let number = |number: usize| u32::try_from(number).unwrap_or(0);
+        all.extend((0..=2 * PREFIX_MAX + 1).map(|prefix| Name {
+            prefix: number(prefix),
+            underscores: number(prefix) & 3,
+            rest: if prefix == 0 { &bytes } else { &[] },
+        }));
+        Model::fit(&all, BUILT_IN_TOKENS)?.0.write()
+    }
+
+    fn heads<'a>(names: &[&'a str]) -> Vec<Name<'a>> {
+        names.chunks(index(GROUP)).flat_map(front_code).collect()
+    }
+
+    /// Codes and tokens; those with a code come first, in the order of the codes.
+    struct Model {
+        tokens: Vec<Token>,
+        /// Lengths of the codes, and the codes.
+        lengths: Vec<u8>,
+        codes: Vec<u16>,
+        prefix: Code,
+        underscores: Code,
+    }
+
+    impl Model {
+        /// A model that fits names, and the tokens of each.
+        fn fit(heads: &[Name<'_>], most: usize) -> Result<(Self, Vec<Vec<u16>>), EncodeError> {
+            let mut grammar = Grammar::new(heads, most);
+            grammar.run();
+            let mut counts = vec![0_u64; grammar.tokens.len()];
+            let symbols = grammar.names.iter().flatten();
+            symbols.for_each(|symbol| counts[usize::from(*symbol)] += 1);
+            let by_token = lengths(&counts, CODE_BITS);
+            let mut order: Vec<usize> = (0..by_token.len()).collect();
+            order.sort_by_key(|token| (by_token[*token] == 0, by_token[*token], *token));
+            let mut new = vec![0_u16; order.len()];
+            for (number, token) in (0..).zip(&order) {
+                new[*token] = number;
             }
-            streams.extend(BitVec::<false>::default().join(&stream));
-            let end: u32 = narrow("the size of the names", streams.len())?;
-            match end.to_le_bytes() {
-                [a, b, c, 0] => ends.extend([a, b, c]),
-                _ => {
-                    return Err(EncodeError::TooLarge {
-                        what: "the size of the names",
-                        size: end.into(),
-                    });
+            let renumbered = |token: u16| new[usize::from(token)];
+            let tokens = order.iter().map(|token| match grammar.tokens[*token] {
+                Token::Byte(byte) => Token::Byte(byte),
+                Token::Pair(first, second) => Token::Pair(renumbered(first), renumbered(second)),
+            });
+            let lengths: Vec<u8> = order.iter().map(|token| by_token[*token]).collect();
+            let numbers = |number: fn(&Name<'_>) -> u32| -> Result<Code, EncodeError> {
+                let mut counts = vec![0_u64; index(SYMBOLS)];
+                for name in heads {
+                    counts[usize::from(symbol(number(name)).0)] += 1;
                 }
-            }
-        }
-        let mut tokens = Vec::new();
-        for token in &order {
-            let (first, second) = match grammar.tokens[*token] {
-                Token::Byte(byte) => (BYTE, byte.into()),
-                Token::Pair(first, second) => (new[usize::from(first)], new[usize::from(second)]),
+                Code::fit(&counts)
             };
-            let both = u32::from(first) | u32::from(second) << 12;
-            let [a, b, c, _] = both.to_le_bytes();
-            tokens.extend([a, b, c]);
+            let model = Self {
+                tokens: tokens.collect(),
+                codes: codes(&lengths)?,
+                lengths,
+                prefix: numbers(|name| name.prefix)?,
+                underscores: numbers(|name| name.underscores)?,
+            };
+            let names = grammar.names.iter();
+            let names = names.map(|name| name.iter().copied().map(renumbered).collect());
+            Ok((model, names.collect()))
         }
-        let (prefix_code, underscore_code) = (prefix_code.write()?, underscore_code.write()?);
-        let header = Header {
-            tokens: narrow::<u16>("the number of tokens", order.len())?.into(),
-            counts: length_counts.map(U16::new),
-            prefix_code: narrow("the size of a code", prefix_code.len())?,
-            underscore_code: narrow("the size of a code", underscore_code.len())?,
-        };
-        let parts: [&[u8]; 6] = [
-            header.as_bytes(),
-            &prefix_code,
-            &underscore_code,
-            &tokens,
-            &ends,
-            &streams,
-        ];
-        Ok(parts.concat())
+
+        /// The one that every reader has.
+        fn built_in() -> Result<Self, EncodeError> {
+            let broken = EncodeError::Invariant("built-in names that cannot be read");
+            let view = super::Names::new(&[0; 2], 0).ok_or(broken)?;
+            let (Some(header), Some((prefix, underscores))) = (view.header(), view.codes()) else {
+                return Err(EncodeError::Invariant("built-in names without codes"));
+            };
+            let mut lengths = Vec::new();
+            for (length, count) in (1..).zip(&header.counts) {
+                lengths.extend(vec![length; count.get().into()]);
+            }
+            lengths.resize(view.tokens().len(), 0);
+            let token = |bytes: &[u8; 3]| match super::halves(*bytes) {
+                (BYTE, byte) => Token::Byte(byte.to_le_bytes()[0]),
+                (first, second) => Token::Pair(first, second),
+            };
+            Ok(Self {
+                tokens: view.tokens().iter().map(token).collect(),
+                codes: codes(&lengths)?,
+                lengths,
+                prefix: Code::read(prefix)?,
+                underscores: Code::read(underscores)?,
+            })
+        }
+
+        /// The bytes that a token stands for.
+        fn expand(&self, token: u16, to: &mut Vec<u8>) {
+            match self.tokens[usize::from(token)] {
+                Token::Byte(byte) => to.push(byte),
+                Token::Pair(first, second) => {
+                    self.expand(first, to);
+                    self.expand(second, to);
+                }
+            }
+        }
+
+        /// The tokens of each name that take the fewest bits; `None` if a name has something without a code.
+        fn tokens_of(&self, heads: &[Name<'_>]) -> Option<Vec<Vec<u16>>> {
+            let mut by_bytes: BTreeMap<Vec<u8>, (u32, u16)> = BTreeMap::new();
+            for (token, length) in (0..).zip(&self.lengths).filter(|(_, length)| **length > 0) {
+                let mut bytes = Vec::new();
+                self.expand(token, &mut bytes);
+                let choice = (u32::from(*length), token);
+                by_bytes
+                    .entry(bytes)
+                    .and_modify(|best| *best = choice.min(*best))
+                    .or_insert(choice);
+            }
+            let longest = by_bytes.keys().map(Vec::len).max().unwrap_or(0);
+            let tokens_of = |name: &Name<'_>| {
+                let bytes = [name.rest, &[0]].concat();
+                // The fewest bits up to each position, and the last token of them.
+                let mut best = vec![None; bytes.len() + 1];
+                best[0] = Some((0, 0, 0));
+                for from in 0..bytes.len() {
+                    let Some((bits, ..)) = best[from] else {
+                        continue;
+                    };
+                    for to in from + 1..=bytes.len().min(from + longest) {
+                        if let Some((length, token)) = by_bytes.get(&bytes[from..to]) {
+                            let way = (bits + length, from, *token);
+                            if best[to].is_none_or(|(bits, ..)| way.0 < bits) {
+                                best[to] = Some(way);
+                            }
+                        }
+                    }
+                }
+                let mut tokens = Vec::new();
+                let mut at = bytes.len();
+                while at > 0 {
+                    let (_, from, token) = best[at]?;
+                    tokens.push(token);
+                    at = from;
+                }
+                tokens.reverse();
+                Some(tokens)
+            };
+            heads.iter().map(tokens_of).collect()
+        }
+
+        /// The section up to the groups.
+        fn write(&self) -> Result<Vec<u8>, EncodeError> {
+            let mut counts = [0_u16; LENGTHS];
+            for length in self.lengths.iter().filter(|length| **length > 0) {
+                counts[usize::from(*length) - 1] += 1;
+            }
+            let mut tokens = Vec::new();
+            for token in &self.tokens {
+                let (first, second) = match *token {
+                    Token::Byte(byte) => (BYTE, byte.into()),
+                    Token::Pair(first, second) => (first, second),
+                };
+                let both = u32::from(first) | u32::from(second) << 12;
+                let [a, b, c, _] = both.to_le_bytes();
+                tokens.extend([a, b, c]);
+            }
+            let (prefix, underscores) = (self.prefix.write()?, self.underscores.write()?);
+            let header = Header {
+                tokens: narrow::<u16>("the number of tokens", self.tokens.len())?.into(),
+                counts: counts.map(U16::new),
+                prefix_code: narrow("the size of a code", prefix.len())?,
+                underscore_code: narrow("the size of a code", underscores.len())?,
+            };
+            Ok([header.as_bytes(), &prefix, &underscores, &tokens].concat())
+        }
+
+        /// Where the groups end, and their streams.
+        fn write_groups(
+            &self,
+            heads: &[Name<'_>],
+            tokens: &[Vec<u16>],
+        ) -> Result<Vec<u8>, EncodeError> {
+            let mut ends = Vec::new();
+            let mut streams: Vec<u8> = Vec::new();
+            let all: Vec<(&Name<'_>, &Vec<u16>)> = heads.iter().zip(tokens).collect();
+            for names in all.chunks(index(GROUP)) {
+                let mut stream = BitVec::<true>::default();
+                for (name, tokens) in names {
+                    for (number, code) in [
+                        (name.prefix, &self.prefix),
+                        (name.underscores, &self.underscores),
+                    ] {
+                        let (symbol, raw, raw_bits) = symbol(number);
+                        let (code, length) = code.of(symbol);
+                        stream.push(code.into(), length.into());
+                        stream.push(raw.into(), raw_bits);
+                    }
+                    for token in tokens.iter().copied().map(usize::from) {
+                        stream.push(self.codes[token].into(), self.lengths[token].into());
+                    }
+                }
+                streams.extend(BitVec::<false>::default().join(&stream));
+                let end: u32 = narrow("the size of the names", streams.len())?;
+                match end.to_le_bytes() {
+                    [a, b, c, 0] => ends.extend([a, b, c]),
+                    _ => {
+                        return Err(EncodeError::TooLarge {
+                            what: "the size of the names",
+                            size: end.into(),
+                        });
+                    }
+                }
+            }
+            Ok([ends, streams].concat())
+        }
     }
 
     /// The names of a group, by what they share with the two before.
@@ -579,10 +750,12 @@ pub(super) mod write {
         depths: Vec<usize>,
         /// The tokens of each name.
         names: Vec<Vec<u16>>,
+        /// Most tokens.
+        most: usize,
     }
 
     impl Grammar {
-        fn new(names: &[Name<'_>]) -> Self {
+        fn new(names: &[Name<'_>], most: usize) -> Self {
             let mut number_of = [None; 256];
             let mut tokens = Vec::new();
             let mut number = |byte: u8| {
@@ -601,6 +774,7 @@ pub(super) mod write {
                 depths: vec![0; tokens.len()],
                 tokens,
                 names,
+                most,
             }
         }
 
@@ -640,7 +814,7 @@ pub(super) mod write {
             let mut made: BTreeMap<(u16, u16), u16> = BTreeMap::new();
             for (gain, (first, second)) in gains {
                 let (one, other) = (usize::from(first), usize::from(second));
-                if gain < least || self.tokens.len() == TOKENS_MAX {
+                if gain < least || self.tokens.len() >= self.most {
                     break;
                 }
                 // The counts of a pair that shares a token with another one do not hold any more.
@@ -728,6 +902,15 @@ mod tests {
     }
 
     #[test]
+    fn few_names_need_no_tokens_of_their_own() {
+        assert_eq!(write::encode(&[]).unwrap(), [0, 0]);
+        let size = round_trip(&["kmalloc", "refcount_inc", "spin_lock", "spin_unlock"]);
+        assert!(size < 20, "{size} bytes");
+        let all: String = (b' '..=b'~').map(char::from).collect();
+        assert!(write::encode(&[&all]).unwrap().starts_with(&[0, 0]));
+    }
+
+    #[test]
     fn names_that_break_a_rule_are_refused() {
         let refused = |names: &[&str]| {
             let section = write::encode(names).unwrap();
@@ -739,8 +922,8 @@ mod tests {
         assert_eq!(refused(&[""]), Some(name::LENGTH));
         assert_eq!(refused(&[&"a".repeat(NAME_MAX)]), None);
         assert!(refused(&[&"a".repeat(NAME_MAX + 1)]).is_some());
-        // A token that has itself as its first half.
-        let mut section = write::encode(&["abcabcabc"]).unwrap();
+        // A token that has itself as its first half; the built-in ones have no such letter.
+        let mut section = write::encode(&["éabcabcabc"]).unwrap();
         let view = Names::new(&section, 1).unwrap();
         let (tokens, at) = (
             view.tokens().len(),

@@ -52,11 +52,14 @@ const OWN: u32 = 64 * 2;
 struct Parts {
     encoding: Encoding,
     files: u32,
+    exact_files: u32,
     regions: Vec<RegionRecord>,
     region_names: Vec<u8>,
     file_names: Vec<u8>,
     tables: Vec<u8>,
     model: Vec<u8>,
+    /// Functions, their names, and chains, if there are any.
+    chains: Option<[Vec<u8>; 3]>,
     /// Sections of an unknown kind, without bytes.
     unknown: u32,
 }
@@ -67,6 +70,7 @@ impl Parts {
         Self {
             encoding,
             files: 1,
+            exact_files: 0,
             regions: vec![RegionRecord {
                 start: 0,
                 len,
@@ -78,6 +82,7 @@ impl Parts {
             file_names: names(b"\0-a", &[], &[vec![1, 2, 0]]),
             tables: table,
             model: Vec::new(),
+            chains: None,
             unknown: 0,
         }
     }
@@ -104,6 +109,11 @@ impl Parts {
         if self.encoding == Encoding::Packed {
             sections.push((SectionKind::Model.number(), self.model));
         }
+        if let Some([functions, names, chains]) = self.chains {
+            sections.push((SectionKind::Functions.number(), functions));
+            sections.push((SectionKind::FunctionNames.number(), names));
+            sections.push((SectionKind::Chains.number(), chains));
+        }
         sections.extend((0..self.unknown).map(|_| (99, Vec::new())));
         let mut directory: Vec<SectionEntry> = Vec::new();
         let mut end = HEADER_SIZE + sections.len() * size_of::<SectionEntry>();
@@ -126,7 +136,7 @@ impl Parts {
             sections: sections.len() as u8,
             text_start: 0.into(),
             files: self.files.into(),
-            exact_files: 0.into(),
+            exact_files: self.exact_files.into(),
             build_id: [0; 20],
         };
         let mut blob = [header.as_bytes(), directory.as_bytes()].concat();
@@ -166,6 +176,8 @@ pub fn all() -> Vec<Hostile> {
         unknown_sections(),
         blocks(1 << 16, true),
         blocks(256, false),
+        lists_of_callers(),
+        long_function_names(),
         pages_of_small_blocks(),
         delta_of_long_numbers(),
         rows_without_bytes(),
@@ -392,6 +404,17 @@ fn bytes_of(bits: &[bool]) -> Vec<u8> {
 /// One page with `count` blocks, the last of 160 entries; all its locations but the first are the
 /// successor of the hot pair before, the token that takes longest.
 fn blocks(count: u32, is_refused: bool) -> Hostile {
+    let (parts, len) = parts_of_blocks(count);
+    let name = if is_refused {
+        "65,536 blocks in a page"
+    } else {
+        "a page full of blocks"
+    };
+    parts.hostile(name, (len - 1).into(), is_refused)
+}
+
+/// Its parts, and its bytes of text.
+fn parts_of_blocks(count: u32) -> (Parts, u32) {
     const LAST: u32 = 41;
     let len = 16 * (count - 1) + 160 * 16;
     let page_bits = len.ilog2() + 1;
@@ -416,12 +439,112 @@ fn blocks(count: u32, is_refused: bool) -> Hostile {
     table.push(0b0001_1111);
     let mut parts = Parts::new(Encoding::Packed, len, 2, table);
     parts.model = model(page_bits as u8, 1, HOT_PAIR, NUMBERS, [HOT, SUCCESSOR]);
-    let name = if is_refused {
-        "65,536 blocks in a page"
-    } else {
-        "a page full of blocks"
+    (parts, len)
+}
+
+/// The section of functions in the form for a module: one symbol for each kind of number, which takes no bit;
+/// and one group with its data.
+fn functions(count: u16, symbols: [u8; 11], lists: u16, data: &[u8], declarations: u8) -> Vec<u8> {
+    let mut section = count.to_le_bytes().to_vec();
+    section.extend([0, 0, 0, symbols.len() as u8]);
+    section.extend(0..symbols.len() as u8);
+    let code = |symbol: u8| [&[0; 12][..], &[symbol]].concat();
+    for begin in 0..=symbols.len() as u16 {
+        section.extend((begin * 13).to_le_bytes());
+    }
+    section.extend(symbols.into_iter().flat_map(code));
+    section.extend([0, 0, 1, 0, 0, data.len() as u8, 0, 0, declarations]);
+    section.extend(lists.to_le_bytes());
+    section.extend(data);
+    section
+}
+
+/// The section of the names of functions: one group of `count`, each of them the first token and the end. That
+/// is a byte, or token `depth` twice, and each token from 3 on is the one before, twice.
+fn function_names(count: usize, depth: u16) -> Vec<u8> {
+    let token = |first: u16, second: u16| {
+        let [a, b, c, _] = (u32::from(first) | u32::from(second) << 12).to_le_bytes();
+        [a, b, c]
     };
-    parts.hostile(name, (len - 1).into(), is_refused)
+    // The only two with a code: what names are made of, and their end.
+    let mut tokens = match depth {
+        0 => vec![token(0xfff, b'f'.into())],
+        _ => vec![token(depth, depth)],
+    };
+    tokens.push(token(0xfff, 0));
+    tokens.push(token(0xfff, b'f'.into()));
+    tokens.extend((2..=depth).map(|below| token(below, below)));
+    let mut section = (tokens.len() as u16).to_le_bytes().to_vec();
+    section.extend([2, 0]);
+    section.extend([0; 28]);
+    // No prefix and no underscore: codes of one symbol.
+    section.extend([13, 13]);
+    section.extend([0; 26]);
+    section.extend(tokens.as_flattened());
+    // Of every name two bits, from the highest on: the first token, and the end.
+    let stream: Vec<u8> = vec![0b0101_0101; count.div_ceil(4)];
+    section.extend([stream.len() as u8, 0, 0]);
+    section.extend(stream);
+    section
+}
+
+/// The section of chains of a region with blocks, of which only the last one has a stream: for its last chunk.
+fn chains_of_last(blocks: u32, chunks: usize, stream: &[u8]) -> Vec<u8> {
+    let has = [&vec![1; chunks - 2][..], &[0], stream].concat();
+    let size_bits = 8;
+    let mut table = vec![size_bits];
+    table.extend([0; 4].repeat(blocks.div_ceil(32) as usize));
+    table.extend(vec![0; blocks as usize - 1]);
+    table.push((has.len() * 2 + 1) as u8);
+    table.extend(has);
+    [&(table.len() as u32).to_le_bytes()[..], &table].concat()
+}
+
+/// The symbol of 1007 with seven raw bits that are all set, and that of 1024 with eight bits of 16.
+const SYMBOL_1007: u8 = 63;
+const SYMBOL_1024: u8 = 64;
+/// The caller of the edge before.
+const SAME_CALLER: u8 = 126;
+
+/// A function that is called from itself at 1,023 lines, and chains of which every level is the one of the last
+/// ones: all before it are read first.
+fn lists_of_callers() -> Hostile {
+    // All levels are new, and the innermost is the function that the location suggests.
+    const OP: u8 = 3 * 15 + 1;
+    let (mut parts, len) = parts_of_blocks(256);
+    let symbols = [
+        OP,
+        0,
+        0,
+        SYMBOL_1007,
+        0,
+        0,
+        SYMBOL_1024,
+        0,
+        SAME_CALLER,
+        0,
+        0,
+    ];
+    parts.exact_files = 1;
+    parts.chains = Some([
+        functions(1, symbols, 1, &[16, 1], 0),
+        function_names(1, 0),
+        chains_of_last(256, 14, &[0xff; 32]),
+    ]);
+    parts.hostile("long lists of callers", (len - 1).into(), false)
+}
+
+/// A group of 16 functions with names of 512 bytes, of which the last one is inlined.
+fn long_function_names() -> Hostile {
+    const OP: u8 = 3 * 15 + 1;
+    let (mut parts, len) = parts_of_blocks(256);
+    parts.exact_files = 1;
+    parts.chains = Some([
+        functions(16, [OP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0, &[0; 15], 15),
+        function_names(16, 10),
+        chains_of_last(256, 14, &[0]),
+    ]);
+    parts.hostile("long names of functions", (len - 1).into(), false)
 }
 
 /// The most blocks for the bytes: 16 in each page of 256 bytes, of one byte each.

@@ -1,5 +1,5 @@
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
 use comfy_table::{CellAlignment, Table as TextTable, presets};
@@ -12,7 +12,10 @@ use crate::Error;
 use crate::error::exit;
 use crate::files::BlobFile;
 use crate::json;
+use crate::output::{HardLinks, Output};
+use crate::picture::Picture;
 use crate::raw;
+use crate::shares::Directory;
 use crate::{hex, machine_name, signature};
 
 /// Show what is in a table.
@@ -27,6 +30,14 @@ pub(super) struct Args {
     /// Print every row instead: address, and file and line, or ?? for a gap.
     #[arg(long, help_heading = OUTPUT)]
     rows: bool,
+    /// Show where the bytes go, too: the share of each section, and of the directories of source files.
+    /// For a directory it is estimated, each row as the mean of its region.
+    #[arg(long, conflicts_with = "rows", help_heading = OUTPUT)]
+    tree: bool,
+    /// Write a picture of where the bytes go: a bar of the sections, and a treemap of the directories;
+    /// - is stdout.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["json", "rows", "tree"], help_heading = OUTPUT)]
+    svg: Option<PathBuf>,
 }
 
 /// Version of the JSON document.
@@ -50,6 +61,20 @@ struct Summary {
     signed_by: Option<String>,
     sections: Vec<Section>,
     regions: Vec<Region>,
+    /// With --tree, by descending bytes, each before those in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    directories: Option<Vec<DirectoryBytes>>,
+}
+
+#[derive(Debug, Serialize)]
+struct DirectoryBytes {
+    path: String,
+    /// How deep it is; 0 has no directory around it.
+    #[serde(skip)]
+    depth: usize,
+    table_bytes: u64,
+    entries: u64,
+    text_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,7 +129,16 @@ impl Summary {
                     init: region.init,
                 })
                 .collect(),
+            directories: None,
         }
+    }
+
+    /// Adds the directories.
+    fn with_tree(mut self, table: &Table<'_>) -> Self {
+        let mut directories = Vec::new();
+        list(&Directory::of_table(table), "", 0, &mut directories);
+        self.directories = Some(directories);
+        self
     }
 
     fn print(&self, to: &mut impl Write) -> io::Result<()> {
@@ -146,7 +180,63 @@ impl Summary {
                 region.table_bytes.to_string(),
             ]);
         }
-        writeln!(to, "\n{}", right_aligned(regions))
+        writeln!(to, "\n{}", right_aligned(regions))?;
+        match &self.directories {
+            Some(directories) => self.print_tree(directories, to),
+            None => Ok(()),
+        }
+    }
+
+    /// Directories that have a share worth a line.
+    fn print_tree(&self, directories: &[DirectoryBytes], to: &mut impl Write) -> io::Result<()> {
+        const SHARE_MIN: f64 = 0.005;
+
+        let share = |bytes: u64| bytes as f64 / f64::from(self.bytes);
+        let percent = |bytes: u64| format!("{:.1}%", 100.0 * share(bytes));
+        let mut sections = text_table(&["section", "share"]);
+        for section in &self.sections {
+            let bytes = percent(section.bytes.into());
+            sections.add_row([section.name.to_owned(), bytes]);
+        }
+        writeln!(to, "\n{}", right_aligned(sections))?;
+        let mut tree = text_table(&["directory", "table bytes", "share", "entries", "text bytes"]);
+        for directory in directories {
+            if share(directory.table_bytes) < SHARE_MIN {
+                continue;
+            }
+            let indent = "  ".repeat(directory.depth);
+            tree.add_row([
+                format!("{indent}{}", directory.path),
+                directory.table_bytes.to_string(),
+                percent(directory.table_bytes),
+                directory.entries.to_string(),
+                directory.text_bytes.to_string(),
+            ]);
+        }
+        writeln!(to, "\n{}", right_aligned(tree))?;
+        writeln!(
+            to,
+            "\nDirectories of less than {}% are left out; --json has all of them.",
+            100.0 * SHARE_MIN
+        )
+    }
+}
+
+/// Lists the directories in one, the largest first, each before those in it.
+fn list(directory: &Directory, path: &str, depth: usize, to: &mut Vec<DirectoryBytes>) {
+    for (name, child) in directory.largest_first() {
+        let path = match path {
+            "" => name.to_owned(),
+            path => format!("{path}/{name}"),
+        };
+        to.push(DirectoryBytes {
+            path: path.clone(),
+            depth,
+            table_bytes: child.bytes.round() as u64,
+            entries: child.entries,
+            text_bytes: child.text_bytes,
+        });
+        list(child, &path, depth + 1, to);
     }
 }
 
@@ -170,17 +260,51 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     if let Some(signed) = table.signed() {
         signature::check(&args.blob, &signed)?;
     }
+    let mut summary = Summary::new(&table);
+    if let Some(path) = &args.svg {
+        write_picture(path, &args.blob, &summary, &table)?;
+        return Ok(exit::DONE);
+    }
+    if args.tree {
+        summary = summary.with_tree(&table);
+    }
     print(|out| {
         if args.rows {
             return print_rows(&table, out);
         }
-        let summary = Summary::new(&table);
         if args.json {
             return json::write(out, JSON_VERSION, &summary);
         }
         summary.print(out)
     })?;
     Ok(exit::DONE)
+}
+
+fn write_picture(
+    path: &Path,
+    blob: &Path,
+    summary: &Summary,
+    table: &Table<'_>,
+) -> Result<(), Error> {
+    let output = Output::at(path, HardLinks::Refuse)?;
+    output.differs_from(blob)?;
+    let sections = summary.sections.iter();
+    let sections: Vec<_> = sections
+        .map(|section| (section.name, section.bytes))
+        .collect();
+    let picture = Picture {
+        title: &format!(
+            "{}: {} bytes, {}, {}, {} entries",
+            blob.display(),
+            summary.bytes,
+            summary.encoding,
+            summary.profile,
+            summary.entries
+        ),
+        sections: &sections,
+        directories: &Directory::of_table(table),
+    };
+    output.write(|file| file.write_all(picture.to_svg().as_bytes()))
 }
 
 fn print_rows(table: &Table<'_>, to: &mut impl Write) -> io::Result<()> {

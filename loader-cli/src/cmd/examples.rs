@@ -38,7 +38,10 @@ Examples:
   Build-id, sizes and sections:
     lineinfo dump kernel.lineinfo
   Every row, as text:
-    lineinfo dump kernel.lineinfo --rows";
+    lineinfo dump kernel.lineinfo --rows
+  Which directories of the sources take its bytes, as text and as a picture:
+    lineinfo dump kernel.lineinfo --tree
+    lineinfo dump kernel.lineinfo --svg kernel.svg";
 
 /// Of `lineinfo lookup`.
 pub(super) const LOOKUP: &str = "\
@@ -110,3 +113,9 @@ Examples:
   For a kernel that boots with lineinfo.key= and the public key:
     openssl genpkey -algorithm ed25519 -out key.pem
     lineinfo sign kernel.lineinfo --key key.pem";
+
+/// Of `lineinfo footer`.
+pub(super) const FOOTER: &str = "\
+Examples:
+  What is appended to the kernel that boots:
+    lineinfo footer /boot/vmlinuz-6.12.0";

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
 use lineinfo_core::Table;
-use lineinfo_core::uapi::Status;
+use lineinfo_core::uapi::{Errno, Status};
 use serde::Serialize;
 
 use super::{Counts, DeviceArg, KERNEL, OUTPUT, check_directories, print, progress_bar, summarize};
@@ -196,7 +196,11 @@ fn load_named(args: &Args, path: &Path) -> Result<Image, Error> {
         Ok(table) => {
             check_module(module, path, &table)?;
             let build_id = hex(table.table().layout().build_id());
-            (load(args, module, path, &table)?, Some(build_id))
+            let loaded = load(args, module, path, &table);
+            (
+                loaded.map_err(|error| maybe_of_module(module, error))?,
+                Some(build_id),
+            )
         }
         // The kernel refuses what does not parse, and says why. It does not look at the rows.
         Err(error @ Error::Blob { .. }) => {
@@ -229,6 +233,18 @@ fn check_module(module: Option<&str>, path: &Path, blob: &BlobFile) -> Result<()
             path.display()
         ))),
         None => Ok(()),
+    }
+}
+
+/// The error for a table that is of another build than the kernel, and does not say what it is of.
+fn maybe_of_module(module: Option<&str>, error: Error) -> Error {
+    match error {
+        Error::Device { errno, .. } if errno == Errno::ESTALE.number() && module.is_none() => {
+            Error::MaybeModule {
+                source: Box::new(error),
+            }
+        }
+        other => other,
     }
 }
 
@@ -355,8 +371,22 @@ fn send(args: &Args, module: Option<&str>, bytes: &[u8]) -> Result<Outcome, Erro
     let mut device = args.device.open_for(module, Access::Write)?;
     let bar = progress_bar("load", Counts::Bytes);
     bar.set_length(bytes.len() as u64);
-    device.load(bytes, |written| bar.set_position(written))?;
+    let loaded = device.load(bytes, |written| bar.set_position(written));
     bar.finish_and_clear();
+    loaded.map_err(|error| match error {
+        Error::Device {
+            path,
+            operation,
+            errno,
+            reason,
+        } if errno == Errno::ESTALE.number() && module.is_none() => Error::Device {
+            path,
+            operation,
+            errno,
+            reason: format!("{reason}; if it is the table of a module, add --module NAME"),
+        },
+        other => other,
+    })?;
     let status = device.status()?;
     Ok(Outcome::Loaded {
         sizes: Sizes {

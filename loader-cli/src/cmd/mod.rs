@@ -5,6 +5,7 @@ mod build;
 mod decode;
 mod dump;
 mod examples;
+mod footer;
 mod load;
 mod lookup;
 mod sign;
@@ -80,6 +81,8 @@ enum Command {
     Append(append::Args),
     #[command(after_long_help = examples::STRIP)]
     Strip(strip::Args),
+    #[command(after_long_help = examples::FOOTER)]
+    Footer(footer::Args),
     #[command(after_long_help = examples::SIGN)]
     Sign(sign::Args),
 }
@@ -112,6 +115,7 @@ impl Cli {
             Command::Status(args) => status::run(&args),
             Command::Append(args) => append::run(&args),
             Command::Strip(args) => strip::run(&args),
+            Command::Footer(args) => footer::run(&args),
             Command::Sign(args) => sign::run(&args),
         }
     }

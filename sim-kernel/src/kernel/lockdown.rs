@@ -1,6 +1,7 @@
 //! `lockdown=`: how far the kernel is locked down, as `security/lockdown/lockdown.c` of Linux has it.
 //! Of what Linux refuses then, this kernel refuses one thing: code and data for itself that are not
-//! signed, which tables are.
+//! signed, which tables are. `insmod` goes on, as modules have no signatures here; Linux refuses that with
+//! EPERM.
 
 use std::sync::OnceLock;
 

@@ -8,6 +8,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use lineinfo_core::blob::HEADER_SIZE;
+use lineinfo_core::buffer::StrBuffer;
 use lineinfo_core::steps::measure;
 use lineinfo_core::writer::seal;
 use lineinfo_core::{Address, Offset, Row, Table};
@@ -72,5 +73,24 @@ fn look_up(table: &Table<'_>, offset: u64) -> Option<(String, u32)> {
         Some(found)
     });
     assert!(steps <= Table::LOOKUP_STEPS as u64);
+    look_up_functions(table, offset);
     found.map(|found| (found.file.to_string(), found.line))
+}
+
+/// The functions of an offset, written into a buffer.
+fn look_up_functions(table: &Table<'_>, offset: u64) {
+    let mut buffer = [0; 1280];
+    let address = Address::Trap(Offset(offset));
+    let (chain, steps) = measure(|| table.chain(address));
+    assert!(steps <= Table::CHAIN_STEPS as u64);
+    for (level, frame) in chain.into_iter().flatten().enumerate() {
+        if level == 0 {
+            let found = table.lookup(address).map(|found| (found.file, found.line));
+            assert_eq!(found, Some((frame.location.file, frame.location.line)));
+        }
+        let mut text = StrBuffer::new(&mut buffer);
+        let ((), steps) = measure(|| frame.push_to(&mut text));
+        assert!(steps <= Table::FRAME_STEPS as u64);
+        assert!(!text.into_str().contains(char::is_control));
+    }
 }

@@ -200,14 +200,26 @@ fn has_vector(machine: Machine, operands: &str) -> bool {
         Machine::X86 => ["%xmm", "%ymm", "%zmm", "%mm", "%st", "%k"]
             .iter()
             .any(|register| operands.contains(register)),
-        // Of one letter and a number: v0.16b, q0, d0, s0, h0, b0.
-        Machine::Arm64 => operands
-            .split([',', ' ', '[', ']', '{', '}'])
-            .any(|operand| {
-                let register = operand.split('.').next().unwrap_or_default();
-                let number = register.strip_prefix(['v', 'q', 'd', 's', 'h', 'b']);
-                number.is_some_and(|number| number.parse::<u8>().is_ok())
-            }),
+        // Of one letter and a number: v0.16b, q0, d0, s0, h0, b0. So are addresses, before a name.
+        Machine::Arm64 => {
+            let operands = match operands.split_once('<') {
+                Some((before, _)) => {
+                    before
+                        .trim_end()
+                        .rsplit_once([' ', ','])
+                        .unwrap_or_default()
+                        .0
+                }
+                None => operands,
+            };
+            operands
+                .split([',', ' ', '[', ']', '{', '}'])
+                .any(|operand| {
+                    let register = operand.split('.').next().unwrap_or_default();
+                    let number = register.strip_prefix(['v', 'q', 'd', 's', 'h', 'b']);
+                    number.is_some_and(|number| number.parse::<u8>().is_ok())
+                })
+        }
     }
 }
 

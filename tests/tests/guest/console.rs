@@ -78,7 +78,7 @@ pub(crate) struct Frame {
 ///
 /// # Errors
 ///
-/// If a line of an inlined function is not before a frame.
+/// If no frame comes after the line of an inlined function.
 pub(crate) fn frames(lines: &[String]) -> Result<Vec<Frame>> {
     let mut frames = Vec::new();
     let mut before = Before::default();
@@ -90,16 +90,14 @@ pub(crate) fn frames(lines: &[String]) -> Result<Vec<Frame>> {
             inlined.push(text.to_owned());
             continue;
         }
+        // Another CPU may have printed this line meanwhile.
         let frame = frame(text, &mut before);
-        ensure!(
-            inlined.is_empty() || frame.is_some(),
-            "{inlined:?} before {line}"
-        );
         frames.extend(frame.map(|frame| Frame {
             inlined: std::mem::take(&mut inlined),
             ..frame
         }));
     }
+    ensure!(inlined.is_empty(), "no frame after {inlined:?}");
     Ok(frames)
 }
 

@@ -13,11 +13,16 @@ use lineinfo_cli::extract::extract;
 use lineinfo_cli::extract::paths::Naming;
 use lineinfo_core::Table;
 use lineinfo_core::blob::{Encoding, Profile};
-use lineinfo_tests::Binaries;
+use lineinfo_tests::build_loader;
 use object::{Object, ObjectSection};
+
+use crate::oracle::{Oracle, symbolizer};
 
 /// Modules of the kernel that a guest uses; those that they need come with them.
 const MODULES: [&str; 6] = ["loop", "nls_ascii", "nls_cp437", "overlay", "vfat", "zram"];
+
+/// The module that the guest with the package loads, too.
+const EXTRA: &str = "xfs";
 
 /// How long a guest may run.
 const BOOT_SECONDS_MAX: &str = "300";
@@ -32,8 +37,7 @@ pub(crate) struct GuestKernel {
     modules: Modules,
     /// Build-id of the kernel, in hexadecimal.
     pub(crate) build_id: String,
-    /// Size of the module's object in bytes, and what the compiler said.
-    pub(crate) build_log: String,
+    oracle: OnceLock<Oracle>,
 }
 
 /// Modules by name.
@@ -43,6 +47,13 @@ struct Modules {
     files: BTreeMap<String, PathBuf>,
     /// Files with debug information.
     dwarf: HashMap<String, PathBuf>,
+}
+
+impl Modules {
+    fn debug_file(&self, name: &str) -> Result<PathBuf> {
+        let path = self.dwarf.get(name).cloned();
+        path.with_context(|| format!("no DWARF of {name}"))
+    }
 }
 
 fn root() -> PathBuf {
@@ -124,7 +135,7 @@ impl GuestKernel {
             release: release.to_owned(),
             modules: Modules::default(),
             build_id: String::new(),
-            build_log: String::new(),
+            oracle: OnceLock::new(),
             directory,
             work,
         };
@@ -159,6 +170,17 @@ impl GuestKernel {
         &self.modules.dwarf
     }
 
+    /// What is known of the frames of the kernel and its modules, of [`EXTRA`] too.
+    pub(crate) fn oracle(&self) -> Result<&Oracle> {
+        if self.oracle.get().is_none() {
+            let mut paths = self.dwarf().clone();
+            paths.insert(EXTRA.to_owned(), self.unpack(&[EXTRA])?.debug_file(EXTRA)?);
+            let oracle = Oracle::new(symbolizer().context("llvm-symbolizer")?, paths)?;
+            self.oracle.get_or_init(|| oracle);
+        }
+        self.oracle.get().context("it was made")
+    }
+
     pub(crate) fn is_arm64(&self) -> bool {
         self.release.ends_with("arm64")
     }
@@ -178,7 +200,6 @@ impl GuestKernel {
             "{}: {said}",
             self.release
         );
-        self.build_log += &said;
         let path = directory.join(format!("{name}.ko"));
         self.modules.files.insert(name.to_owned(), path);
         Ok(())
@@ -288,26 +309,21 @@ impl GuestKernel {
     }
 
     /// Installs the package in a root file system of [`.ci/guest-root`], and boots with it to do what
-    /// `init-package` says. Gives all that was printed, and the files with debug information.
-    pub(crate) fn boot_package(&self, root: &Path) -> Result<(String, HashMap<String, PathBuf>)> {
-        let mut dwarf: HashMap<_, _> = ["", "provoke"]
-            .map(|name| (name.to_owned(), self.dwarf()[name].clone()))
-            .into();
+    /// `init-package` says. Gives all that was printed.
+    pub(crate) fn boot_package(&self, root: &Path) -> Result<String> {
         let files = self.work.join("files");
         let home = files.join("root");
         for directory in [&home, &files.join("usr/local/bin")] {
             fs::create_dir_all(directory)?;
         }
-        let xfs = self
-            .unpack(&["xfs"])?
-            .dwarf
-            .remove("xfs")
-            .context("no DWARF of xfs")?;
-        dwarf.insert("xfs".to_owned(), xfs);
-        for (name, path) in &dwarf {
-            let to = home.join(if name.is_empty() { "kernel" } else { name });
-            let blob = blob(path, Profile::Calls)?;
-            fs::write(to.with_extension("lineinfo"), blob)?;
+        let extra = self.unpack(&[EXTRA])?;
+        for (name, image) in [
+            ("kernel", &self.dwarf()[""]),
+            ("provoke", &self.dwarf()["provoke"]),
+            (EXTRA, &extra.debug_file(EXTRA)?),
+        ] {
+            let blob = blob(image, Profile::Calls)?;
+            fs::write(home.join(format!("{name}.lineinfo")), blob)?;
         }
         fs::copy(self.module("provoke")?, home.join("provoke.ko"))?;
         fs::copy(
@@ -328,7 +344,7 @@ impl GuestKernel {
         )?;
         println!("{said}");
         fs::remove_dir_all(&files)?;
-        Ok((self.run("package", "", &archive)?, dwarf))
+        self.run("package", "", &archive)
     }
 
     /// Boots with an initramfs, which is removed.
@@ -419,9 +435,9 @@ fn debian_package() -> Result<&'static Path> {
 }
 
 /// The loader, for this machine.
-fn loader() -> &'static Path {
+pub(crate) fn loader() -> &'static Path {
     static LOADER: OnceLock<PathBuf> = OnceLock::new();
-    LOADER.get_or_init(|| Binaries::build(true).expect("the loader").lineinfo)
+    LOADER.get_or_init(|| build_loader(true).expect("the loader"))
 }
 
 /// Copies the loader, and what it is linked with, for a guest of this machine's architecture.

@@ -1,10 +1,10 @@
 //! What llvm-symbolizer says of the frames of a kernel and its modules.
 
-use std::cell::RefCell;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use lineinfo_cli::extract::elf::ElfFile;
@@ -120,7 +120,7 @@ pub(crate) struct Oracle {
     program: Program,
     paths: HashMap<String, PathBuf>,
     /// The images that were asked for, with what is known of their addresses.
-    known: RefCell<HashMap<String, Known>>,
+    known: Mutex<HashMap<String, Known>>,
 }
 
 struct Known {
@@ -134,7 +134,7 @@ impl Oracle {
         Ok(Self {
             program: program.parse().map_err(anyhow::Error::msg)?,
             paths,
-            known: RefCell::default(),
+            known: Mutex::default(),
         })
     }
 
@@ -145,13 +145,15 @@ impl Oracle {
             by_module.entry(&frame.module).or_default().push(number);
         }
         let mut all = vec![Vec::new(); frames.len()];
+        // A test that failed has left what it learned as it was.
+        let mut all_known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for (module, numbers) in by_module {
             // A module without debug information has no lines.
             let Some(path) = self.paths.get(module) else {
                 continue;
             };
-            let mut known = self.known.borrow_mut();
-            let known = match known.entry(module.to_owned()) {
+
+            let known = match all_known.entry(module.to_owned()) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => place.insert(Known {
                     image: Image::open(path).with_context(|| path.display().to_string())?,
