@@ -470,6 +470,8 @@ void lineinfo_hooks_exit(void)
 {
 	unsigned int i;
 
+	/* The hook of printk is the last to go, and frames have no locations then. */
+	WRITE_ONCE(lineinfo_inlines, false);
 	for (i = ARRAY_SIZE(hooks); i-- > 0;) {
 		if (hooks[i].has_ftrace)
 			unhook_from_ftrace(&hooks[i]);

@@ -381,12 +381,6 @@ pub enum Error {
         /// The reason it gives, if any.
         reason: String,
     },
-    /// A table of another build was to be loaded for the kernel: perhaps that of a module.
-    #[error("{source}; if it is the table of a module, add --module NAME")]
-    MaybeModule {
-        /// Why it was refused.
-        source: Box<Self>,
-    },
     /// The device does not speak the protocol.
     #[error("{}: not a lineinfo device: {found}", path.display())]
     NotADevice {
@@ -441,7 +435,6 @@ impl Error {
             | Self::OtherRoot { .. }
             | Self::Signature { .. }
             | Self::OtherKernel { .. } => exit::CORRUPT,
-            Self::MaybeModule { source, .. } => source.exit_code(),
             Self::Device { errno, .. } if corrupt.contains(errno) => exit::CORRUPT,
             _ => exit::FAILED,
         }

@@ -196,11 +196,7 @@ fn load_named(args: &Args, path: &Path) -> Result<Image, Error> {
         Ok(table) => {
             check_module(module, path, &table)?;
             let build_id = hex(table.table().layout().build_id());
-            let loaded = load(args, module, path, &table);
-            (
-                loaded.map_err(|error| maybe_of_module(module, error))?,
-                Some(build_id),
-            )
+            (load(args, module, path, &table)?, Some(build_id))
         }
         // The kernel refuses what does not parse, and says why. It does not look at the rows.
         Err(error @ Error::Blob { .. }) => {
@@ -233,18 +229,6 @@ fn check_module(module: Option<&str>, path: &Path, blob: &BlobFile) -> Result<()
             path.display()
         ))),
         None => Ok(()),
-    }
-}
-
-/// The error for a table that is of another build than the kernel, and does not say what it is of.
-fn maybe_of_module(module: Option<&str>, error: Error) -> Error {
-    match error {
-        Error::Device { errno, .. } if errno == Errno::ESTALE.number() && module.is_none() => {
-            Error::MaybeModule {
-                source: Box::new(error),
-            }
-        }
-        other => other,
     }
 }
 

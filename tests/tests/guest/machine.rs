@@ -24,8 +24,9 @@ const MODULES: [&str; 6] = ["loop", "nls_ascii", "nls_cp437", "overlay", "vfat",
 /// The module that the guest with the package loads, too.
 const EXTRA: &str = "xfs";
 
-/// How long a guest may run.
-const BOOT_SECONDS_MAX: &str = "300";
+/// How long a guest may run, and how much longer for each cycle of loads.
+const BOOT_SECONDS_MAX: u32 = 300;
+const CYCLE_SECONDS_MAX: u32 = 10;
 
 /// A kernel that [`.ci/guest-kernel`] has fetched, with modules built for it and tables.
 pub(crate) struct GuestKernel {
@@ -349,6 +350,11 @@ impl GuestKernel {
 
     /// Boots with an initramfs, which is removed.
     fn run(&self, boot: &str, arguments: &str, archive: &Path) -> Result<String> {
+        let cycles = arguments
+            .split_once("cycles=")
+            .map_or("0", |(_, cycles)| cycles);
+        let cycles: u32 = cycles.parse().context("a number of cycles")?;
+        let seconds_max = BOOT_SECONDS_MAX + CYCLE_SECONDS_MAX * cycles;
         let [program, machine, cpu] = if self.is_arm64() {
             ["qemu-system-aarch64", "virt", "cortex-a57"]
         } else {
@@ -363,7 +369,8 @@ impl GuestKernel {
              boot={boot} {arguments}"
         );
         let output = Command::new("timeout")
-            .args([BOOT_SECONDS_MAX, program, "-M", machine, "-cpu", cpu])
+            .arg(seconds_max.to_string())
+            .args([program, "-M", machine, "-cpu", cpu])
             .args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "1024"])
             .args([
                 "-nographic",
