@@ -13,7 +13,7 @@ use lineinfo_core::steps::craft;
 use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op, Request};
 use lineinfo_core::uapi::{AddressBase, Ioctl, Lookup, Target};
 use lineinfo_core::writer::{
-    Image, InlineChain, InlineLevel, InlinedFunction, Inlines, Region, encode, encode_with_inlines,
+    Image, InlineChain, InlinedFunction, Inlines, Region, encode, encode_with_inlines,
 };
 use lineinfo_core::{Address, Row, footer};
 use zerocopy::IntoBytes;
@@ -91,23 +91,15 @@ fn table(
 
 /// A packed table with up to two inlined functions at an address.
 fn with_inlines() -> Result<Vec<u8>, Box<dyn Error>> {
-    let function = |(name, file): (&str, u32)| InlinedFunction {
-        name: name.to_owned(),
-        file,
-        line: 39,
-    };
-    let level = |function, line| InlineLevel { function, line };
-    let chain = |levels: &[InlineLevel]| InlineChain {
-        file: 0,
-        levels: levels.to_vec(),
-    };
+    let function = |(name, file)| InlinedFunction::new(name, file, 39);
+    let chain = |levels| InlineChain::new(0, levels);
     let functions = [("vfs_write", 0), ("do_open", 1), ("inode_lock", 2)];
     let inlines = Inlines {
         functions: functions.map(function).to_vec(),
         chains: vec![
-            chain(&[level(2, 60)]),
-            chain(&[level(1, 55), level(2, 50)]),
-            chain(&[level(0, 41)]),
+            chain(&[(2, 60)]),
+            chain(&[(1, 55), (2, 50)]),
+            chain(&[(0, 41)]),
         ],
     };
     let chains_of = |rows: &[Row]| -> Vec<Option<u32>> {

@@ -50,6 +50,23 @@ fn build(package: &str, bin: &str, release: bool) -> Result<PathBuf> {
     Ok(built.path().to_owned())
 }
 
+/// Compiles `xor.ko`, a module for simulated kernels, into a directory.
+///
+/// # Errors
+///
+/// If there is no C compiler, or it fails.
+pub fn build_module(directory: &Path) -> Result<PathBuf> {
+    let module = directory.join("xor.ko");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim-kernel/modules/xor.c");
+    let flags = "-g -O2 -fno-omit-frame-pointer -shared -fPIC -Wl,--build-id=sha1";
+    let status = Command::new("cc")
+        .args(flags.split(' '))
+        .args([Path::new("-o"), &module, Path::new(source)])
+        .status();
+    ensure!(status.context("start cc")?.success(), "cc failed");
+    Ok(module)
+}
+
 impl Binaries {
     /// Builds both with Cargo, optimized or not.
     ///

@@ -15,7 +15,7 @@ use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::footer;
 use lineinfo_core::uapi::{AddressKind, Errno};
 use lineinfo_core::writer::{
-    Image, InlineChain, InlineLevel, InlinedFunction, Inlines, Region, encode, encode_with_inlines,
+    Image, InlineChain, InlinedFunction, Inlines, Region, encode, encode_with_inlines,
 };
 use lineinfo_core::{Address, Row, Table};
 use object::read::archive::ArchiveFile;
@@ -482,18 +482,11 @@ fn small_table() -> Vec<u8> {
 /// The same with functions: at the start of the text `inner` is inlined into `outer` at line 6, and that
 /// at line 5.
 fn small_table_with_inlines() -> Vec<u8> {
-    let function = |name: &str| InlinedFunction {
-        name: name.to_owned(),
-        file: 0,
-        line: 1,
-    };
-    let level = |function, line| InlineLevel { function, line };
     let inlines = Inlines {
-        functions: vec![function("inner"), function("outer")],
-        chains: vec![InlineChain {
-            file: 0,
-            levels: vec![level(1, 5), level(0, 6)],
-        }],
+        functions: ["inner", "outer"]
+            .map(|name| InlinedFunction::new(name, 0, 1))
+            .to_vec(),
+        chains: vec![InlineChain::new(0, &[(1, 5), (0, 6)])],
     };
     let chains: [&[Option<u32>]; 2] = [&[Some(0), None], &[None; 3]];
     with_small_image(|image| {

@@ -30,7 +30,7 @@ use lineinfo_core::blob::{Encoding, Header, Profile};
 use lineinfo_core::uapi::socket::{OPEN_READ, OPEN_WRITE, Op};
 use lineinfo_core::uapi::{AddressBase, Errno, Ioctl, State, Target};
 use lineinfo_core::writer::{
-    Image, InlineChain, InlineLevel, InlinedFunction, Inlines, Region, encode, encode_with_inlines,
+    Image, InlineChain, InlinedFunction, Inlines, Region, encode, encode_with_inlines,
 };
 use lineinfo_core::{Address, Row, uapi};
 use lineinfo_harness::Client as Observer;
@@ -284,18 +284,11 @@ fn tables(build_id: &[u8]) -> Result<[Vec<u8>; TABLES]> {
     };
     let mut damaged = table(build_id, 30)?;
     *damaged.last_mut().context("a byte")? ^= 1;
-    let function = |name: &str| InlinedFunction {
-        name: name.to_owned(),
-        file: 0,
-        line: 1,
-    };
-    let level = |function, line| InlineLevel { function, line };
     let inlines = Inlines {
-        functions: vec![function("inner"), function("outer")],
-        chains: vec![InlineChain {
-            file: 0,
-            levels: vec![level(1, 9), level(0, 8)],
-        }],
+        functions: ["inner", "outer"]
+            .map(|name| InlinedFunction::new(name, 0, 1))
+            .to_vec(),
+        chains: vec![InlineChain::new(0, &[(1, 9), (0, 8)])],
     };
     let with_inlines = with_image(build_id, &[row(0, 7), row(8, 20)], |image| {
         encode_with_inlines(image, &inlines, &[&[Some(0), None]], Encoding::Packed)

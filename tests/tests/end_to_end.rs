@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::writer::{
-    Image, InlineChain, InlineLevel, InlinedFunction, Inlines, Region, encode_with_inlines,
+    Image, InlineChain, InlinedFunction, Inlines, Region, encode_with_inlines,
 };
 use lineinfo_core::{Row, Table};
 use lineinfo_tests::{Binaries, Frame, Kernel, frames, meminfo_kb, memory_of_table_kb, stdout_of};
@@ -199,19 +199,11 @@ fn with_inlines(setup: &Setup) -> Vec<u8> {
         .iter()
         .map(|row| [None, Some(0), Some(1)][row.start as usize / 8 % 3].filter(|_| row.line != 0))
         .collect();
-    let function = |name: &str, file| InlinedFunction {
-        name: name.to_owned(),
-        file,
-        line: 1,
-    };
-    let level = |function, line| InlineLevel { function, line };
-    let chain = |levels: &[InlineLevel]| InlineChain {
-        file: 1,
-        levels: levels.to_vec(),
-    };
+    let function = |name, file| InlinedFunction::new(name, file, 1);
+    let chain = |levels| InlineChain::new(1, levels);
     let inlines = Inlines {
         functions: vec![function("inner", 0), function("outer", 1)],
-        chains: vec![chain(&[level(0, 50)]), chain(&[level(1, 60), level(0, 70)])],
+        chains: vec![chain(&[(0, 50)]), chain(&[(1, 60), (0, 70)])],
     };
     let image = Image {
         machine: table.layout().machine(),

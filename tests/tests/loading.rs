@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
-use lineinfo_tests::{Binaries, Kernel, stdout_of};
+use lineinfo_tests::{Binaries, Kernel, build_module, stdout_of};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -27,14 +27,7 @@ struct Built {
 
 static BUILT: LazyLock<Built> = LazyLock::new(|| {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let module = directory.path().join("xor.ko");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim-kernel/modules/xor.c");
-    let flags = "-g -O2 -fno-omit-frame-pointer -shared -fPIC -Wl,--build-id=sha1";
-    let built = Command::new("cc")
-        .args(flags.split(' '))
-        .args([Path::new("-o"), &module, Path::new(source)])
-        .status();
-    assert!(built.expect("there is a C compiler").success());
+    let module = build_module(directory.path()).expect("it compiles");
     let kernel = directory.path().join("kernel.lineinfo");
     for (image, table) in [
         (&BINARIES.sim_kernel, &kernel),

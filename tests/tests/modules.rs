@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use lineinfo_tests::{Binaries, Frame, Kernel, frames, meminfo_kb, stdout_of};
+use lineinfo_tests::{Binaries, Frame, Kernel, build_module, frames, meminfo_kb, stdout_of};
 use oracle::Oracle;
 
 static BINARIES: LazyLock<Binaries> =
@@ -22,14 +22,7 @@ impl Setup {
     /// A module and its table.
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let module = directory.path().join("xor.ko");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim-kernel/modules/xor.c");
-        let flags = "-g -O2 -fno-omit-frame-pointer -shared -fPIC -Wl,--build-id=sha1";
-        let built = Command::new("cc")
-            .args(flags.split(' '))
-            .args([Path::new("-o"), &module, Path::new(source)])
-            .status();
-        assert!(built.expect("there is a C compiler").success());
+        let module = build_module(directory.path()).expect("it compiles");
         let table = directory.path().join("xor.lineinfo").display().to_string();
         run(&["build", &module.display().to_string(), "-o", &table]);
         Self {

@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
-use lineinfo_tests::{Binaries, Kernel, frames, loaded_size_bytes, stdout_of};
+use lineinfo_tests::{Binaries, Kernel, build_module, frames, loaded_size_bytes, stdout_of};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use tempfile::TempDir;
@@ -561,14 +561,7 @@ fn oops(ready: &Ready) -> Result<()> {
 
 fn modules(ready: &Ready) -> Result<()> {
     let mut machine = ready.boot(&[])?;
-    let module = machine.directory.path().join("xor.ko");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim-kernel/modules/xor.c");
-    let flags = "-g -O2 -fno-omit-frame-pointer -shared -fPIC -Wl,--build-id=sha1";
-    let built = Command::new("cc")
-        .args(flags.split(' '))
-        .args([Path::new("-o"), &module, Path::new(source)])
-        .status()?;
-    ensure!(built.success(), "cc failed");
+    let module = build_module(machine.directory.path())?;
     machine
         .kernel
         .command(&format!("insmod {}", module.display()))?;

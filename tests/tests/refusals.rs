@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use lineinfo_tests::{Binaries, Kernel};
+use lineinfo_tests::{Binaries, Kernel, build_module};
 
 /// A kernel with the module `xor`, and the tables of both.
 struct Scene {
@@ -16,14 +16,7 @@ impl Scene {
     fn boot() -> Self {
         let binaries = Binaries::build(false).expect("the binaries build");
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let module = directory.path().join("xor.ko");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim-kernel/modules/xor.c");
-        let flags = "-g -O2 -fno-omit-frame-pointer -shared -fPIC -Wl,--build-id=sha1";
-        let built = Command::new("cc")
-            .args(flags.split(' '))
-            .args([Path::new("-o"), &module, Path::new(source)])
-            .status();
-        assert!(built.expect("there is a C compiler").success());
+        let module = build_module(directory.path()).expect("it compiles");
         let socket = directory.path().join("dev");
         let kernel = Kernel::boot(&binaries.sim_kernel, &socket, &[]);
         let mut kernel = kernel.expect("the kernel boots");

@@ -55,6 +55,17 @@ pub struct InlinedFunction {
     pub line: u32,
 }
 
+impl InlinedFunction {
+    /// A function of this name that is declared at a line of a file.
+    pub fn new(name: &str, file: u32, line: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            file,
+            line,
+        }
+    }
+}
+
 /// An inlined function in a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InlineLevel {
@@ -71,6 +82,17 @@ pub struct InlineChain {
     pub file: u32,
     /// The functions, outermost first. Of more than 16, those in the middle are left out.
     pub levels: Vec<InlineLevel>,
+}
+
+impl InlineChain {
+    /// Functions and the lines of their calls, outermost first.
+    pub fn new(file: u32, levels: &[(u32, u32)]) -> Self {
+        let level = |&(function, line): &(u32, u32)| InlineLevel { function, line };
+        Self {
+            file,
+            levels: levels.iter().map(level).collect(),
+        }
+    }
 }
 
 /// All inlined functions of an image, and the chains in which they occur.

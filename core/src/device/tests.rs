@@ -15,9 +15,7 @@ use crate::blob::{Encoding, Profile};
 use crate::footer;
 use crate::table::Table;
 use crate::uapi::{AddressBase, Errno, LOOKUP_FOUND, State};
-use crate::writer::{
-    self, Image, InlineChain, InlineLevel, InlinedFunction, Inlines, Region, encode,
-};
+use crate::writer::{self, Image, InlineChain, InlinedFunction, Inlines, Region, encode};
 use crate::{Address, Row};
 
 const PAGE: usize = 4096;
@@ -294,18 +292,9 @@ fn table(text_rows: u32, init_rows: u32) -> Vec<u8> {
 /// A table of 16 bytes of text: in the first 8 the functions of these names are inlined, the first into
 /// the second at line 8, that into the physical one at line 9.
 fn table_with_inlines(names: [&str; 2]) -> Vec<u8> {
-    let function = |name: &str| InlinedFunction {
-        name: name.to_string(),
-        file: 0,
-        line: 1,
-    };
-    let level = |function, line| InlineLevel { function, line };
     let inlines = Inlines {
-        functions: names.map(function).to_vec(),
-        chains: vec![InlineChain {
-            file: 1,
-            levels: vec![level(1, 9), level(0, 8)],
-        }],
+        functions: names.map(|name| InlinedFunction::new(name, 0, 1)).to_vec(),
+        chains: vec![InlineChain::new(1, &[(1, 9), (0, 8)])],
     };
     let row = |start, file, line| Row { start, file, line };
     let image = Image {

@@ -449,7 +449,7 @@ fn decide(undecided: &mut Vec<Undecided>, out: &mut Vec<u8>, ticket: Ticket, kin
 
 /// What knows where frames are, and the answers it gave: logs repeat their frames.
 ///
-/// Each frame has [`WAYS`] places for its answer, so a log with more frames than places costs no more
+/// Each frame has `WAYS` places for its answer, so a log with more frames than places costs no more
 /// than it would without.
 #[derive(Debug)]
 pub struct Answers<R> {

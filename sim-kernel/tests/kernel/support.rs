@@ -11,7 +11,7 @@ use lineinfo_core::Row;
 use lineinfo_core::blob::{Encoding, Profile};
 use lineinfo_core::uapi::Status;
 use lineinfo_core::uapi::socket::OPEN_READ;
-use lineinfo_core::writer::{self, InlineChain, InlineLevel, InlinedFunction, Inlines};
+use lineinfo_core::writer::{self, InlineChain, InlinedFunction, Inlines};
 pub(crate) use lineinfo_harness::Client;
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 use tempfile::TempDir;
@@ -184,18 +184,11 @@ impl Image {
     /// A packed table as [`Image::blob`], in which `inner` is inlined into `outer` at line 8000, and that into
     /// every function at line 7000.
     pub(crate) fn blob_with_inlines(&self) -> Vec<u8> {
-        let function = |name: &str| InlinedFunction {
-            name: name.to_owned(),
-            file: 0,
-            line: 1,
-        };
-        let level = |function, line| InlineLevel { function, line };
         let inlines = Inlines {
-            functions: vec![function("inner"), function("outer")],
-            chains: vec![InlineChain {
-                file: 0,
-                levels: vec![level(1, 7000), level(0, 8000)],
-            }],
+            functions: ["inner", "outer"]
+                .map(|name| InlinedFunction::new(name, 0, 1))
+                .to_vec(),
+            chains: vec![InlineChain::new(0, &[(1, 7000), (0, 8000)])],
         };
         let chains = vec![Some(0); self.functions.len()];
         self.with_image(62, &self.build_id, |image| {
