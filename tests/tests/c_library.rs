@@ -533,7 +533,7 @@ fn appended(blob: &[u8]) -> Vec<u8> {
 const DEVICE_SAYS: &str = "\
 no such policy: 22
 init: 0
-log: lineinfo: loaded 5 entries, 2 files, 280 bytes in 4 kB, packed, calls
+log: lineinfo: loaded 5 entries, 2 files, 199 bytes in 4 kB, packed, calls
 slot: 8: (a.c:7), 4096 bytes, 1 look-ups, 0 misses, pending 0
 free init: 0
 open: 0
