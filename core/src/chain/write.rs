@@ -59,7 +59,7 @@ impl InlinedFunction {
     /// A function of this name that is declared at a line of a file.
     pub fn new(name: &str, file: u32, line: u32) -> Self {
         Self {
-            name: name.to_owned(),
+            name: String::from(name),
             file,
             line,
         }
