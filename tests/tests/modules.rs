@@ -2,8 +2,7 @@
 
 mod oracle;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use lineinfo_tests::{Binaries, Frame, Kernel, build_module, frames, meminfo_kb, stdout_of};

@@ -1,6 +1,5 @@
 //! What the loader says when a running kernel refuses, or has nothing to say: to the letter.
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 use lineinfo_tests::{Binaries, Kernel, build_module};
