@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -36,6 +37,8 @@ struct Image {
     root: SourceRoot,
     /// Address and size of each symbol of a name.
     symbols: HashMap<String, Vec<(u64, u64)>>,
+    /// Where the init text of a module is.
+    init: Vec<Range<u64>>,
 }
 
 impl Image {
@@ -60,10 +63,16 @@ impl Image {
                 .or_default()
                 .push(at);
         }
+        let sections = object.sections().filter(|section| {
+            let name = section.name();
+            relocatable && name.is_ok_and(|name| name.starts_with(".init"))
+        });
+        let init = sections.map(|section| section.address()..section.address() + section.size());
         Ok(Self {
             file: copy,
             root,
             symbols,
+            init: init.collect(),
         })
     }
 
@@ -88,7 +97,7 @@ impl Image {
     }
 
     /// What the program said of an address.
-    fn answer(&self, functions: &[AnswerFrame<'_>]) -> Option<Answer> {
+    fn answer(&self, address: u64, functions: &[AnswerFrame<'_>]) -> Option<Answer> {
         let location = |function: &AnswerFrame<'_>| {
             let file = join([function.file]);
             format!("{}:{}", self.root.relative(&file), function.line)
@@ -100,6 +109,7 @@ impl Image {
             inlined: (inlined.iter())
                 .map(|function| format!("{} ({})", function.function, location(function)))
                 .collect(),
+            init: self.init.iter().any(|text| text.contains(&address)),
         })
     }
 }
@@ -113,6 +123,8 @@ pub(crate) struct Answer {
     pub(crate) physical: String,
     /// `name (file:line)` of the functions that are inlined there, innermost first.
     pub(crate) inlined: Vec<String>,
+    /// It is init text of a module.
+    pub(crate) init: bool,
 }
 
 /// Answers for the frames of one kernel.
@@ -189,7 +201,8 @@ impl Known {
         let path = self.image.file.path();
         program.ask(path, None, true, addresses.iter().copied(), |answer| {
             if let Some(address) = asked.next() {
-                self.answers.insert(*address, self.image.answer(answer));
+                self.answers
+                    .insert(*address, self.image.answer(*address, answer));
             }
         })?;
         Ok(())
