@@ -75,7 +75,7 @@ pub struct Built {
     /// Rows in the line programs of the image.
     pub rows_read: u64,
     /// Rows of the table.
-    pub entries: usize,
+    pub entries: u32,
     /// Names of files.
     pub files: usize,
     /// Functions that are inlined somewhere, and chains of them.
@@ -121,14 +121,13 @@ impl Recipe {
         let (lines, symbols) = (lines.map_err(failed)?, symbols?);
         let table = Table::parse(&lines).map_err(|source| failed(EncodeError::Invalid(source)))?;
         let bytes = with_symbols(&table, &symbols).map_err(failed)?;
-        let regions = &extracted.regions;
         Ok(Built {
             symbol_bytes: bytes.len() - lines.len(),
             bytes,
             encoding: self.options.encoding,
             profile: extracted.profile,
             rows_read: extracted.counts.rows_read,
-            entries: regions.iter().map(|region| region.rows.len()).sum(),
+            entries: table.layout().rows(),
             files: extracted.files.len(),
             inlines: extracted
                 .inlines
