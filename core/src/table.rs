@@ -352,9 +352,10 @@ impl<'a> Table<'a> {
     /// `None` where there is no line, where the line is approximate, and if the table has no chains.
     /// [`Table::lookup`] gives the location of the innermost function.
     pub fn chain(&self, address: Address) -> Option<Chain<'a>> {
+        let chains = self.chains()?;
         let mut chunk = Chunk::EMPTY;
         let region = self.layout.chunk_at(self.bytes, address, &mut chunk)?;
-        Chain::read(self.chains()?, region, &chunk)
+        Chain::read(chains, region, &chunk)
     }
 
     /// Appends ` refcount_inc (include/linux/refcount.h:364) [inline]` for an inlined function at an address, of
@@ -790,6 +791,9 @@ impl Layout {
         address: Address,
         wanted: Wanted,
     ) -> bool {
+        if !self.has_chains() {
+            return false;
+        }
         let mut chunk = Chunk::EMPTY;
         let Some(region) = self.chunk_at(bytes, address, &mut chunk) else {
             return false;
