@@ -168,6 +168,16 @@ impl Machine {
         documents.remove(0)
     }
 
+    /// Nothing was sent that the kernel refused.
+    fn was_not_asked(&self) {
+        let status = self.document(&["status"]);
+        assert_eq!(
+            status["last_error"],
+            Value::Null,
+            "the kernel was not asked"
+        );
+    }
+
     fn state(&self, module: &[&str]) -> String {
         let status = self.document(&[&["status"], module].concat());
         status["state"].as_str().expect("a state").to_owned()
@@ -278,12 +288,7 @@ fn a_dry_run_checks_all_and_loads_nothing() {
 
     assert_eq!(machine.state(&[]), "empty");
     assert_eq!(machine.state(&["--module", "xor"]), "empty");
-    let status = machine.document(&["status"]);
-    assert_eq!(
-        status["last_error"],
-        Value::Null,
-        "the kernel was not asked"
-    );
+    machine.was_not_asked();
 }
 
 #[test]
@@ -307,12 +312,7 @@ fn the_table_of_a_module_wants_its_name() {
             "{said}"
         );
     }
-    let status = machine.document(&["status"]);
-    assert_eq!(
-        status["last_error"],
-        Value::Null,
-        "the kernel was not asked"
-    );
+    machine.was_not_asked();
 }
 
 #[test]
