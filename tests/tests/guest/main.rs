@@ -13,6 +13,7 @@ mod machine;
 mod oracle;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -200,6 +201,22 @@ fn check_with(
     Ok(counts)
 }
 
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} frames, {} annotated, {} distinct, {} approximate, {} with {} inlined functions, modules {:?}",
+            self.frames,
+            self.annotated,
+            self.distinct.len(),
+            self.approximate,
+            self.with_inlined,
+            self.inlined,
+            self.modules
+        )
+    }
+}
+
 impl Counts {
     fn add(
         &mut self,
@@ -336,18 +353,7 @@ fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
         ("kprobes ", Expected::Full),
     ] {
         let counts = check(oracle, &lines_of(&parts, name), expected).context(name)?;
-        println!(
-            "{}: {name}: {} frames, {} annotated, {} distinct, {} approximate, {} with {} inlined functions, \
-             modules {:?}",
-            kernel.release,
-            counts.frames,
-            counts.annotated,
-            counts.distinct.len(),
-            counts.approximate,
-            counts.with_inlined,
-            counts.inlined,
-            counts.modules
-        );
+        println!("{}: {name}: {counts}", kernel.release);
         ensure!(counts.annotated > 100, "{name}: {counts:?}");
         ensure!(counts.with_inlined > 20, "{name}: {counts:?}");
         if expected == Expected::Calls {
@@ -569,17 +575,7 @@ fn package(kernel: &GuestKernel, root: &Path) -> Result<()> {
         ("removed", Expected::Bare),
     ] {
         let counts = check(oracle, &lines_of(&parts, name), expected).context(name)?;
-        println!(
-            "{}: package, {name}: {} frames, {} annotated, {} distinct, {} with {} inlined functions, \
-             modules {:?}",
-            kernel.release,
-            counts.frames,
-            counts.annotated,
-            counts.distinct.len(),
-            counts.with_inlined,
-            counts.inlined,
-            counts.modules
-        );
+        println!("{}: package, {name}: {counts}", kernel.release);
         ensure!(counts.frames > 100, "{name}: {counts:?}");
         if expected == Expected::Calls {
             ensure!(counts.with_inlined > 20, "{name}: {counts:?}");
