@@ -539,11 +539,15 @@ fn release_of_kernel(file: &Parsed<'_>) -> Option<String> {
         .symbols()
         .find(|symbol| symbol.name_bytes() == Ok(b"linux_banner"))?;
     let section = file.section_by_index(banner.section_index()?).ok()?;
-    let text = section.data_range(banner.address(), BANNER_MAX).ok()??;
+    // It may be the last in its section.
+    let section_end = section.address().checked_add(section.size())?;
+    let len = section_end.checked_sub(banner.address())?.min(BANNER_MAX);
+    let text = section.data_range(banner.address(), len).ok()??;
+    let text = text.split(|byte| *byte == 0).next()?;
     Facts::of_line(text).release
 }
 
-/// What is read of a banner, in bytes.
+/// What is read of a banner at most, in bytes: `Linux version `, a release of 64 bytes and what ends it fit.
 const BANNER_MAX: u64 = 80;
 
 fn symbols_error(path: &Path, source: SymbolsError) -> Error {
@@ -706,4 +710,67 @@ fn module_name(path: &Path, file: &Parsed<'_>) -> String {
         name.split(".ko").next().unwrap_or_default().to_owned()
     });
     name.replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use object::write::{self, Object as Written};
+    use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolScope};
+
+    use super::*;
+
+    /// A kernel with a function, and with a section of constants that ends with its banner.
+    fn kernel(banner: &[u8]) -> Vec<u8> {
+        let mut object = Written::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
+        for (section, kind, name, bytes) in [
+            (".text", SectionKind::Text, "_text", &[0xc3; 16][..]),
+            (".rodata", SectionKind::ReadOnlyData, "linux_banner", banner),
+        ] {
+            let section = object.add_section(Vec::new(), section.into(), kind);
+            object.append_section_data(section, b"before", 1);
+            let value = object.append_section_data(section, bytes, 1);
+            object.add_symbol(write::Symbol {
+                name: name.into(),
+                value,
+                size: bytes.len() as u64,
+                kind: match kind {
+                    SectionKind::Text => SymbolKind::Text,
+                    _ => SymbolKind::Data,
+                },
+                scope: SymbolScope::Linkage,
+                weak: false,
+                section: write::SymbolSection::Section(section),
+                flags: SymbolFlags::None,
+            });
+        }
+        let mut bytes = object.write().expect("a kernel");
+        // It is no module.
+        bytes[16..18].copy_from_slice(&elf::ET_EXEC.0.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_release_is_found_however_long_the_banner_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("vmlinux");
+        let longest = format!("6.{}", "1".repeat(62));
+        for (banner, release) in [
+            ("Linux version 6.1.0\0".to_owned(), Some("6.1.0")),
+            ("Linux version 6.1.0".to_owned(), Some("6.1.0")),
+            (
+                "Linux version 6.1.0 (me@here) #1 SMP\n\0".to_owned(),
+                Some("6.1.0"),
+            ),
+            (
+                format!("Linux version {longest} ({})\n\0", "x".repeat(200)),
+                Some(longest.as_str()),
+            ),
+            ("Linux version".to_owned(), None),
+            (String::new(), None),
+        ] {
+            std::fs::write(&path, kernel(banner.as_bytes())).expect("room");
+            let symbols = Symbols::open(&path).expect("symbols");
+            assert_eq!(symbols.release(), release, "{banner:?}");
+        }
+    }
 }
