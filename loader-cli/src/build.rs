@@ -86,6 +86,18 @@ pub struct Built {
     pub warnings: Vec<String>,
 }
 
+impl Built {
+    /// The table as a kernel wants it, which has symbols of its own.
+    ///
+    /// # Errors
+    ///
+    /// What [`with_symbols`] says.
+    pub fn without_symbols(&self) -> Result<Vec<u8>, EncodeError> {
+        let table = Table::parse(&self.bytes).map_err(EncodeError::Invalid)?;
+        with_symbols(&table, &[])
+    }
+}
+
 impl Recipe {
     /// Builds the table of an image.
     ///

@@ -155,7 +155,7 @@ pub enum Error {
     },
     /// An image has no build-id to name its table by.
     #[error(
-        "{}: it has no build-id, by which --store names tables; link it with --build-id=sha1, or name its table with -o",
+        "{}: it has no build-id, by which --store and --firmware name tables; link it with --build-id=sha1, or name its table with -o",
         path.display()
     )]
     NoBuildId {

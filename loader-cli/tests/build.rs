@@ -121,6 +121,53 @@ fn a_directory_has_a_table_for_each_image_by_build_id() {
     );
 }
 
+/// A kernel has symbols of its own, and those of a table would take its memory.
+#[test]
+fn what_the_kernel_reads_itself_has_no_symbols() {
+    let (release, places) = (release(), tempfile::tempdir().expect("a directory"));
+    let (store, firmware) = (places.path().join("store"), places.path().join("firmware"));
+    let one = release.path().join("vmlinux");
+    // One image, and many; with a store, and without.
+    for (images, last) in [(&one, 1), (&release.path().to_owned(), 4)] {
+        for with_store in [true, false] {
+            let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"build", images];
+            arguments.extend([&"--firmware" as &dyn AsRef<_>, &firmware]);
+            if with_store {
+                arguments.extend([&"--store" as &dyn AsRef<_>, &store]);
+            }
+            let output = run(&arguments);
+            assert!(output.status.success(), "{output:?}");
+            assert!(
+                text(&output.stdout).contains(&text(firmware.as_os_str().as_encoded_bytes())),
+                "{output:?}"
+            );
+            assert_eq!(tables(&firmware), usize::from(last));
+            assert_eq!(store.exists(), with_store);
+            for last in 1..=last {
+                let loaded = firmware.join(format!("{}.lineinfo", build_id(last)));
+                let loaded = BlobFile::open(&loaded).expect("a table");
+                assert_eq!(hex(loaded.table().layout().build_id()), build_id(last));
+                assert_eq!(loaded.table().symbols(), None);
+                if with_store {
+                    let whole = BlobFile::open(&stored(&store, last)).expect("a table");
+                    assert!(whole.table().symbols().is_some());
+                    assert_eq!(
+                        whole.without_symbols().expect("a table"),
+                        loaded.bytes(),
+                        "all else is the same"
+                    );
+                }
+            }
+            for directory in [&store, &firmware]
+                .into_iter()
+                .filter(|place| place.exists())
+            {
+                fs::remove_dir_all(directory).expect("it was there");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_fails_is_named_and_the_rest_goes_on() {
     let (release, store) = (release(), tempfile::tempdir().expect("a directory"));
@@ -194,12 +241,14 @@ fn an_image_without_a_build_id_has_no_place_in_a_store() {
     let store = tempfile::tempdir().expect("a directory");
     let image = store.path().join("image");
     fs::write(&image, image_without_build_id()).expect("room");
-    let output = run(&[&"build", &image, &"--store", &store.path()]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output.stderr).contains("it has no build-id"),
-        "{output:?}"
-    );
+    for place in ["--store", "--firmware"] {
+        let output = run(&[&"build", &image, &place, &store.path()]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            text(&output.stderr).contains("it has no build-id"),
+            "{output:?}"
+        );
+    }
 }
 
 /// The demo, whose note is of another type.

@@ -22,23 +22,34 @@ const TABLE: &str = "Table";
 
 /// Build tables from ELF files with DWARF.
 ///
-/// Of many images each gets a table in a directory (--store), and those that cannot have one are named.
+/// Of many images each gets a table in a directory (--store, --firmware), and those that cannot have one
+/// are named.
 /// They are worked on in parallel, and take together at most 512 MiB of memory for each CPU, or what the
 /// largest of them may take alone.
 #[derive(Debug, clap::Args)]
-#[command(group(ArgGroup::new("place").args(["output", "store"]).required(true)))]
+#[command(group(ArgGroup::new("place").args(["output", "store", "firmware"]).required(true).multiple(true)))]
 pub(super) struct Args {
     /// The images: a vmlinux, a module, or any ELF file with debug information, also compressed (.xz,
     /// .zst, .gz); - is stdin. Of a directory, the modules (.ko) and kernels (vmlinux) below it.
     #[arg(value_name = "VMLINUX", value_hint = ValueHint::FilePath, required = true)]
     images: Vec<PathBuf>,
     /// The table to write; - is stdout.
-    #[arg(short, long, value_name = "X", value_hint = ValueHint::FilePath)]
+    #[arg(
+        short,
+        long,
+        value_name = "X",
+        value_hint = ValueHint::FilePath,
+        conflicts_with_all = ["store", "firmware"]
+    )]
     output: Option<PathBuf>,
     /// Write tables into this directory, which is made if it is missing, by build-id:
     /// .build-id/ab/cdef.lineinfo. decode --dir finds them there.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     store: Option<PathBuf>,
+    /// Write tables without symbols into this directory, which is made if it is missing, as
+    /// BUILDID.lineinfo. In /lib/firmware/lineinfo the module for stock kernels finds them.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    firmware: Option<PathBuf>,
     /// How to encode the rows.
     #[arg(long, default_value = "packed", value_parser = parse_encoding, help_heading = TABLE)]
     encoding: Encoding,
@@ -152,8 +163,8 @@ fn parse_encoding(name: &str) -> Result<Encoding, String> {
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
     let recipe = args.recipe()?;
-    match (&args.images[..], &args.store, &args.output) {
-        ([image], None, Some(path)) if !image.is_dir() => {
+    match (&args.images[..], &args.output) {
+        ([image], Some(path)) if !image.is_dir() => {
             // What cannot be written is known before stdin is read, and minutes are spent.
             let output = Output::at(path, HardLinks::Refuse)?;
             output.differs_from(image)?;
@@ -161,14 +172,21 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
             if let Some(debug_path) = file.debug_path() {
                 output.differs_from(debug_path)?;
             }
-            build_one(&recipe, &file, path, output)
+            build_one(
+                &recipe,
+                &file,
+                vec![Place {
+                    path: path.clone(),
+                    output,
+                    symbols: true,
+                }],
+            )
         }
-        ([image], Some(store), None) if !image.is_dir() => {
+        ([image], None) if !image.is_dir() => {
             let file = args.reading.open(image)?;
-            let (path, output) = stored(store, &file)?;
-            build_one(&recipe, &file, &path, output)
+            build_one(&recipe, &file, places(args, &file)?)
         }
-        (_, Some(store), None) => build_many(args, &recipe, store),
+        (_, None) => build_many(args, &recipe),
         _ => Err(Error::Usage(
             "-o names the table of one image; add --store DIR instead, for tables that are named by build-id"
                 .to_owned(),
@@ -176,41 +194,95 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     }
 }
 
-/// The file in a store for the table of an image.
-fn stored(store: &Path, image: &ElfFile) -> Result<(PathBuf, Output), Error> {
-    let build_id = hex(&image.parse()?.identity.build_id);
-    let path = files::by_build_id(store, &build_id, TABLE_EXTENSION);
-    let path = path.ok_or_else(|| Error::NoBuildId {
-        path: image.path().to_owned(),
-    })?;
-    let directory = path.parent().unwrap_or(store);
-    fs::create_dir_all(directory).map_err(Error::io(directory))?;
-    let output = Output::at(&path, HardLinks::Refuse)?;
-    Ok((path, output))
+/// Where a table is written.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    output: Output,
+    /// With the symbols that it has.
+    symbols: bool,
 }
 
-fn build_one(recipe: &Recipe, file: &ElfFile, path: &Path, output: Output) -> Result<u8, Error> {
+/// The files for the table of an image in the directories that are named.
+fn places(args: &Args, image: &ElfFile) -> Result<Vec<Place>, Error> {
+    let build_id = hex(&image.parse()?.identity.build_id);
+    let stored = |store: &PathBuf| files::by_build_id(store, &build_id, TABLE_EXTENSION);
+    let loaded = |firmware: &PathBuf| {
+        (!build_id.is_empty()).then(|| firmware.join(format!("{build_id}.{TABLE_EXTENSION}")))
+    };
+    let paths = [
+        (args.store.as_ref().map(stored), true),
+        (args.firmware.as_ref().map(loaded), false),
+    ];
+    let named = paths
+        .into_iter()
+        .filter_map(|(path, symbols)| Some((path?, symbols)));
+    named
+        .map(|(path, symbols)| {
+            let path = path.ok_or_else(|| Error::NoBuildId {
+                path: image.path().to_owned(),
+            })?;
+            let directory = path.parent().unwrap_or(Path::new(""));
+            fs::create_dir_all(directory).map_err(Error::io(directory))?;
+            let output = Output::at(&path, HardLinks::Refuse)?;
+            Ok(Place {
+                path,
+                output,
+                symbols,
+            })
+        })
+        .collect()
+}
+
+/// Writes a table to its places, and gives the files.
+fn write(built: &Built, image: &Path, places: Vec<Place>) -> Result<Vec<PathBuf>, Error> {
+    let mut paths = Vec::new();
+    for place in places {
+        match place.symbols {
+            true => place.output.write(|file| file.write_all(&built.bytes))?,
+            false => {
+                let bytes = built.without_symbols();
+                let bytes = bytes.map_err(|source| Error::Encode {
+                    path: image.to_owned(),
+                    source,
+                })?;
+                place.output.write(|file| file.write_all(&bytes))?;
+            }
+        }
+        paths.push(place.path);
+    }
+    Ok(paths)
+}
+
+fn build_one(recipe: &Recipe, file: &ElfFile, places: Vec<Place>) -> Result<u8, Error> {
     let start = Instant::now();
     let bar = progress_bar("build", Counts::Bytes);
     let built = recipe.build(file, &bar)?;
     bar.finish_and_clear();
     built.warnings.iter().for_each(message::warning);
-    let is_stdout = output.is_stdout();
-    output.write(|file| file.write_all(&built.bytes))?;
+    let is_stdout = places.iter().any(|place| place.output.is_stdout());
+    let paths = write(&built, file.path(), places)?;
     let seconds = start.elapsed().as_secs_f64();
-    summarize(is_stdout, |out| print_built(path, &built, seconds, out))?;
+    summarize(is_stdout, |out| print_built(&paths, &built, seconds, out))?;
     Ok(exit::DONE)
 }
 
-fn print_built(path: &Path, built: &Built, seconds: f64, out: &mut dyn Write) -> io::Result<()> {
+fn print_built(
+    paths: &[PathBuf],
+    built: &Built,
+    seconds: f64,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let line_bytes = built.bytes.len() - built.symbol_bytes;
-    writeln!(
-        out,
-        "{}: {}, {}",
-        path.display(),
-        built.encoding,
-        built.profile
-    )?;
+    for path in paths {
+        writeln!(
+            out,
+            "{}: {}, {}",
+            path.display(),
+            built.encoding,
+            built.profile
+        )?;
+    }
     writeln!(out, "rows read        {:>12}", built.rows_read)?;
     writeln!(out, "entries          {:>12}", built.entries)?;
     writeln!(out, "files            {:>12}", built.files)?;
@@ -231,13 +303,13 @@ fn print_built(path: &Path, built: &Built, seconds: f64, out: &mut dyn Write) ->
 #[derive(Debug, Default)]
 struct Totals {
     /// The tables; images of one build-id have one.
-    tables: BTreeSet<PathBuf>,
+    tables: BTreeSet<Vec<PathBuf>>,
     bytes: usize,
     symbol_bytes: usize,
     failed: usize,
 }
 
-fn build_many(args: &Args, recipe: &Recipe, store: &Path) -> Result<u8, Error> {
+fn build_many(args: &Args, recipe: &Recipe) -> Result<u8, Error> {
     let start = Instant::now();
     let mut totals = Totals::default();
     let images = images(&args.images, |error| {
@@ -250,15 +322,16 @@ fn build_many(args: &Args, recipe: &Recipe, store: &Path) -> Result<u8, Error> {
     let bar = progress_bar("images", Counts::Things);
     bar.set_length(images.len() as u64);
     let build = |_: &Path, file: &ElfFile| {
-        let (path, output) = stored(store, file)?;
+        let places = places(args, file)?;
+        let built = recipe.build(file, &())?;
+        let paths = write(&built, file.path(), places)?;
         let Built {
             bytes,
             symbol_bytes,
             warnings,
             ..
-        } = recipe.build(file, &())?;
-        output.write(|file| file.write_all(&bytes))?;
-        Ok((path, bytes.len(), symbol_bytes, warnings))
+        } = built;
+        Ok((paths, bytes.len(), symbol_bytes, warnings))
     };
     build::all(
         &images,
@@ -266,14 +339,16 @@ fn build_many(args: &Args, recipe: &Recipe, store: &Path) -> Result<u8, Error> {
         build,
         |image, outcome| {
             bar.suspend(|| match outcome {
-                Ok((path, bytes, symbol_bytes, warnings)) => {
+                Ok((paths, bytes, symbol_bytes, warnings)) => {
                     warnings.iter().for_each(message::warning);
-                    message::detail(format_args!(
-                        "{}: {bytes} bytes, {}",
-                        image.display(),
-                        path.display()
-                    ));
-                    if totals.tables.insert(path) {
+                    for path in &paths {
+                        message::detail(format_args!(
+                            "{}: {bytes} bytes, {}",
+                            image.display(),
+                            path.display()
+                        ));
+                    }
+                    if totals.tables.insert(paths) {
                         totals.bytes += bytes;
                         totals.symbol_bytes += symbol_bytes;
                     }
@@ -289,7 +364,9 @@ fn build_many(args: &Args, recipe: &Recipe, store: &Path) -> Result<u8, Error> {
     bar.finish_and_clear();
     let (tables, seconds) = (totals.tables.len(), start.elapsed().as_secs_f64());
     summarize(false, |out| {
-        writeln!(out, "{}: by build-id", store.display())?;
+        for directory in [&args.store, &args.firmware].into_iter().flatten() {
+            writeln!(out, "{}: by build-id", directory.display())?;
+        }
         writeln!(out, "tables           {tables:>12}")?;
         writeln!(
             out,

@@ -22,7 +22,9 @@ Examples:
   A module:
     lineinfo build fs/xfs/xfs.ko -o xfs.lineinfo
   Every kernel and module of a directory, by build-id:
-    lineinfo build /usr/lib/debug/lib/modules/6.12.0 --store /usr/lib/lineinfo";
+    lineinfo build /usr/lib/debug/lib/modules/6.12.0 --store /usr/lib/lineinfo
+  The same, where the module for stock kernels looks for it, from the first trace on:
+    lineinfo build vmlinux /usr/lib/debug/lib/modules/6.12.0 --firmware /lib/firmware/lineinfo";
 
 /// Of `lineinfo verify`.
 pub(super) const VERIFY: &str = "\
