@@ -3,13 +3,14 @@
 #[path = "../../loader-cli/tests/schema/mod.rs"]
 mod schema;
 
-use std::fs;
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 use lineinfo_tests::{Binaries, Kernel, build_module, stdout_of};
+use nix::pty::openpty;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -211,6 +212,75 @@ fn all_tables_of_a_kernel_are_loaded_and_those_missing_are_named() {
         machine.auto(&["-q"]),
         (Some(0), String::new(), String::new())
     );
+}
+
+/// What `systemctl stop lineinfo-load` does.
+#[test]
+fn all_tables_of_a_kernel_are_unloaded() {
+    let machine = Machine::boot(&[]);
+    // It goes between the list of modules and the kernel.
+    machine.module("gone", &"cd".repeat(20));
+    assert_eq!(machine.auto(&[]).0, Some(3));
+    let root = text(machine.directory.path());
+    let unload = || machine.run(&["unload", "--auto", "--root", &root]);
+    let memory = |module: &[&str]| {
+        let status = machine.document(&[&["status"], module].concat());
+        status["table"]["memory"].as_u64().expect("it is loaded")
+    };
+    let all = memory(&[]) + memory(&["--module", "xor"]);
+    let device = text(machine.kernel.socket());
+    let (code, printed, said) = unload();
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    let expected = format!("{device}: tables unloaded: 2, {all} bytes of memory freed\n");
+    assert_eq!(printed, expected);
+    assert_eq!(machine.state(&[]), "empty");
+    assert_eq!(machine.state(&["--module", "xor"]), "empty");
+
+    // Where there is none, there is nothing to do.
+    let (code, printed, said) = unload();
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert!(printed.contains("tables unloaded: 0, 0 bytes"), "{printed}");
+    machine.was_not_asked();
+
+    // Those of modules alone, of a kernel that has none of its own.
+    let xor = text(&BUILT.xor());
+    assert_eq!(machine.run(&["load", "--module", "xor", &xor]).0, Some(0));
+    assert!(unload().1.contains("tables unloaded: 1, "));
+
+    // Another kernel keeps its tables.
+    assert_eq!(machine.auto(&[]).0, Some(3));
+    machine.notes("sys/kernel/notes", &"cd".repeat(20));
+    let (code, _, said) = unload();
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("--root"), "{said}");
+    assert_eq!(machine.state(&[]), "loaded");
+}
+
+#[test]
+fn one_bar_is_for_all_tables() {
+    let machine = Machine::boot(&[]);
+    let (root, tables) = (
+        text(machine.directory.path()),
+        text(&machine.path("tables")),
+    );
+    let device = text(machine.kernel.socket());
+    let terminal = openpty(None, None).expect("a terminal");
+    let mut load = command(&["load", "--auto", "--root", &root, "--dir", &tables]);
+    let loaded = load
+        .args(["--device", &device])
+        .env("TERM", "xterm")
+        .stdout(Stdio::null())
+        .stderr(terminal.slave)
+        .status();
+    drop(load);
+    assert_eq!(loaded.expect("lineinfo starts").code(), Some(3));
+    let mut shown = Vec::new();
+    // At the end of all that was written there is an error (EIO).
+    let _ = File::from(terminal.master).read_to_end(&mut shown);
+    let shown = String::from_utf8(shown).expect("UTF-8");
+    // The kernel and two modules; of bytes there is one bar for each table.
+    assert!(shown.contains("/3 "), "{shown:?}");
+    assert!(!shown.contains("iB/"), "{shown:?}");
 }
 
 #[test]

@@ -85,7 +85,9 @@ Examples:
   Free the memory of the kernel's table:
     lineinfo unload
   Of that of a module:
-    lineinfo unload --module xfs";
+    lineinfo unload --module xfs
+  Of all tables, those of modules too:
+    lineinfo unload --auto";
 
 /// Of `lineinfo status`.
 pub(super) const STATUS: &str = "\

@@ -3,16 +3,18 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
 use lineinfo_core::Table;
-use lineinfo_core::uapi::{Errno, Status};
+use lineinfo_core::uapi::Errno;
 use serde::Serialize;
 
-use super::{Counts, DeviceArg, KERNEL, OUTPUT, check_directories, print, progress_bar, summarize};
+use super::{
+    Counts, DeviceArg, KERNEL, OUTPUT, RootArg, check_directories, print, progress_bar, summarize,
+};
 use crate::device::Access;
 use crate::error::exit;
 use crate::files::{self, BlobFile};
 use crate::images::Tables;
 use crate::images::search::Search;
-use crate::running::{self, Running};
+use crate::progress::Progress;
 use crate::symbols::Symbols;
 use crate::{Error, hex, json, message, signature};
 
@@ -54,16 +56,8 @@ pub(super) struct Args {
     /// Look in the directories of this release [default: that of the running kernel].
     #[arg(long, value_name = "RELEASE", requires = "auto", help_heading = KERNEL)]
     release: Option<String>,
-    /// The directory in which sys and proc of the running kernel are.
-    #[arg(
-        long,
-        value_name = "DIR",
-        value_hint = ValueHint::DirPath,
-        requires = "auto",
-        default_value = running::ROOT,
-        help_heading = KERNEL
-    )]
-    root: PathBuf,
+    #[command(flatten)]
+    root: RootArg,
     /// Check everything, and say what would be loaded where, but load nothing.
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -192,11 +186,12 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
 /// Loads the table that is named.
 fn load_named(args: &Args, path: &Path) -> Result<Image, Error> {
     let module = args.device.module.as_deref();
+    let bar = progress_bar("load", Counts::Bytes);
     let (outcome, build_id) = match BlobFile::open(path) {
         Ok(table) => {
             check_module(module, path, &table)?;
             let build_id = hex(table.table().layout().build_id());
-            (load(args, module, path, &table)?, Some(build_id))
+            (load(args, module, path, &table, &bar)?, Some(build_id))
         }
         // The kernel refuses what does not parse, and says why. It does not look at the rows.
         Err(error @ Error::Blob { .. }) => {
@@ -204,10 +199,11 @@ fn load_named(args: &Args, path: &Path) -> Result<Image, Error> {
             if args.dry_run || Table::parse(&bytes).is_ok() {
                 return Err(error);
             }
-            (send(args, module, &bytes)?, None)
+            (send(args, module, &bytes, &bar)?, None)
         }
         Err(error) => return Err(error),
     };
+    bar.finish_and_clear();
     Ok(Image {
         module: args.device.module.clone(),
         build_id,
@@ -235,9 +231,7 @@ fn check_module(module: Option<&str>, path: &Path, blob: &BlobFile) -> Result<()
 /// Loads the tables of the running kernel and of its modules, and gives the exit status.
 fn load_running(args: &Args) -> Result<(Vec<Image>, u8), Error> {
     check_directories("--dir", &args.dir)?;
-    let running = Running::read(&args.root)?;
-    let kernel = args.device.open(Access::Read)?.status()?;
-    check_root(args, &running, &kernel)?;
+    let (running, kernel) = args.root.read(&args.device)?;
     let release = args.release.clone().or(running.release);
     let search = Search {
         servers: Vec::new(),
@@ -250,6 +244,9 @@ fn load_running(args: &Args) -> Result<(Vec<Image>, u8), Error> {
     }
     let mut status = exit::DONE;
     let mut images = Vec::new();
+    // One for all of them: a table alone takes a moment.
+    let bar = progress_bar("load", Counts::Things);
+    bar.set_length(wanted.len() as u64);
     for (module, build_id) in wanted {
         let build_id = build_id.or_else(|| build_id_of(args, module.as_deref()));
         let build_id = build_id.filter(|id| !id.is_empty());
@@ -258,8 +255,8 @@ fn load_running(args: &Args) -> Result<(Vec<Image>, u8), Error> {
             .and_then(|id| tables.find(module.as_deref(), id));
         let outcome = match &found {
             Some((path, table)) => {
-                load(args, module.as_deref(), path, table).unwrap_or_else(|error| {
-                    message::error(&error);
+                load(args, module.as_deref(), path, table, &()).unwrap_or_else(|error| {
+                    bar.suspend(|| message::error(&error));
                     if status == exit::DONE {
                         status = error.exit_code();
                     }
@@ -276,7 +273,9 @@ fn load_running(args: &Args) -> Result<(Vec<Image>, u8), Error> {
             table: found.map(|(path, _)| path.display().to_string()),
             outcome,
         });
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     let missing = images
         .iter()
         .filter(|image| matches!(image.outcome, Outcome::NoTable));
@@ -296,19 +295,6 @@ fn load_running(args: &Args) -> Result<(Vec<Image>, u8), Error> {
     Ok((images, status))
 }
 
-/// Fails if the device is not of the kernel that is described below the root.
-fn check_root(args: &Args, running: &Running, kernel: &Status) -> Result<(), Error> {
-    match &running.build_id {
-        Some(build_id) if build_id != kernel.build_id() => Err(Error::OtherRoot {
-            device: args.device.path.clone(),
-            device_build: hex(kernel.build_id()),
-            root: args.root.clone(),
-            root_build: hex(build_id),
-        }),
-        _ => Ok(()),
-    }
-}
-
 /// What the device says of the build-id of a module.
 fn build_id_of(args: &Args, module: Option<&str>) -> Option<Vec<u8>> {
     let mut device = args.device.open(Access::Read).ok()?;
@@ -317,7 +303,13 @@ fn build_id_of(args: &Args, module: Option<&str>) -> Option<Vec<u8>> {
 }
 
 /// Loads a table that is right in itself, or checks whether it would be taken.
-fn load(args: &Args, module: Option<&str>, path: &Path, blob: &BlobFile) -> Result<Outcome, Error> {
+fn load(
+    args: &Args,
+    module: Option<&str>,
+    path: &Path,
+    blob: &BlobFile,
+    progress: &dyn Progress,
+) -> Result<Outcome, Error> {
     let table = blob.table();
     if let Some(signed) = table.signed() {
         signature::check(path, &signed)?;
@@ -327,7 +319,7 @@ fn load(args: &Args, module: Option<&str>, path: &Path, blob: &BlobFile) -> Resu
         source,
     })?;
     if !args.dry_run {
-        return send(args, module, &bytes);
+        return send(args, module, &bytes, progress);
     }
     // Who may not load is told so here as well.
     let mut device = args.device.open_for(module, Access::Write)?;
@@ -351,12 +343,19 @@ fn load(args: &Args, module: Option<&str>, path: &Path, blob: &BlobFile) -> Resu
 }
 
 /// Loads bytes into the slot of the kernel or of a module.
-fn send(args: &Args, module: Option<&str>, bytes: &[u8]) -> Result<Outcome, Error> {
+fn send(
+    args: &Args,
+    module: Option<&str>,
+    bytes: &[u8],
+    progress: &dyn Progress,
+) -> Result<Outcome, Error> {
     let mut device = args.device.open_for(module, Access::Write)?;
-    let bar = progress_bar("load", Counts::Bytes);
-    bar.set_length(bytes.len() as u64);
-    let loaded = device.load(bytes, |written| bar.set_position(written));
-    bar.finish_and_clear();
+    progress.begin(bytes.len() as u64);
+    let mut before = 0;
+    let loaded = device.load(bytes, |written| {
+        progress.advance(written - before);
+        before = written;
+    });
     loaded.map_err(|error| match error {
         Error::Device {
             path,

@@ -23,13 +23,15 @@ use anstream::ColorChoice;
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use indicatif::{ProgressBar, ProgressStyle};
 use lineinfo_core::blob::FORMAT_VERSION;
+use lineinfo_core::uapi::Status;
 
-use crate::Error;
 use crate::device::{Access, Device};
 use crate::extract::elf::ElfFile;
 use crate::extract::paths::{Naming, PathMap, SourceRoot};
 use crate::message::{self, Verbosity};
 use crate::progress::Progress;
+use crate::running::{self, Running};
+use crate::{Error, hex};
 
 /// The version of the package, the commit that it was built from where that is known, and the version of
 /// the format of tables.
@@ -225,6 +227,40 @@ impl DeviceArg {
             device.target(module)?;
         }
         Ok(device)
+    }
+}
+
+/// Where the modules of the running kernel are listed, for what is done to all of them.
+#[derive(Debug, clap::Args)]
+struct RootArg {
+    /// The directory in which sys and proc of the running kernel are.
+    #[arg(
+        long = "root",
+        id = "root",
+        value_name = "DIR",
+        value_hint = ValueHint::DirPath,
+        requires = "auto",
+        default_value = running::ROOT,
+        help_heading = KERNEL
+    )]
+    path: PathBuf,
+}
+
+impl RootArg {
+    /// The running kernel as its files describe it, and the status of its own table; fails if the device is
+    /// that of another kernel.
+    fn read(&self, device: &DeviceArg) -> Result<(Running, Status), Error> {
+        let running = Running::read(&self.path)?;
+        let status = device.open(Access::Read)?.status()?;
+        match &running.build_id {
+            Some(build_id) if build_id != status.build_id() => Err(Error::OtherRoot {
+                device: device.path.clone(),
+                device_build: hex(status.build_id()),
+                root: self.path.clone(),
+                root_build: hex(build_id),
+            }),
+            _ => Ok((running, status)),
+        }
     }
 }
 
