@@ -123,8 +123,10 @@ impl Iterator for Frames {
 #[inline(always)]
 fn frame_pointer() -> usize {
     let rbp;
+    // A function may make its frame as late as on the path that first needs one, and before that the
+    // register is its caller's. It needs one for a register that it must save, such as r12.
     // SAFETY: copies a register.
-    unsafe { asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    unsafe { asm!("mov r12, rbp", out("r12") rbp, options(nomem, nostack, preserves_flags)) };
     rbp
 }
 
