@@ -390,7 +390,9 @@ pub enum Error {
         found: String,
     },
     /// Something that should be an address is not.
-    #[error("{text:?} is not an address: give it in hexadecimal, like 0xffffffff81000000")]
+    #[error(
+        "{text:?} is not an address: give it in hexadecimal, like 0xffffffff81000000, or as symbol+0x10"
+    )]
     Address {
         /// What was given.
         text: String,
@@ -558,6 +560,7 @@ fn io_words(error: &io::Error) -> String {
         io::ErrorKind::NotADirectory => {
             "a part of its path is a file, not a directory; check its name".to_owned()
         }
+        io::ErrorKind::IsADirectory => "it is a directory; name a file in it".to_owned(),
         io::ErrorKind::PermissionDenied => format!("{error}; run as a user who may, or as root"),
         _ => error.to_string(),
     }

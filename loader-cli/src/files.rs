@@ -50,8 +50,14 @@ pub fn open_image(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Looks before it opens: to open a FIFO waits for a writer, and to open a device can do anything.
-fn open_regular(path: &Path) -> Result<File, Error> {
+/// Opens a regular file, which may be empty or, as in `/proc`, seem so.
+///
+/// It looks before it opens: to open a FIFO waits for a writer, and to open a device can do anything.
+///
+/// # Errors
+///
+/// [`Error::Io`], or [`Error::NotAFile`].
+pub fn open_regular(path: &Path) -> Result<File, Error> {
     let check = |kind: FileType| {
         let found = if kind.is_dir() {
             "a directory"

@@ -9,7 +9,6 @@ mod section;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -167,8 +166,7 @@ impl Symbols {
     /// [`Error::Symbols`] if there are none, [`Error::Foreign`], [`Error::Elf`] or [`Error::Io`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let mut magic = [0; 4];
-        let file =
-            files::open_image(path).or_else(|_| File::open(path).map_err(Error::io(path)))?;
+        let file = files::open_regular(path)?;
         let is_elf = match Compression::of(&file) {
             Ok(Some(_)) => true,
             _ => file.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF",

@@ -116,6 +116,36 @@ fn colours_are_for_terminals_unless_they_are_asked_for_or_forbidden() {
     }
 }
 
+/// What was not printed is no success, be it help; what nobody reads on stderr changes nothing.
+#[test]
+fn a_full_disk_is_noticed() {
+    let run = |args: &[&str], stdout: &str, stderr: &str| {
+        let open = |path| {
+            std::fs::File::options()
+                .write(true)
+                .open(path)
+                .expect("a device")
+        };
+        let mut command = process::Command::new(env!("CARGO_BIN_EXE_lineinfo"));
+        command.args(args).current_dir(INPUTS);
+        command.stdout(open(stdout)).stderr(open(stderr));
+        command.status().expect("lineinfo runs").code()
+    };
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["help", "build"],
+        &["build", "--help"],
+        &["footer", "demo.elf"],
+        &["build", "demo.elf", "-o", "-"],
+    ] {
+        assert_eq!(run(args, "/dev/full", "/dev/null"), Some(1), "{args:?}");
+    }
+    let build = ["build", "demo.elf", "-o", "-"];
+    assert_eq!(run(&build, "/dev/null", "/dev/full"), Some(0));
+    assert_eq!(run(&["frob"], "/dev/null", "/dev/full"), Some(2));
+}
+
 #[test]
 fn quiet_leaves_results_and_errors() {
     let directory = tempfile::tempdir().expect("a directory");

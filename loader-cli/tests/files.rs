@@ -552,6 +552,11 @@ fn a_fifo_never_hangs_and_is_never_replaced() {
     scene.refuses(&["strip", "fifo"], exit::FAILED, pipe);
     scene.refuses(&["build", "fifo", "-o", "x"], exit::FAILED, pipe);
     scene.refuses(
+        &["decode", "--vmlinux", "fifo", "plain"],
+        exit::FAILED,
+        pipe,
+    );
+    scene.refuses(
         &["build", "plain", "-o", "fifo"],
         exit::FAILED,
         "is a FIFO that no process reads",

@@ -129,7 +129,8 @@ impl Args {
                 ProfileName::Calls => Profile::Calls,
             },
             inlines: self.inlines()?,
-            symbols: !self.no_symbols,
+            // A table for a kernel has none.
+            symbols: !self.no_symbols && (self.output.is_some() || self.store.is_some()),
             strict: self.strict,
             naming: self.reading.naming(),
         })
@@ -342,11 +343,7 @@ fn build_many(args: &Args, recipe: &Recipe) -> Result<u8, Error> {
                 Ok((paths, bytes, symbol_bytes, warnings)) => {
                     warnings.iter().for_each(message::warning);
                     for path in &paths {
-                        message::detail(format_args!(
-                            "{}: {bytes} bytes, {}",
-                            image.display(),
-                            path.display()
-                        ));
+                        message::detail(format_args!("{}: {}", image.display(), path.display()));
                     }
                     if totals.tables.insert(paths) {
                         totals.bytes += bytes;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anstream::{AutoStream, ColorChoice};
 use clap::ValueHint;
 
-use super::{DEBUG_DIR, KERNEL, OUTPUT, check_directories};
+use super::{DEBUG_DIR, KERNEL, OUTPUT, check_directories, parse_release};
 use crate::Error;
 use crate::error::exit;
 use crate::fleet::Fleet;
@@ -15,7 +15,7 @@ use crate::log::input::Input;
 use crate::log::{
     Annotator, Answers, Facts, Machine, Style, Summary, slide_of_line, slide_of_text,
 };
-use crate::message;
+use crate::{files, message};
 
 /// The options that say what the log is.
 const LOG: &str = "Log";
@@ -38,7 +38,7 @@ const LOG: &str = "Log";
 /// kernel; then nothing is printed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The log [default: stdin].
+    /// The log; - is stdin [default: stdin].
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     log: Option<PathBuf>,
     #[command(flatten)]
@@ -47,7 +47,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = KERNEL)]
     modules: Vec<PathBuf>,
     /// The release of the kernel that wrote the log [default: what the log says].
-    #[arg(long, value_name = "RELEASE", help_heading = KERNEL)]
+    #[arg(long, value_name = "RELEASE", value_parser = parse_release, help_heading = KERNEL)]
     release: Option<String>,
     /// Go on where builds or releases differ; lines may be wrong then.
     #[arg(long, help_heading = KERNEL)]
@@ -139,6 +139,11 @@ const WRITE_BYTES: usize = 64 << 10;
 const OTHER_SIZES: usize = 2;
 
 pub(super) fn run(args: &Args) -> Result<u8, Error> {
+    if args.follow && args.log.as_deref().is_some_and(files::is_stdin) {
+        return Err(Error::Usage(
+            "--follow is for a file that grows, and stdin ends by itself; leave it out".to_owned(),
+        ));
+    }
     let mut input = Input::open(args.log.as_deref())?;
     let options = Options {
         modules: args.modules.clone(),

@@ -1,13 +1,14 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use clap::ValueHint;
+use clap::{ArgGroup, ValueHint};
 use lineinfo_core::Table;
 use lineinfo_core::uapi::Errno;
 use serde::Serialize;
 
 use super::{
-    Counts, DeviceArg, KERNEL, OUTPUT, RootArg, check_directories, print, progress_bar, summarize,
+    Counts, DeviceArg, KERNEL, OUTPUT, RootArg, check_directories, parse_release, print,
+    progress_bar, summarize,
 };
 use crate::device::Access;
 use crate::error::exit;
@@ -31,18 +32,15 @@ const DOCUMENT_VERSION: u32 = 1;
 ///
 /// Exit status with --auto: 3 if the kernel or a module has no table, 1 or 4 if a table was refused.
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("tables").args(["blob", "auto"]).required(true)))]
 pub(super) struct Args {
     /// The table.
-    #[arg(
-        value_name = "X",
-        value_hint = ValueHint::FilePath,
-        required_unless_present = "auto"
-    )]
+    #[arg(value_name = "X", value_hint = ValueHint::FilePath)]
     blob: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArg,
     /// Load the tables of the running kernel and of all its modules.
-    #[arg(long, conflicts_with_all = ["blob", "module"], help_heading = KERNEL)]
+    #[arg(long, conflicts_with = "module", help_heading = KERNEL)]
     auto: bool,
     /// Look for tables in this directory, too; may be given several times.
     #[arg(
@@ -54,7 +52,13 @@ pub(super) struct Args {
     )]
     dir: Vec<PathBuf>,
     /// Look in the directories of this release [default: that of the running kernel].
-    #[arg(long, value_name = "RELEASE", requires = "auto", help_heading = KERNEL)]
+    #[arg(
+        long,
+        value_name = "RELEASE",
+        requires = "auto",
+        value_parser = parse_release,
+        help_heading = KERNEL
+    )]
     release: Option<String>,
     #[command(flatten)]
     root: RootArg,

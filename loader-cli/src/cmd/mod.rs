@@ -26,6 +26,7 @@ use lineinfo_core::blob::FORMAT_VERSION;
 use lineinfo_core::uapi::Status;
 
 use crate::device::{Access, Device};
+use crate::error::exit;
 use crate::extract::elf::ElfFile;
 use crate::extract::paths::{Naming, PathMap, SourceRoot};
 use crate::message::{self, Verbosity};
@@ -96,7 +97,18 @@ impl Cli {
         if let Some(colour) = Colour::among(std::env::args_os()) {
             colour.choose();
         }
-        Self::parse()
+        Self::try_parse().unwrap_or_else(|error| match error.print() {
+            // Help is a result; what is wrong has its exit status, whether or not it is read.
+            Err(source) if !error.use_stderr() => {
+                let error = Error::Stdout(source);
+                if error.is_closed_stdout() {
+                    std::process::exit(exit::DONE.into());
+                }
+                message::error(&error);
+                std::process::exit(error.exit_code().into())
+            }
+            _ => std::process::exit(error.exit_code()),
+        })
     }
 
     /// Does what the arguments say, and gives the exit status.
@@ -264,6 +276,16 @@ impl RootArg {
     }
 }
 
+/// A release, which is the name of directories.
+fn parse_release(text: &str) -> Result<String, String> {
+    match text {
+        "" | "." | ".." => Err(()),
+        _ if text.contains(['/', '\0']) => Err(()),
+        _ => Ok(text.to_owned()),
+    }
+    .map_err(|()| "give it as `uname -r` prints it, like 6.12.0-1-amd64".to_owned())
+}
+
 /// The options that say how an image is read.
 const IMAGE: &str = "Image";
 
@@ -336,7 +358,11 @@ fn summarize(
 ) -> Result<(), Error> {
     match is_result_on_stdout {
         _ if !message::says(Verbosity::Normal) => Ok(()),
-        true => what(&mut io::stderr()).map_err(Error::io("stderr")),
+        true => {
+            // Where stderr is closed, nobody is there to be told.
+            let _ = what(&mut io::stderr());
+            Ok(())
+        }
         false => print(|out| what(out)),
     }
 }

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::Error;
+use crate::files;
 
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 64 << 10;
@@ -34,15 +35,15 @@ pub struct Input {
 }
 
 impl Input {
-    /// Opens a file, or stdin.
+    /// Opens a file, or stdin, which is `-` as well.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
     pub fn open(path: Option<&Path>) -> Result<Self, Error> {
         let (path, file) = match path {
-            Some(path) => (path.to_owned(), File::open(path)),
-            None => {
+            Some(path) if !files::is_stdin(path) => (path.to_owned(), File::open(path)),
+            Some(_) | None => {
                 let stdin = io::stdin().as_fd().try_clone_to_owned();
                 (PathBuf::from("stdin"), stdin.map(File::from))
             }

@@ -42,6 +42,19 @@ fn bytes_pass_as_they_are() {
 }
 
 #[test]
+fn stdin_has_a_name_as_well() {
+    let kernel = kernel();
+    let decode = |more: &[&str]| {
+        let more = more.iter().map(|&more| more.to_owned());
+        let arguments: Vec<String> = kernel.arguments().into_iter().chain(more).collect();
+        decode(&arguments, FRAME.as_bytes())
+    };
+    assert_eq!(decode(&["-"]).stdout, ANNOTATED.as_bytes());
+    // It would wait for what never comes.
+    assert_eq!(decode(&["--follow", "-"]).status.code(), Some(2));
+}
+
+#[test]
 fn frames_among_any_bytes() {
     let kernel = kernel();
     let long = "x".repeat(100_000);
