@@ -301,7 +301,9 @@ impl Symbols {
                 is_code,
             });
         }
-        if !raw.iter().any(|symbol| symbol.is_code) {
+        // A module may have data alone.
+        let has_code = !is_module || !executable.is_empty();
+        if has_code && !raw.iter().any(|symbol| symbol.is_code) {
             return Err(symbols_error(path, SymbolsError::Stripped));
         }
         let ends = match is_module {
@@ -745,6 +747,27 @@ mod tests {
         // It is no module.
         bytes[16..18].copy_from_slice(&elf::ET_EXEC.0.to_le_bytes());
         bytes
+    }
+
+    #[test]
+    fn a_module_of_data_was_not_stripped() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("data.ko");
+        for (text, expected) in [(&b""[..], true), (b"\xc3", false)] {
+            let mut object =
+                Written::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
+            let section = object.add_section(Vec::new(), b".text".into(), SectionKind::Text);
+            object.append_section_data(section, text, 1);
+            std::fs::write(&path, object.write().expect("a module")).expect("room");
+            let symbols = Symbols::open(&path);
+            assert_eq!(symbols.is_ok(), expected, "{symbols:?}");
+            if let Ok(symbols) = symbols {
+                let written = symbols.to_section(0).expect("a section");
+                let read = Contents::read(&written, 0, 0).expect("symbols");
+                assert_eq!(read.module.as_deref(), Some("data"));
+                assert!(read.functions.is_empty());
+            }
+        }
     }
 
     #[test]
