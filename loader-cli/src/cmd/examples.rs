@@ -17,7 +17,7 @@ pub(super) const BUILD: &str = "\
 Examples:
   Exact at every byte of text, from the -dbg package of a distribution:
     lineinfo build /usr/lib/debug/boot/vmlinux-6.12.0 -o kernel.lineinfo
-  For stack traces alone, with the inlined functions; several times smaller:
+  For stack traces alone, with the inlined functions; less than half as large:
     lineinfo build vmlinux -o kernel.lineinfo --profile calls
   A module:
     lineinfo build fs/xfs/xfs.ko -o xfs.lineinfo
