@@ -1,9 +1,10 @@
 /* Prints the locations of addresses, from a blob or from a boot image that carries one, each after the
  * functions that are inlined there.
  *
- *     cc -Wl,--gc-sections -I core/c/include core/c/examples/locate.c liblineinfo_c.a -o locate
+ *     cc -no-pie -Wl,--gc-sections -I core/c/include core/c/examples/locate.c liblineinfo_c.a -o locate
  *     ./locate vmlinuz 0xffffffff81000140 ...
  *
+ * The library is that of core/c/src/lib.rs, for kernels, which are no position-independent executables.
  * Addresses are return addresses as a stack trace has them, in hexadecimal, without a slide. It has no
  * device, so the linker drops what would need memory, a clock and a log of a kernel.
  */
