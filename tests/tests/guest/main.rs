@@ -5,7 +5,8 @@
 //! them; without it, or without QEMU or llvm-symbolizer, the tests are shown as ignored. The test of the
 //! Debian package needs root as well, and `LINEINFO_GUEST_ROOT`, a directory that `.ci/guest-root`
 //! prints. What a guest printed is in `target/tmp/guest/RELEASE/BOOT.log`. `LINEINFO_GUEST_CYCLES` says
-//! how often tables and the module are loaded anew, 5 times where nothing is said.
+//! how often tables and the module are loaded anew, 5 times where nothing is said; `LINEINFO_GUEST_MODULES`
+//! names the modules that come and go with their tables, or all of them by `all`.
 
 mod code;
 mod console;
