@@ -202,7 +202,7 @@ fn assert_right(cases: &[Case], arguments: &[String]) {
 }
 
 #[test]
-fn the_corpus_has_ten_architectures() {
+fn every_architecture_has_a_log() {
     let architectures = [
         "x86",
         "i386",
