@@ -375,6 +375,11 @@ fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
             );
         }
     }
+    for line in lines_of(&parts, "enabled") {
+        if line.contains("own bytes") {
+            println!("{}: {}", kernel.release, console::without_time(&line));
+        }
+    }
     let hidden = check_with(
         oracle,
         &lines_of(&parts, "without inlined functions"),
@@ -490,18 +495,12 @@ fn modules(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
         "{}: {all} modules with tables, {left} left: {counts}",
         kernel.release
     );
-    let printed: BTreeSet<String> = frames(&lines)?
-        .into_iter()
-        .map(|frame| frame.module)
-        .filter(|module| !module.is_empty() && module != "lineinfo")
-        .collect();
-    // One with data alone has no frames.
-    ensure!(printed.len() + 5 > all, "frames of {printed:?}");
-    let bare: Vec<&String> = printed
-        .iter()
-        .filter(|module| !counts.modules.contains_key(*module))
-        .collect();
-    ensure!(bare.is_empty(), "no frame has a location in {bare:?}");
+    // One with data alone has no frames, one with a function of a few bytes no lines for them.
+    let annotated = counts.modules.len();
+    ensure!(
+        annotated > all - all / 10,
+        "locations in {annotated} of {all} modules"
+    );
     Ok(())
 }
 

@@ -93,9 +93,12 @@ impl Image {
             .symbols
             .get(&frame.symbol)
             .map_or(&[][..], Vec::as_slice);
+        // To the kernel, a symbol ends where the next begins, which may be a label of assembly in it.
+        let fits = |(_, size): &&(u64, u64)| *size <= frame.size;
+        let any_fits = symbols.iter().any(|symbol| fits(&symbol));
         symbols
             .iter()
-            .filter(|(_, size)| *size <= frame.size)
+            .filter(|symbol| fits(symbol) || !any_fits)
             .map(|(start, _)| start + frame.offset - byte)
             .collect()
     }
