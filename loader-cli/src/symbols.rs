@@ -18,11 +18,12 @@ use std::sync::LazyLock;
 
 use bstr::ByteSlice;
 use lineinfo_core::Table;
-use lineinfo_core::blob::SectionKind;
+use lineinfo_core::blob::{self, HEADER_SIZE, Header, SectionEntry, SectionKind};
 use memchr::memmem::Finder;
 use object::read::{Object, ObjectKind, ObjectSection, ObjectSymbol, SectionIndex, SymbolSection};
 use object::{SectionFlags, SymbolKind, elf};
 use smallvec::SmallVec;
+use zerocopy::FromBytes;
 
 use crate::compressed::Compression;
 use crate::error::{ElfError, Error};
@@ -46,6 +47,17 @@ pub struct Symbols {
     build_id: Option<Vec<u8>>,
     /// Address of `_text`.
     text_start: u64,
+}
+
+/// What a table says that it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The module; `None` for a kernel.
+    pub module: Option<String>,
+    /// The release of the kernel.
+    pub release: String,
+    /// The build-id.
+    pub build_id: Vec<u8>,
 }
 
 /// A symbol in executable text.
@@ -223,6 +235,46 @@ impl Symbols {
             build_id,
             layout.text_start(),
         )))
+    }
+
+    /// What a table says that it is of, from its first bytes and those of its symbols; `None` if that
+    /// cannot be read, or it has no symbols. Nothing of it is checked.
+    pub fn claim(path: &Path) -> Option<Claim> {
+        /// What is read of the symbols, in bytes: in it are the codes of DEFLATE, at most 320 bytes, and
+        /// two words of at most 64 bytes.
+        const START: usize = 1024;
+
+        let file = File::open(path).ok()?;
+        let mut head = [0; HEADER_SIZE];
+        file.read_exact_at(&mut head, 0).ok()?;
+        let header = Header::read_from_bytes(&head).ok()?;
+        if header.magic != blob::MAGIC || header.format_version.get() != blob::FORMAT_VERSION {
+            return None;
+        }
+        let mut directory = vec![0; usize::from(header.sections) * size_of::<SectionEntry>()];
+        file.read_exact_at(&mut directory, HEADER_SIZE as u64)
+            .ok()?;
+        let mut at = (HEADER_SIZE + directory.len()) as u64;
+        let entries = <[SectionEntry]>::ref_from_bytes(&directory).ok()?;
+        let symbols = entries.iter().find(|entry| {
+            let is_it = SectionKind::from_number(entry.kind.into()) == Some(SectionKind::Symbols);
+            at += if is_it {
+                0
+            } else {
+                u64::from(entry.size.get())
+            };
+            is_it
+        })?;
+        let mut start = [0; START];
+        let len = START.min(symbols.size.get() as usize);
+        file.read_exact_at(&mut start[..len], at).ok()?;
+        let (module, release) = section::claim(&start[..len])?;
+        let build_id = header.build_id.get(..usize::from(header.build_id_len))?;
+        Some(Claim {
+            module,
+            release: release?,
+            build_id: build_id.to_owned(),
+        })
     }
 
     fn new(path: &Path, contents: Contents, build_id: Option<Vec<u8>>, text_start: u64) -> Self {

@@ -149,7 +149,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     if args.key == Some(Key::Host) {
         let mut fleet = Fleet::new(options, annotator, args.code);
         read_all(&mut input, &mut fleet, false, args.follow)?;
-        return end_of_fleet(fleet, args.json);
+        let status = end_of_fleet(fleet, args.json)?;
+        return input.take_damage().map_or(Ok(status), Err);
     }
     let ended = read_head(&mut input)?;
     let mut facts = Facts {
@@ -170,7 +171,13 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     };
     decoder.set_slide(args.slide.or_else(|| slide_of_text(input.peek())));
     read_all(&mut input, &mut decoder, ended, args.follow)?;
-    decoder.end(args.json)
+    if decoder.annotator.summary().frames == 0
+        && let Some(doubt) = input.doubt()
+    {
+        message::note(doubt);
+    }
+    let status = decoder.end(args.json)?;
+    input.take_damage().map_or(Ok(status), Err)
 }
 
 /// What lines go through.
@@ -356,6 +363,12 @@ impl Decoder {
         self.print()?;
         if !is_json {
             message::note(words(self.annotator.summary()));
+        }
+        match self.annotator.addresses_left() {
+            0 => {}
+            left => message::note(format_args!(
+                "addresses without a symbol: {left} were left, as the log does not say how far its kernel was moved (KASLR); name that with --slide, 0 if it was not"
+            )),
         }
         let left = self.annotator.summary().left();
         let disagreeing = self.answers.resolver().disagreeing();

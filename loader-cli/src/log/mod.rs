@@ -198,8 +198,6 @@ pub struct Reader {
     plus: memmem::Finder<'static>,
     hasher: RandomState,
     tickets: u64,
-    /// Addresses alone are frames, too.
-    addresses: bool,
     /// A text without its colours and escapes.
     plain: Vec<u8>,
 }
@@ -211,7 +209,6 @@ impl Default for Reader {
             plus: memmem::Finder::new("+0x"),
             hasher: RandomState::new(),
             tickets: 0,
-            addresses: false,
             plain: Vec::with_capacity(BEFORE_MAX),
         }
     }
@@ -221,11 +218,6 @@ impl Reader {
     /// A reader of any logs.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Says whether addresses without a symbol are frames, too.
-    pub const fn take_addresses(&mut self, addresses: bool) {
-        self.addresses = addresses;
     }
 
     /// The frames of the next line of a machine, which may have its newline.
@@ -246,7 +238,7 @@ impl Reader {
         }
         let start = sender.head.min(end);
         Frames {
-            addresses: self.addresses,
+            addresses: true,
             bare: 0,
             reader: self,
             machine,

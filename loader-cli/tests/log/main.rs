@@ -13,6 +13,7 @@ mod inlines;
 mod kernels;
 mod search;
 mod servers;
+mod store;
 mod synthetic;
 
 use std::collections::BTreeSet;
