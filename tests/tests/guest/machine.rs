@@ -18,11 +18,58 @@ use object::{Object, ObjectSection};
 
 use crate::oracle::{Oracle, symbolizer};
 
-/// Modules of the kernel that a guest uses; those that they need come with them.
-const MODULES: [&str; 6] = ["loop", "nls_ascii", "nls_cp437", "overlay", "vfat", "zram"];
+/// Modules of the kernel that a guest uses, where it has them; those that they need come with them.
+const MODULES: [&str; 7] = [
+    "loop",
+    "lzo_rle",
+    "nls_ascii",
+    "nls_cp437",
+    "overlay",
+    "vfat",
+    "zram",
+];
+
+/// Modules of file systems, networks and machines in a cloud.
+const MODULES_OF_SYSTEM: [&str; 32] = [
+    "bonding",
+    "bridge",
+    "btrfs",
+    "cifs",
+    "dm_crypt",
+    "efivarfs",
+    "ena",
+    "fuse",
+    "gve",
+    "ip_tables",
+    "isofs",
+    "kvm",
+    "nbd",
+    "nf_conntrack",
+    "nf_tables",
+    "nfs",
+    "nfsd",
+    "nft_nat",
+    "openvswitch",
+    "raid1",
+    "squashfs",
+    "tcp_bbr",
+    "tun",
+    "veth",
+    "vhost_net",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_scsi",
+    "vxlan",
+    "wireguard",
+    "xfs",
+    "zstd",
+];
 
 /// The module that the guest with the package loads, too.
 const EXTRA: &str = "xfs";
+
+/// Where the module looks for tables, in a root file system.
+const TABLES: &str = "lib/firmware/lineinfo";
 
 /// How long a guest may run, and how much longer for each cycle of loads.
 const BOOT_SECONDS_MAX: u32 = 300;
@@ -34,7 +81,9 @@ pub(crate) struct GuestKernel {
     pub(crate) release: String,
     directory: PathBuf,
     work: PathBuf,
-    /// The modules, and with the empty name the kernel.
+    /// All modules of its package, packed.
+    packaged: Modules,
+    /// The modules that every guest has, and with the empty name the kernel.
     modules: Modules,
     /// Build-id of the kernel, in hexadecimal.
     pub(crate) build_id: String,
@@ -43,14 +92,27 @@ pub(crate) struct GuestKernel {
 
 /// Modules by name.
 #[derive(Debug, Default)]
-struct Modules {
+pub(crate) struct Modules {
     /// The files that are loaded.
-    files: BTreeMap<String, PathBuf>,
+    pub(crate) files: BTreeMap<String, PathBuf>,
     /// Files with debug information.
     dwarf: HashMap<String, PathBuf>,
 }
 
 impl Modules {
+    /// Those of a package, and of that with their debug information.
+    fn of_package(kernel: &Path) -> Result<Self> {
+        let by_name = |directory: &str, ending: &str| -> Result<Vec<(String, PathBuf)>> {
+            let files = files_below(&kernel.join(directory).canonicalize()?, ending)?;
+            let named = files.into_iter().map(|path| (module_name(&path), path));
+            Ok(named.collect())
+        };
+        Ok(Self {
+            files: by_name("modules", "")?.into_iter().collect(),
+            dwarf: by_name("dwarf/modules", ".ko")?.into_iter().collect(),
+        })
+    }
+
     fn debug_file(&self, name: &str) -> Result<PathBuf> {
         let path = self.dwarf.get(name).cloned();
         path.with_context(|| format!("no DWARF of {name}"))
@@ -134,6 +196,7 @@ impl GuestKernel {
         let directory = directory.canonicalize()?;
         let mut guest = Self {
             release: release.to_owned(),
+            packaged: Modules::of_package(&directory)?,
             modules: Modules::default(),
             build_id: String::new(),
             oracle: OnceLock::new(),
@@ -150,10 +213,10 @@ impl GuestKernel {
         let vmlinux = guest.directory.join("dwarf/vmlinux").canonicalize()?;
         guest.modules.dwarf.insert(String::new(), vmlinux);
         for (name, path) in guest.dwarf().clone() {
-            let id = guest.table(&path, Profile::Full, "tables")?;
+            let id = guest.table(&path, Profile::Full, &guest.work.join("tables"))?;
             if name.is_empty() {
                 fs::write(guest.work.join("tables").join("of.kernel"), &id)?;
-                guest.table(&path, Profile::Calls, "calls")?;
+                guest.table(&path, Profile::Calls, &guest.work.join("calls"))?;
                 guest.build_id = id;
             }
         }
@@ -171,11 +234,11 @@ impl GuestKernel {
         &self.modules.dwarf
     }
 
-    /// What is known of the frames of the kernel and its modules, of [`EXTRA`] too.
+    /// What is known of the frames of the kernel and all its modules.
     pub(crate) fn oracle(&self) -> Result<&Oracle> {
         if self.oracle.get().is_none() {
-            let mut paths = self.dwarf().clone();
-            paths.insert(EXTRA.to_owned(), self.unpack(&[EXTRA])?.debug_file(EXTRA)?);
+            let mut paths = self.packaged.dwarf.clone();
+            paths.extend(self.dwarf().clone());
             let oracle = Oracle::new(symbolizer().context("llvm-symbolizer")?, paths)?;
             self.oracle.get_or_init(|| oracle);
         }
@@ -206,26 +269,18 @@ impl GuestKernel {
         Ok(())
     }
 
-    /// Unpacks modules of the kernel, with those that they need and that are not there yet.
+    /// Unpacks modules of the kernel, with those that they need and that are not there yet; names that
+    /// its package does not have are left out.
     fn unpack(&self, names: &[&str]) -> Result<Modules> {
-        let packed = files_below(&self.directory.join("modules").canonicalize()?, "")?;
-        let dwarf = files_below(&self.directory.join("dwarf/modules").canonicalize()?, ".ko")?;
-        let by_name = |files: Vec<PathBuf>| -> HashMap<String, PathBuf> {
-            files
-                .into_iter()
-                .map(|path| (module_name(&path), path))
-                .collect()
-        };
-        let (packed, dwarf) = (by_name(packed), by_name(dwarf));
         let mut wanted: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut found = Modules::default();
         while let Some(name) = wanted.pop() {
             if self.modules.files.contains_key(&name) || found.files.contains_key(&name) {
                 continue;
             }
-            let path = packed
-                .get(&name)
-                .with_context(|| format!("no module {name}"))?;
+            let Some(path) = self.packaged.files.get(&name) else {
+                continue;
+            };
             let to = self.work.join(format!("{name}.ko"));
             if path.extension().is_some_and(|ending| ending == "xz") {
                 let unpacked = fs::File::create(&to)?;
@@ -239,22 +294,51 @@ impl GuestKernel {
                 fs::copy(path, &to)?;
             }
             wanted.append(&mut needs(&to)?);
-            let path = dwarf
-                .get(&name)
-                .with_context(|| format!("no DWARF of {name}"))?;
-            found.dwarf.insert(name.clone(), path.clone());
+            let dwarf = self.packaged.debug_file(&name)?;
+            found.dwarf.insert(name.clone(), dwarf);
             found.files.insert(name, to);
         }
         Ok(found)
     }
 
-    /// Makes a table, named after the build-id, which it gives.
-    fn table(&self, image: &Path, profile: Profile, directory: &str) -> Result<String> {
+    /// Modules as they are in a system that is used, or those that `LINEINFO_GUEST_MODULES` names: `all`
+    /// for all of the package.
+    pub(crate) fn modules_of_system(&self) -> Result<Modules> {
+        let named = std::env::var("LINEINFO_GUEST_MODULES").unwrap_or_default();
+        let names: Vec<&str> = match &*named {
+            "" => MODULES_OF_SYSTEM.to_vec(),
+            "all" => self.packaged.files.keys().map(String::as_str).collect(),
+            names => names.split_whitespace().collect(),
+        };
+        self.unpack(&names)
+    }
+
+    /// Boots to load modules that have tables as well; gives all that was printed.
+    pub(crate) fn boot_modules(&self, modules: &Modules) -> Result<String> {
+        self.boot("modules", "", |root| {
+            let list: Vec<&str> = modules.files.keys().map(String::as_str).collect();
+            fs::write(root.join("modules"), list.join("\n") + "\n")?;
+            for (name, path) in &modules.files {
+                fs::copy(path, self.modules_in(root).join(format!("{name}.ko")))?;
+            }
+            for path in modules.dwarf.values() {
+                self.table(path, Profile::Full, &root.join(TABLES))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Where modules are in a root file system.
+    fn modules_in(&self, root: &Path) -> PathBuf {
+        root.join("lib/modules").join(&self.release)
+    }
+
+    /// Makes a table in a directory, named after the build-id, which it gives.
+    fn table(&self, image: &Path, profile: Profile, directory: &Path) -> Result<String> {
         let blob = blob(image, profile)?;
         let id = Table::parse(&blob)?.layout().build_id().to_owned();
         let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let directory = self.work.join(directory);
-        fs::create_dir_all(&directory)?;
+        fs::create_dir_all(directory)?;
         fs::write(directory.join(format!("{id}.lineinfo")), blob)?;
         Ok(id)
     }
@@ -266,13 +350,17 @@ impl GuestKernel {
             .join(format!("{}.lineinfo", self.build_id))
     }
 
-    /// Boots to do what `boot` says in `init`; `other` is a table of another kernel. Gives all that
-    /// was printed.
-    pub(crate) fn boot(&self, boot: &str, arguments: &str, other: Option<&Path>) -> Result<String> {
+    /// Boots to do what `boot` says in `init`, with files that `add` adds to the root file system. Gives
+    /// all that was printed.
+    pub(crate) fn boot(
+        &self,
+        boot: &str,
+        arguments: &str,
+        add: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<String> {
         let root = self.work.join(format!("root-{boot}"));
-        let modules = root.join("lib/modules").join(&self.release);
-        let tables = root.join("lib/firmware/lineinfo");
-        for directory in ["bin", "proc", "sys", "dev", "calls", "other"] {
+        let (modules, tables) = (self.modules_in(&root), root.join(TABLES));
+        for directory in ["bin", "proc", "sys", "dev", "calls"] {
             fs::create_dir_all(root.join(directory))?;
         }
         for directory in [&modules, &tables] {
@@ -292,12 +380,10 @@ impl GuestKernel {
             fs::copy(&file, tables.join(file.file_name().unwrap_or_default()))?;
         }
         fs::copy(self.table_path("calls"), root.join("calls/kernel.lineinfo"))?;
-        if let Some(other) = other {
-            fs::copy(other, root.join("other/kernel.lineinfo"))?;
-        }
         if !self.is_arm64() {
             copy_loader(&root)?;
         }
+        add(&root)?;
         let archive = self.work.join(format!("{boot}.cpio"));
         let packed = Command::new("sh")
             .current_dir(&root)
@@ -371,7 +457,7 @@ impl GuestKernel {
         let output = Command::new("timeout")
             .arg(seconds_max.to_string())
             .args([program, "-M", machine, "-cpu", cpu])
-            .args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "1024"])
+            .args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "2048"])
             .args([
                 "-nographic",
                 "-no-reboot",

@@ -5,7 +5,8 @@
 //! them; without it, or without QEMU or llvm-symbolizer, the tests are shown as ignored. The test of the
 //! Debian package needs root as well, and `LINEINFO_GUEST_ROOT`, a directory that `.ci/guest-root`
 //! prints. What a guest printed is in `target/tmp/guest/RELEASE/BOOT.log`. `LINEINFO_GUEST_CYCLES` says
-//! how often tables and the module are loaded anew, 5 times where nothing is said.
+//! how often tables and the module are loaded anew, 5 times where nothing is said; `LINEINFO_GUEST_MODULES`
+//! names the modules that come and go with their tables, or all of them by `all`.
 
 mod code;
 mod console;
@@ -14,6 +15,7 @@ mod oracle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -28,7 +30,7 @@ use crate::machine::{GuestKernel, loader};
 use crate::oracle::{Answer, Oracle, symbolizer};
 
 /// Modules of the kernel that must be in traces, at least.
-const MODULES_MIN: usize = 4;
+const MODULES_MIN: usize = 5;
 
 /// The directories of the kernels, or why there are none.
 fn kernels() -> Result<Vec<PathBuf>, String> {
@@ -75,9 +77,13 @@ impl Lazy {
 
 type Test = fn(&GuestKernel, &[Arc<Lazy>]) -> Result<()>;
 
-const TESTS: [(&str, Test); 7] = [
+const TESTS: [(&str, Test); 8] = [
     ("its object has what Linux allows itself", object),
     ("every frame of every trace equals llvm-symbolizer", traces),
+    (
+        "modules get their tables when they come, and give them back when they go",
+        modules,
+    ),
     ("frames of a panic are annotated", panics),
     ("frames of a stack that overflows are annotated", overflows),
     (
@@ -310,6 +316,11 @@ fn completed(parts: &[Part]) -> Result<()> {
     Ok(())
 }
 
+/// No more files in a guest than each has.
+fn no_more(_: &Path) -> Result<()> {
+    Ok(())
+}
+
 /// What the hooks may take of the stack of an NMI at most, in bytes, without the functions of the kernel.
 const STACK_BYTES_MAX: u64 = 1792;
 
@@ -334,7 +345,7 @@ fn object(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
 }
 
 fn traces(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
-    let log = kernel.boot("traces", "", None)?;
+    let log = kernel.boot("traces", "", no_more)?;
     let parts = parts(&log);
     completed(&parts)?;
     let oracle = kernel.oracle()?;
@@ -453,8 +464,49 @@ fn decoded(kernel: &GuestKernel, oracle: &Oracle, log: &str, bare: &[String]) ->
     Ok(())
 }
 
+fn modules(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
+    let loaded = kernel.modules_of_system()?;
+    let log = kernel.boot_modules(&loaded)?;
+    let parts = parts(&log);
+    completed(&parts)?;
+    let count_of = |part: &str| -> Result<usize> {
+        let lines = lines_of(&parts, part);
+        let counts = lines.iter().find_map(|line| {
+            let counts = console::without_time(line).strip_prefix("modules: ")?;
+            counts.split_once(", tables: ")
+        });
+        let (modules, tables) = counts.with_context(|| format!("{part}: {lines:#?}"))?;
+        ensure!(
+            modules == tables,
+            "{part}: {tables} tables of {modules} modules"
+        );
+        Ok(modules.parse()?)
+    };
+    let (all, left) = (count_of("tables")?, count_of("going")?);
+    ensure!(all > 50 && left < all / 2, "{all}, {left}");
+    let lines = lines_of(&parts, "frames");
+    let counts = check(kernel.oracle()?, &lines, Expected::Full)?;
+    println!(
+        "{}: {all} modules with tables, {left} left: {counts}",
+        kernel.release
+    );
+    let printed: BTreeSet<String> = frames(&lines)?
+        .into_iter()
+        .map(|frame| frame.module)
+        .filter(|module| !module.is_empty() && module != "lineinfo")
+        .collect();
+    // One with data alone has no frames.
+    ensure!(printed.len() + 5 > all, "frames of {printed:?}");
+    let bare: Vec<&String> = printed
+        .iter()
+        .filter(|module| !counts.modules.contains_key(*module))
+        .collect();
+    ensure!(bare.is_empty(), "no frame has a location in {bare:?}");
+    Ok(())
+}
+
 fn panics(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
-    let log = kernel.boot("panic", "", None)?;
+    let log = kernel.boot("panic", "", no_more)?;
     let lines = lines_of(&parts(&log), "panic");
     let counts = check(kernel.oracle()?, &lines, Expected::Full)?;
     ensure!(counts.annotated > 5, "{counts:?}: {lines:#?}");
@@ -463,7 +515,7 @@ fn panics(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
 }
 
 fn overflows(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
-    let log = kernel.boot("overflow", "oops=panic", None)?;
+    let log = kernel.boot("overflow", "oops=panic", no_more)?;
     let lines = lines_of(&parts(&log), "overflow");
     let counts = check(kernel.oracle()?, &lines, Expected::Full)?;
     ensure!(counts.annotated > 20, "{counts:?}: {lines:#?}");
@@ -472,7 +524,7 @@ fn overflows(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
 
 fn cycles(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     let cycles = std::env::var("LINEINFO_GUEST_CYCLES").unwrap_or_else(|_| "5".to_owned());
-    let log = kernel.boot("cycles", &format!("cycles={cycles}"), None)?;
+    let log = kernel.boot("cycles", &format!("cycles={cycles}"), no_more)?;
     let parts = parts(&log);
     completed(&parts)?;
     let after = lines_of(&parts, &format!("loads: {cycles}, modprobes: {cycles}"));
@@ -502,7 +554,7 @@ fn cycles(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
         "{}: VmallocUsed {before}, {loaded}, {after} kB",
         kernel.release
     );
-    let table = std::fs::metadata(kernel.table_path("calls"))?.len() as i64 / 1024;
+    let table = fs::metadata(kernel.table_path("calls"))?.len() as i64 / 1024;
     ensure!(
         loaded - before >= table,
         "{before}, {loaded} kB: the table has {table}"
@@ -521,7 +573,13 @@ fn refusals(kernel: &GuestKernel, kernels: &[Arc<Lazy>]) -> Result<()> {
         .iter()
         .find(|other| other.build_id != kernel.build_id && other.is_arm64() == kernel.is_arm64());
     let other = other.map(|other| other.table_path("calls"));
-    let log = kernel.boot("refusals", "", other.as_deref())?;
+    let log = kernel.boot("refusals", "", |root| {
+        fs::create_dir_all(root.join("other"))?;
+        if let Some(other) = &other {
+            fs::copy(other, root.join("other/kernel.lineinfo"))?;
+        }
+        Ok(())
+    })?;
     let parts = parts(&log);
     completed(&parts)?;
     for (name, reason) in [
@@ -602,7 +660,7 @@ fn package(kernel: &GuestKernel, root: &Path) -> Result<()> {
 }
 
 fn lockdown(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
-    let log = kernel.boot("lockdown", "lockdown=integrity", None)?;
+    let log = kernel.boot("lockdown", "lockdown=integrity", no_more)?;
     let parts = parts(&log);
     completed(&parts)?;
     ensure!(parts.iter().any(|part| part.name == "refused"), "{log}");

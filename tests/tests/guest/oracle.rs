@@ -12,7 +12,7 @@ use lineinfo_cli::extract::elf::ElfFile;
 use lineinfo_cli::extract::paths::{Naming, SourceRoot, join};
 use lineinfo_cli::extract::source_root;
 use lineinfo_cli::verify::{AnswerFrame, Program};
-use object::{Object, ObjectSection, ObjectSymbol};
+use object::{Object, ObjectSection, ObjectSymbol, SectionKind};
 use tempfile::NamedTempFile;
 
 use crate::console::{Frame, Kind};
@@ -35,7 +35,7 @@ struct Image {
     /// The file that it is asked about, whose sections have addresses.
     file: NamedTempFile,
     root: SourceRoot,
-    /// Address and size of each symbol of a name.
+    /// Address and size of each symbol of code of a name.
     symbols: HashMap<String, Vec<(u64, u64)>>,
     /// Where the init text of a module is.
     init: Vec<Range<u64>>,
@@ -56,6 +56,10 @@ impl Image {
                 continue;
             };
             let section = object.section_by_index(index)?;
+            // What is behind the text, and in no function, is named by a symbol of data.
+            if section.kind() != SectionKind::Text {
+                continue;
+            }
             let base = if relocatable { section.address() } else { 0 };
             let at = (base + symbol.address(), symbol.size());
             symbols
