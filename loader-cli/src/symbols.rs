@@ -11,6 +11,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
+use std::io::Read as _;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -128,9 +129,9 @@ pub enum SymbolsError {
         "it has no symbols: it was stripped; name the vmlinux of the -dbg package, or a copy of its kernel's /proc/kallsyms"
     )]
     Stripped,
-    /// A list in which all addresses are 0.
+    /// A list in which all addresses of the kernel are 0.
     #[error(
-        "every address in it is 0, as kernel.kptr_restrict hides them; copy it as root after sysctl kernel.kptr_restrict=1, or name a vmlinux"
+        "every address of the kernel in it is 0, as kernel.kptr_restrict hides them; copy it as root after sysctl kernel.kptr_restrict=1, or name a vmlinux"
     )]
     Hidden,
     /// More than a table can hold.
@@ -142,6 +143,9 @@ pub enum SymbolsError {
     )]
     NoText,
 }
+
+/// The largest list that is decompressed, in bytes: ten times that of a distribution's kernel.
+const LIST_MAX: u64 = 256 << 20;
 
 /// A symbol before sizes are known.
 #[derive(Debug)]
@@ -178,16 +182,32 @@ impl Symbols {
     ///
     /// [`Error::Symbols`] if there are none, [`Error::Foreign`], [`Error::Elf`] or [`Error::Io`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let mut magic = [0; 4];
+        const MAGIC: &[u8] = b"\x7fELF";
+
         let file =
             files::open_image(path).or_else(|_| File::open(path).map_err(Error::io(path)))?;
-        let is_elf = match Compression::of(&file) {
-            Ok(Some(_)) => true,
-            _ => file.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF",
-        };
-        match is_elf {
-            true => Self::of_elf(&ElfFile::open(path)?),
-            false => Self::of_list(path, &files::read(path)?),
+        let mut head = Vec::new();
+        match Compression::of(&file) {
+            Ok(Some(compression)) => {
+                let mut reader = compression.reader(&file).map_err(Error::io(path))?;
+                let mut start = reader.by_ref().take(MAGIC.len() as u64);
+                start.read_to_end(&mut head).map_err(Error::io(path))?;
+                if head == MAGIC {
+                    return Self::of_elf(&ElfFile::open(path)?);
+                }
+                reader
+                    .take(LIST_MAX)
+                    .read_to_end(&mut head)
+                    .map_err(Error::io(path))?;
+                Self::of_list(path, &head)
+            }
+            _ => {
+                let mut magic = [0; MAGIC.len()];
+                match file.read_exact_at(&mut magic, 0).is_ok() && magic == *MAGIC {
+                    true => Self::of_elf(&ElfFile::open(path)?),
+                    false => Self::of_list(path, &files::read(path)?),
+                }
+            }
         }
     }
 
@@ -382,6 +402,8 @@ impl Symbols {
         let mut names = Vec::new();
         let mut raw = Vec::new();
         let mut text_start = None;
+        // Of the symbols of the kernel, which are hidden though those of modules are not.
+        let mut is_hidden = None;
         for line in bytes.lines() {
             let Some((address, kind, name)) = list_line(line) else {
                 continue;
@@ -393,6 +415,9 @@ impl Symbols {
             if name == b"_text" && !of_module {
                 text_start = Some(address);
             }
+            if !of_module {
+                is_hidden = Some(address == 0 && is_hidden != Some(false));
+            }
             raw.push(Raw {
                 name: push(&mut names, name),
                 address,
@@ -401,10 +426,12 @@ impl Symbols {
                 is_code: !of_module && matches!(kind, b't' | b'T' | b'w' | b'W'),
             });
         }
-        if raw.is_empty() {
-            return Err(Foreign::error(path, Kind::of_head(bytes), Wanted::Symbols));
+        let kind = Kind::of_head(bytes);
+        let may_be_list = matches!(kind, Kind::SymbolList | Kind::Text | Kind::Other);
+        if raw.is_empty() || !may_be_list {
+            return Err(Foreign::error(path, kind, Wanted::Symbols));
         }
-        if raw.iter().all(|symbol| symbol.address == 0) {
+        if is_hidden == Some(true) {
             return Err(symbols_error(path, SymbolsError::Hidden));
         }
         let text_start = text_start.ok_or_else(|| symbols_error(path, SymbolsError::NoText))?;

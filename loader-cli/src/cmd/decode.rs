@@ -23,8 +23,8 @@ const LOG: &str = "Log";
 /// Annotate the frames of a kernel log with file and line.
 ///
 /// The log says which kernel wrote it, by its release or build-id; its table or vmlinux and those of its
-/// modules are found where distributions put them, or named by options. A table that has symbols
-/// needs nothing else.
+/// modules are found where distributions put them, in a store that `build --store` made, or named by
+/// options. A table that has symbols needs nothing else.
 ///
 /// `vfs_write+0xf8/0x450` becomes `vfs_write+0xf8/0x450 (fs/read_write.c:681)`; all else stays as it
 /// is, to the byte. A frame that cannot be answered rightly is left: its symbol has another size
@@ -38,7 +38,7 @@ const LOG: &str = "Log";
 /// kernel; then nothing is printed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The log [default: stdin].
+    /// The log, as it is or compressed (.gz, .xz, .zst) [default: stdin].
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     log: Option<PathBuf>,
     #[command(flatten)]

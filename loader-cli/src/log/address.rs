@@ -48,7 +48,10 @@ pub(super) fn find(line: &[u8], from: usize) -> Option<Bare<'_>> {
 fn bracketed(line: &[u8], from: usize) -> Option<Bare<'_>> {
     let mut at = from;
     loop {
-        at += line[at..].find(b"[<")? + 2;
+        at += line[at..].find_byte(b'<')? + 1;
+        if !line[from..at].ends_with(b"[<") {
+            continue;
+        }
         let Some((address, len)) = address(&line[at..]) else {
             continue;
         };
@@ -77,6 +80,9 @@ fn bracketed(line: &[u8], from: usize) -> Option<Bare<'_>> {
     }
 }
 
+/// Longest text before an address with `0x`, with it, in bytes: `RIP: 0010:0x`.
+const HEAD_MAX: usize = 12;
+
 /// The other formats, of which a line has one.
 fn of_whole_line(line: &[u8], from: usize) -> Option<Bare<'_>> {
     let text = &line[from..];
@@ -91,7 +97,9 @@ fn of_whole_line(line: &[u8], from: usize) -> Option<Bare<'_>> {
         end: from + indent + start + len,
     };
     // `? 0xffffffff81234567`, `RIP: 0010:0xffffffff81234567`
-    let before = words.find(b"0x").unwrap_or(words.len());
+    let head = &words[..words.len().min(HEAD_MAX)];
+    let before = head.windows(2).position(|pair| pair == b"0x");
+    let before = before.unwrap_or(words.len());
     let means = match words[..before].trim_ascii() {
         b"" if indent > 0 => Some(BareMeans::Return),
         b"[<0>]" | b"lr :" => Some(BareMeans::Return),

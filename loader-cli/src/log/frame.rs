@@ -83,7 +83,7 @@ fn symbol_start(line: &[u8], from: usize, end: usize) -> usize {
     }
     // A colour or an escaped byte ends where the name begins: `ESC [ 1 m do_exit`, `\tdo_exit`.
     let first = from.max(start.saturating_sub(ESCAPE_MAX));
-    if !line[first..end].iter().copied().any(starts_escape) {
+    if !may_have_escapes(&line[first..end]) {
         return start;
     }
     let ends = (first..end).filter_map(|at| Some(escape(line, at)?.end));
@@ -139,9 +139,10 @@ pub(super) struct Escape {
     pub(super) byte: Option<u8>,
 }
 
-/// Whether a byte starts what [`escape`] knows.
-pub(super) const fn starts_escape(byte: u8) -> bool {
-    matches!(byte, 0x1b | b'\\' | b'&' | b'#' | b'^')
+/// Whether a text has a byte that starts what [`escape`] knows.
+pub(super) fn may_have_escapes(text: &[u8]) -> bool {
+    memchr::memchr3(0x1b, b'\\', b'&', text).is_some()
+        || memchr::memchr2(b'#', b'^', text).is_some()
 }
 
 /// The escape that starts at `at`.

@@ -37,7 +37,7 @@ pub use self::sender::Sender;
 
 use self::address::{Bare, BareMeans};
 use self::formats::{BEFORE_MAX, Formats, Means};
-use self::frame::{Escape, Words, escape, starts_escape};
+use self::frame::{Escape, Words, escape, may_have_escapes};
 
 /// How many CPUs and threads of a machine are kept apart.
 const WRITERS_MAX: usize = 4096;
@@ -613,7 +613,7 @@ fn is_quote(word: &[u8]) -> bool {
 /// escaped.
 fn plain<'a>(text: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
     let text = &text[text.len().saturating_sub(BEFORE_MAX)..];
-    if !text.iter().copied().any(starts_escape) {
+    if !may_have_escapes(text) {
         return text;
     }
     buffer.clear();

@@ -73,8 +73,8 @@ impl<'a> Sender<'a> {
     /// and one.
     pub(super) fn with_record(self, line: &'a [u8]) -> Self {
         let after_name = || {
-            let (name, rest) = line.split_once_str(" ")?;
-            Some((name.len() + 1, record(rest)?))
+            let at = line.find_byte(b' ')? + 1;
+            Some((at, record(&line[at..])?))
         };
         match record(line).map(|head| (0, head)).or_else(after_name) {
             Some((at, head)) => Self {
