@@ -352,6 +352,23 @@ impl Decoder {
         }
     }
 
+    /// The error for a log that another kernel goes on with: it was booted, or came from kexec.
+    fn of_several(&self, error: Error, facts: &Facts) -> Error {
+        match error {
+            Error::OtherKernel {
+                log, path, kernel, ..
+            } if self.facts.release.is_some() && self.facts.release != facts.release => {
+                Error::OtherKernel {
+                    log,
+                    path,
+                    kernel,
+                    remedy: "read a log of several kernels with --key host, which finds each of them, in --dir, too",
+                }
+            }
+            error => error,
+        }
+    }
+
     fn print(&mut self) -> Result<(), Error> {
         print(self.answers.resolver().take_notes(), &mut self.annotator)
     }
@@ -397,7 +414,8 @@ impl Stream for Decoder {
         }
         let facts = Facts::of_line(line);
         if facts != Facts::default() && facts != self.facts {
-            self.answers.resolver().check(&facts)?;
+            let checked = self.answers.resolver().check(&facts);
+            checked.map_err(|error| self.of_several(error, &facts))?;
             self.facts = facts;
         }
         self.annotator

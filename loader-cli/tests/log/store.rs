@@ -49,12 +49,23 @@ impl Store {
 
     /// Decodes a log of a release: output, status, messages.
     fn decode(&self, release: &str, frames: &str) -> (String, i32, String) {
+        self.decode_with(&[], release, frames)
+    }
+
+    /// The same with more arguments.
+    fn decode_with(
+        &self,
+        arguments: &[&str],
+        release: &str,
+        frames: &str,
+    ) -> (String, i32, String) {
         let log = self.0.path().join("log");
         let head = format!("CPU: 0 PID: 1 Comm: x Not tainted {release} #1\n");
         write(&log, (head.clone() + frames).as_bytes());
         let output = lineinfo()
             .args(["decode", "--dir"])
             .args([self.0.path(), &log])
+            .args(arguments)
             .env("XDG_CACHE_HOME", self.0.path().join("cache"))
             .stdin(Stdio::null())
             .output()
@@ -113,4 +124,21 @@ fn several_builds_of_a_release_are_refused() {
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }
+}
+
+/// A kernel that kexec started, or the next boot, goes on in the same log.
+#[test]
+fn a_log_of_several_kernels_is_refused_or_read_by_key() {
+    let store = Store::new();
+    store.add("do_x", "", "6.1.0", 1);
+    store.add("do_x", "", "6.2.0", 2);
+    let frame = " do_x+0x5/0x20";
+    let frames = format!("{frame}\nLinux version 6.2.0 (x@y) #1\n{frame}\n");
+    let (out, status, said) = store.decode("6.1.0", &frames);
+    assert_eq!((out.as_str(), status), ("", 4), "{said}");
+    assert!(said.contains("--key host"), "{said}");
+    let (out, status, said) = store.decode_with(&["--key", "host"], "6.1.0", &frames);
+    let expected =
+        format!("{frame} (of-01.c:5)\nLinux version 6.2.0 (x@y) #1\n{frame} (of-02.c:5)\n");
+    assert_eq!((out, status), (expected, 0), "{said}");
 }
