@@ -1,7 +1,7 @@
 //! Compressed modules and kernels: `.ko.xz`, `.ko.zst`, `.ko.gz`, `vmlinux.xz`.
 //!
 //! What a file is follows from its first bytes. It is decompressed into a file without a name, for the
-//! readers of ELF files read here and there.
+//! readers of ELF files read here and there; a log is decompressed as it is read.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -14,6 +14,9 @@ use ruzstd::decoding::StreamingDecoder;
 
 /// How the names of such files end.
 pub const EXTENSIONS: [&str; 3] = [".xz", ".zst", ".gz"];
+
+/// How many bytes say how a file is compressed.
+pub(crate) const MAGIC_MAX: usize = 6;
 
 /// How much is decompressed at once, in bytes.
 const PIECE: usize = 64 << 10;
@@ -32,17 +35,37 @@ pub(crate) enum Compression {
 impl Compression {
     /// How a file is compressed; `None` if it is not.
     pub(crate) fn of(file: &File) -> io::Result<Option<Self>> {
+        let mut start = [0; MAGIC_MAX];
+        let len = file.read_at(&mut start, 0)?;
+        Ok(Self::of_head(&start[..len]))
+    }
+
+    /// How what begins with these bytes is compressed.
+    pub(crate) fn of_head(head: &[u8]) -> Option<Self> {
         const MAGICS: [(&[u8], Compression); 3] = [
             (b"\x1f\x8b", Compression::Gzip),
             (b"\xfd7zXZ\0", Compression::Xz),
             (b"\x28\xb5\x2f\xfd", Compression::Zstandard),
         ];
-        let mut start = [0; 6];
-        let len = file.read_at(&mut start, 0)?;
-        let found = MAGICS
-            .iter()
-            .find(|(magic, _)| start[..len].starts_with(magic));
-        Ok(found.map(|(_, compression)| *compression))
+        let found = MAGICS.iter().find(|(magic, _)| head.starts_with(magic));
+        found.map(|(_, compression)| *compression)
+    }
+
+    /// Decompresses what is read.
+    ///
+    /// # Errors
+    ///
+    /// That the start is damaged, or that of reading it.
+    pub(crate) fn reader<'a>(self, from: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+        Ok(match self {
+            Self::Gzip => Box::new(MultiGzDecoder::new(from)),
+            Self::Xz => {
+                let stream = Stream::new_stream_decoder(XZ_MEMORY_MAX, CONCATENATED);
+                let stream = stream.map_err(io::Error::from)?;
+                Box::new(XzDecoder::new_stream(from, stream))
+            }
+            Self::Zstandard => Box::new(StreamingDecoder::new(from).map_err(io::Error::other)?),
+        })
     }
 
     /// Decompresses a file; `charge` is asked before each piece.
@@ -55,15 +78,7 @@ impl Compression {
         file: &File,
         mut charge: impl FnMut(u64) -> Result<(), E>,
     ) -> Result<File, E> {
-        let mut from: Box<dyn Read> = match self {
-            Self::Gzip => Box::new(MultiGzDecoder::new(file)),
-            Self::Xz => {
-                let stream = Stream::new_stream_decoder(XZ_MEMORY_MAX, CONCATENATED);
-                let stream = stream.map_err(io::Error::from)?;
-                Box::new(XzDecoder::new_stream(file, stream))
-            }
-            Self::Zstandard => Box::new(StreamingDecoder::new(file).map_err(io::Error::other)?),
-        };
+        let mut from = self.reader(file)?;
         let mut to = tempfile::tempfile()?;
         let mut piece = vec![0; PIECE];
         loop {

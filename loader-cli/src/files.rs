@@ -93,13 +93,16 @@ pub fn same_file(one: &Path, other: &Path) -> bool {
 /// How the names of tables end.
 pub const TABLE_EXTENSION: &str = "lineinfo";
 
+/// Where files are by build-id, in a directory.
+pub const BUILD_ID_DIR: &str = ".build-id";
+
 /// Where the file of a build-id is below a directory, as debuggers have it:
 /// `.build-id/ab/cdef.EXTENSION`. `None` for what is no build-id in hexadecimal.
 pub fn by_build_id(directory: &Path, build_id: &str, extension: &str) -> Option<PathBuf> {
     let is_hex = build_id.bytes().all(|byte| byte.is_ascii_hexdigit());
     let (first, rest) = build_id.split_at_checked(2).filter(|_| is_hex)?;
     let name = (!rest.is_empty()).then(|| format!("{rest}.{extension}"))?;
-    Some(directory.join(".build-id").join(first).join(name))
+    Some(directory.join(BUILD_ID_DIR).join(first).join(name))
 }
 
 /// The name of a module by that of its file, which may be compressed; `None` for another file.

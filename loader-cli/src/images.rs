@@ -11,6 +11,7 @@
 pub mod cache;
 mod debuginfod;
 pub mod search;
+mod store;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -30,6 +31,7 @@ use crate::source::{LocationBuf, Source};
 use crate::symbols::{Found, Symbols};
 
 use self::search::Search;
+use self::store::{Ambiguous, Stores};
 
 /// A list of symbols of the running kernel.
 pub const RUNNING_SYMBOLS: &str = "/proc/kallsyms";
@@ -248,6 +250,8 @@ pub struct Images {
     missing: HashSet<(String, String)>,
     /// Read when the first module is looked for.
     files: Option<ModuleFiles>,
+    /// Read when something is looked for of which the build-id is not known.
+    stores: Option<Stores>,
     facts: Facts,
     /// How far the kernel was moved from where it was linked, if that is known.
     slide: Option<u64>,
@@ -268,6 +272,7 @@ impl Images {
             modules: HashMap::new(),
             missing: HashSet::new(),
             files: None,
+            stores: None,
             facts: facts.clone(),
             slide: None,
             options: options.clone(),
@@ -415,6 +420,13 @@ impl Images {
                 symbols.release().unwrap_or("of no known release")
             ));
         }
+        if let (None, Some(release)) = (build_id, release) {
+            let found = self.stored(None, release);
+            let found = found.map_err(|error| Error::Usage(error.to_string()))?;
+            if let Some(found) = found {
+                return self.image_of(found);
+            }
+        }
         let build_id = build_id.map(str::to_owned);
         let running = || {
             let is_running = release.is_some() && release == running_release().as_deref();
@@ -445,6 +457,26 @@ impl Images {
             places: self.options.search.places(),
             others: self.notes.iter().map(|note| format!("\n{note}")).collect(),
         })
+    }
+
+    /// The table of the kernel, or of a module, of a release in stores.
+    fn stored(
+        &mut self,
+        module: Option<&str>,
+        release: &str,
+    ) -> Result<Option<Candidate>, Ambiguous> {
+        let stores = self.stores.get_or_insert_with(|| {
+            let mut directories = self.options.modules.clone();
+            directories.extend(self.options.search.stores(Some(release)));
+            Stores::read(&directories)
+        });
+        let found = stores.find(module, release)?;
+        let found = found.and_then(|path| Candidate::found(path, &mut self.notes));
+        // It was not checked before.
+        Ok(found.filter(|found| {
+            let symbols = found.symbols();
+            symbols.module() == module && symbols.release() == Some(release)
+        }))
     }
 
     /// What debuginfod servers have of a build-id; what is wrong with it is noted.
@@ -671,7 +703,23 @@ impl Images {
             }
         }
         if build_id.is_empty() {
-            return Ok(None);
+            let own = self
+                .kernel
+                .as_ref()
+                .and_then(|kernel| kernel.symbols.release());
+            let release = self.facts.release.as_deref().or(own).map(str::to_owned);
+            let Some(release) = release else {
+                return Ok(None);
+            };
+            let found = self.stored(Some(name), &release).unwrap_or_else(|error| {
+                self.notes.push(error.to_string());
+                None
+            });
+            let image = found.map(|found| self.image_of(found)).transpose();
+            return Ok(image.unwrap_or_else(|error| {
+                self.notes.push(error.to_string());
+                None
+            }));
         }
         let fetched = self.fetch(build_id);
         Ok(fetched.filter(|image| image.symbols.module() == Some(name)))

@@ -32,6 +32,10 @@ pub enum Kind {
     Archive(&'static str),
     /// A compressed file.
     Compressed(&'static str),
+    /// What a tool recorded, and the command that prints it.
+    Recording(&'static str, &'static str),
+    /// Text in UTF-16.
+    Utf16,
     /// A list of symbols like `/proc/kallsyms`.
     SymbolList,
     /// Text.
@@ -41,7 +45,7 @@ pub enum Kind {
 }
 
 /// Bytes at an offset that say what a file is.
-const MAGICS: [(usize, &[u8], Kind); 19] = [
+const MAGICS: [(usize, &[u8], Kind); 22] = [
     (0, b"\x7fELF", Kind::Elf),
     (0, &blob::MAGIC, Kind::Table),
     // Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header".
@@ -71,6 +75,21 @@ const MAGICS: [(usize, &[u8], Kind); 19] = [
     (0, b"\x28\xb5\x2f\xfd", Kind::Compressed("zstd")),
     (0, b"BZh", Kind::Compressed("bzip2")),
     (0, b"\x04\x22\x4d\x18", Kind::Compressed("lz4")),
+    (
+        0,
+        b"LPKSHHRH",
+        Kind::Recording("a journal of systemd", "journalctl -k --file"),
+    ),
+    (
+        0,
+        b"PERFILE2",
+        Kind::Recording("a recording of perf", "perf script -i"),
+    ),
+    (
+        0,
+        b"KDUMP   ",
+        Kind::Recording("a dump of a kernel", "vmcore-dmesg"),
+    ),
 ];
 
 impl Kind {
@@ -102,6 +121,7 @@ impl Kind {
         match found {
             Some((.., Self::BootImage(_))) | None if is_pe(head) => Self::Pe,
             Some((.., kind)) => *kind,
+            None if is_utf16(head) => Self::Utf16,
             None if is_symbol_list(head) => Self::SymbolList,
             None if is_text(head) => Self::Text,
             None => Self::Other,
@@ -125,6 +145,16 @@ fn is_symbol_list(head: &[u8]) -> bool {
     matches!(digits, 8 | 16) && list_line(line).is_some()
 }
 
+/// Whether nearly every second byte is 0, and the others are not, with a byte order mark or without.
+fn is_utf16(head: &[u8]) -> bool {
+    let head = head.strip_prefix(b"\xff\xfe").unwrap_or(head);
+    let head = head.strip_prefix(b"\xfe\xff").unwrap_or(head);
+    let (units, _) = head.as_chunks::<2>();
+    let little = units.iter().filter(|unit| unit[0] != 0 && unit[1] == 0);
+    let big = units.iter().filter(|unit| unit[0] == 0 && unit[1] != 0);
+    units.len() >= 4 && little.count().max(big.count()) > units.len() / 4 * 3
+}
+
 fn is_text(head: &[u8]) -> bool {
     let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
     // The end may be in the middle of a character.
@@ -145,6 +175,8 @@ impl fmt::Display for Kind {
             Self::Pe => "a PE file",
             Self::BootImage(what) | Self::Archive(what) => what,
             Self::Compressed(how) => return write!(f, "compressed by {how}"),
+            Self::Recording(what, _) => what,
+            Self::Utf16 => "text in UTF-16",
             Self::SymbolList => "a list of symbols",
             Self::Text => "a text file",
             Self::Other => "a file of an unknown kind",
@@ -161,6 +193,8 @@ pub enum Wanted {
     Table,
     /// An ELF file or a list of symbols.
     Symbols,
+    /// The log of a kernel.
+    Log,
 }
 
 /// A file of one kind where another is expected.
@@ -192,6 +226,7 @@ impl fmt::Display for Foreign {
             Wanted::Image => "an ELF file with debug information",
             Wanted::Table => "a lineinfo table",
             Wanted::Symbols => "an ELF file or a list like /proc/kallsyms",
+            Wanted::Log => "a kernel log in plain text",
         };
         write!(
             f,
@@ -205,6 +240,18 @@ impl fmt::Display for Foreign {
                 self.path.with_extension("lineinfo").display()
             ),
             (_, Kind::Compressed(_)) => f.write_str("decompress it first"),
+            (Wanted::Log, Kind::Utf16) => {
+                write!(f, "convert it with `iconv -f UTF-16 -t UTF-8 {path}`")
+            }
+            (Wanted::Log, Kind::Recording(_, command)) => {
+                write!(f, "print it with `{command} {path}`")
+            }
+            (Wanted::Log, Kind::Archive(_)) => f.write_str("unpack it, and name the log in it"),
+            (Wanted::Log, Kind::Elf) => f.write_str(
+                "name the log, and a vmlinux with --vmlinux; the log in a dump is printed by `vmcore-dmesg`",
+            ),
+            (Wanted::Log, Kind::Table) => f.write_str("name the log, and a table with --table"),
+            (Wanted::Log, _) => f.write_str("name the log"),
             (Wanted::Table, Kind::BzImage | Kind::Pe | Kind::BootImage(_)) => write!(
                 f,
                 "name the table itself; `lineinfo footer {path}` shows whether one is appended"

@@ -10,6 +10,7 @@ mod section;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};
+use std::io::Read as _;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -17,11 +18,12 @@ use std::sync::LazyLock;
 
 use bstr::ByteSlice;
 use lineinfo_core::Table;
-use lineinfo_core::blob::SectionKind;
+use lineinfo_core::blob::{self, HEADER_SIZE, Header, SectionEntry, SectionKind};
 use memchr::memmem::Finder;
 use object::read::{Object, ObjectKind, ObjectSection, ObjectSymbol, SectionIndex, SymbolSection};
 use object::{SectionFlags, SymbolKind, elf};
 use smallvec::SmallVec;
+use zerocopy::FromBytes;
 
 use crate::compressed::Compression;
 use crate::error::{ElfError, Error};
@@ -45,6 +47,17 @@ pub struct Symbols {
     build_id: Option<Vec<u8>>,
     /// Address of `_text`.
     text_start: u64,
+}
+
+/// What a table says that it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The module; `None` for a kernel.
+    pub module: Option<String>,
+    /// The release of the kernel.
+    pub release: String,
+    /// The build-id.
+    pub build_id: Vec<u8>,
 }
 
 /// A symbol in executable text.
@@ -115,9 +128,9 @@ pub enum SymbolsError {
         "it has no symbols: it was stripped; name the vmlinux of the -dbg package, or a copy of its kernel's /proc/kallsyms"
     )]
     Stripped,
-    /// A list in which all addresses are 0.
+    /// A list in which all addresses of the kernel are 0.
     #[error(
-        "every address in it is 0, as kernel.kptr_restrict hides them; copy it as root after sysctl kernel.kptr_restrict=1, or name a vmlinux"
+        "every address of the kernel in it is 0, as kernel.kptr_restrict hides them; copy it as root after sysctl kernel.kptr_restrict=1, or name a vmlinux"
     )]
     Hidden,
     /// More than a table can hold.
@@ -129,6 +142,9 @@ pub enum SymbolsError {
     )]
     NoText,
 }
+
+/// The largest list that is decompressed, in bytes: ten times that of a distribution's kernel.
+const LIST_MAX: u64 = 256 << 20;
 
 /// A symbol before sizes are known.
 #[derive(Debug)]
@@ -165,15 +181,31 @@ impl Symbols {
     ///
     /// [`Error::Symbols`] if there are none, [`Error::Foreign`], [`Error::Elf`] or [`Error::Io`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let mut magic = [0; 4];
+        const MAGIC: &[u8] = b"\x7fELF";
+
         let file = files::open_regular(path)?;
-        let is_elf = match Compression::of(&file) {
-            Ok(Some(_)) => true,
-            _ => file.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF",
-        };
-        match is_elf {
-            true => Self::of_elf(&ElfFile::open(path)?),
-            false => Self::of_list(path, &files::read(path)?),
+        let mut head = Vec::new();
+        match Compression::of(&file) {
+            Ok(Some(compression)) => {
+                let mut reader = compression.reader(&file).map_err(Error::io(path))?;
+                let mut start = reader.by_ref().take(MAGIC.len() as u64);
+                start.read_to_end(&mut head).map_err(Error::io(path))?;
+                if head == MAGIC {
+                    return Self::of_elf(&ElfFile::open(path)?);
+                }
+                reader
+                    .take(LIST_MAX)
+                    .read_to_end(&mut head)
+                    .map_err(Error::io(path))?;
+                Self::of_list(path, &head)
+            }
+            _ => {
+                let mut magic = [0; MAGIC.len()];
+                match file.read_exact_at(&mut magic, 0).is_ok() && magic == *MAGIC {
+                    true => Self::of_elf(&ElfFile::open(path)?),
+                    false => Self::of_list(path, &files::read(path)?),
+                }
+            }
         }
     }
 
@@ -221,6 +253,46 @@ impl Symbols {
             build_id,
             layout.text_start(),
         )))
+    }
+
+    /// What a table says that it is of, from its first bytes and those of its symbols; `None` if that
+    /// cannot be read, or it has no symbols. Nothing of it is checked.
+    pub fn claim(path: &Path) -> Option<Claim> {
+        /// What is read of the symbols, in bytes: in it are the codes of DEFLATE, at most 320 bytes, and
+        /// two words of at most 64 bytes.
+        const START: usize = 1024;
+
+        let file = files::open_regular(path).ok()?;
+        let mut head = [0; HEADER_SIZE];
+        file.read_exact_at(&mut head, 0).ok()?;
+        let header = Header::read_from_bytes(&head).ok()?;
+        if header.magic != blob::MAGIC || header.format_version.get() != blob::FORMAT_VERSION {
+            return None;
+        }
+        let mut directory = vec![0; usize::from(header.sections) * size_of::<SectionEntry>()];
+        file.read_exact_at(&mut directory, HEADER_SIZE as u64)
+            .ok()?;
+        let mut at = (HEADER_SIZE + directory.len()) as u64;
+        let entries = <[SectionEntry]>::ref_from_bytes(&directory).ok()?;
+        let symbols = entries.iter().find(|entry| {
+            let is_it = SectionKind::from_number(entry.kind.into()) == Some(SectionKind::Symbols);
+            at += if is_it {
+                0
+            } else {
+                u64::from(entry.size.get())
+            };
+            is_it
+        })?;
+        let mut start = [0; START];
+        let len = START.min(symbols.size.get() as usize);
+        file.read_exact_at(&mut start[..len], at).ok()?;
+        let (module, release) = section::claim(&start[..len])?;
+        let build_id = header.build_id.get(..usize::from(header.build_id_len))?;
+        Some(Claim {
+            module,
+            release: release?,
+            build_id: build_id.to_owned(),
+        })
     }
 
     fn new(path: &Path, contents: Contents, build_id: Option<Vec<u8>>, text_start: u64) -> Self {
@@ -330,6 +402,8 @@ impl Symbols {
         let mut names = Vec::new();
         let mut raw = Vec::new();
         let mut text_start = None;
+        // Of the symbols of the kernel, which are hidden though those of modules are not.
+        let mut is_hidden = None;
         for line in bytes.lines() {
             let Some((address, kind, name)) = list_line(line) else {
                 continue;
@@ -341,6 +415,9 @@ impl Symbols {
             if name == b"_text" && !of_module {
                 text_start = Some(address);
             }
+            if !of_module {
+                is_hidden = Some(address == 0 && is_hidden != Some(false));
+            }
             raw.push(Raw {
                 name: push(&mut names, name),
                 address,
@@ -349,10 +426,12 @@ impl Symbols {
                 is_code: !of_module && matches!(kind, b't' | b'T' | b'w' | b'W'),
             });
         }
-        if raw.is_empty() {
-            return Err(Foreign::error(path, Kind::of_head(bytes), Wanted::Symbols));
+        let kind = Kind::of_head(bytes);
+        let may_be_list = matches!(kind, Kind::SymbolList | Kind::Text | Kind::Other);
+        if raw.is_empty() || !may_be_list {
+            return Err(Foreign::error(path, kind, Wanted::Symbols));
         }
-        if raw.iter().all(|symbol| symbol.address == 0) {
+        if is_hidden == Some(true) {
             return Err(symbols_error(path, SymbolsError::Hidden));
         }
         let text_start = text_start.ok_or_else(|| symbols_error(path, SymbolsError::NoText))?;

@@ -23,8 +23,8 @@ const LOG: &str = "Log";
 /// Annotate the frames of a kernel log with file and line.
 ///
 /// The log says which kernel wrote it, by its release or build-id; its table or vmlinux and those of its
-/// modules are found where distributions put them, or named by options. A table that has symbols
-/// needs nothing else.
+/// modules are found where distributions put them, in a store that `build --store` made, or named by
+/// options. A table that has symbols needs nothing else.
 ///
 /// `vfs_write+0xf8/0x450` becomes `vfs_write+0xf8/0x450 (fs/read_write.c:681)`; all else stays as it
 /// is, to the byte. A frame that cannot be answered rightly is left: its symbol has another size
@@ -38,7 +38,7 @@ const LOG: &str = "Log";
 /// kernel; then nothing is printed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The log; - is stdin [default: stdin].
+    /// The log, as it is or compressed (.gz, .xz, .zst); - is stdin [default: stdin].
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     log: Option<PathBuf>,
     #[command(flatten)]
@@ -154,7 +154,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     if args.key == Some(Key::Host) {
         let mut fleet = Fleet::new(options, annotator, args.code);
         read_all(&mut input, &mut fleet, false, args.follow)?;
-        return end_of_fleet(fleet, args.json);
+        let status = end_of_fleet(fleet, args.json)?;
+        return input.take_damage().map_or(Ok(status), Err);
     }
     let ended = read_head(&mut input)?;
     let mut facts = Facts {
@@ -175,7 +176,13 @@ pub(super) fn run(args: &Args) -> Result<u8, Error> {
     };
     decoder.set_slide(args.slide.or_else(|| slide_of_text(input.peek())));
     read_all(&mut input, &mut decoder, ended, args.follow)?;
-    decoder.end(args.json)
+    if decoder.annotator.summary().frames == 0
+        && let Some(doubt) = input.doubt()
+    {
+        message::note(doubt);
+    }
+    let status = decoder.end(args.json)?;
+    input.take_damage().map_or(Ok(status), Err)
 }
 
 /// What lines go through.
@@ -350,6 +357,23 @@ impl Decoder {
         }
     }
 
+    /// The error for a log that another kernel goes on with: it was booted, or came from kexec.
+    fn of_several(&self, error: Error, facts: &Facts) -> Error {
+        match error {
+            Error::OtherKernel {
+                log, path, kernel, ..
+            } if self.facts.release.is_some() && self.facts.release != facts.release => {
+                Error::OtherKernel {
+                    log,
+                    path,
+                    kernel,
+                    remedy: "read a log of several kernels with --key host, which finds each of them, in --dir, too",
+                }
+            }
+            error => error,
+        }
+    }
+
     fn print(&mut self) -> Result<(), Error> {
         print(self.answers.resolver().take_notes(), &mut self.annotator)
     }
@@ -361,6 +385,12 @@ impl Decoder {
         self.print()?;
         if !is_json {
             message::note(words(self.annotator.summary()));
+        }
+        match self.annotator.addresses_left() {
+            0 => {}
+            left => message::note(format_args!(
+                "addresses without a symbol: {left} were left, as the log does not say how far its kernel was moved (KASLR); name that with --slide, 0 if it was not"
+            )),
         }
         let left = self.annotator.summary().left();
         let disagreeing = self.answers.resolver().disagreeing();
@@ -389,7 +419,8 @@ impl Stream for Decoder {
         }
         let facts = Facts::of_line(line);
         if facts != Facts::default() && facts != self.facts {
-            self.answers.resolver().check(&facts)?;
+            let checked = self.answers.resolver().check(&facts);
+            checked.map_err(|error| self.of_several(error, &facts))?;
             self.facts = facts;
         }
         self.annotator

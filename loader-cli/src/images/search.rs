@@ -140,6 +140,18 @@ impl Search {
         dirs
     }
 
+    /// Directories in which stores may be.
+    pub fn stores(&self, release: Option<&str>) -> Vec<PathBuf> {
+        let mut dirs = self.dirs.clone();
+        if self.system {
+            dirs.push(PathBuf::from(TABLES));
+        }
+        let of_release = release.map(|release| dirs.iter().map(move |dir| dir.join(release)));
+        let of_release: Vec<PathBuf> = of_release.into_iter().flatten().collect();
+        dirs.extend(of_release);
+        dirs
+    }
+
     /// Debug files of a build-id, of a module or a kernel.
     pub fn debug_files(&self, build_id: &str) -> Vec<PathBuf> {
         let system = self.system.then(|| PathBuf::from(DEBUG));

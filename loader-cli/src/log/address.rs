@@ -5,9 +5,14 @@
 //! |---|---|
 //! | `[<ffffffff81234567>]` | a trace, of a kernel without CONFIG_KALLSYMS |
 //! | `0xffffffff81234567` alone on a line, or after `?` or `RIP: 0010:` | the same since 4.11 |
+//! | `[<0>] 0xffffffff81234567` | `/proc/PID/stack`, of a kernel without CONFIG_KALLSYMS |
 //! | `ffffffff81234567 vfs_write+0xf8 ([kernel.kallsyms])`, or `[unknown]` | `perf script`: the sampled instruction, then return addresses |
-//! | `#4 [ffffb1c0403bfc48] vfs_write at ffffffff81234567` | `bt` of crash |
+//! | `cycles: ffffffff81234567 vfs_write+0xf8 ([kernel.kallsyms])` | the same, without callers |
+//! | `#4 [ffffb1c0403bfc48] vfs_write at ffffffff81234567`, `vfs_write+248 at` | `bt` of crash |
 //! | `RIP: ffffffff81234567  RSP:` | the same, of an exception |
+//! | `PC: ffffffff81234567  [vfs_write+248]`, `LR: …` | the same, of arm64 |
+//! | `#1  0xffffffff81234567 in vfs_write ()` | `bt` of gdb |
+//! | `=> vfs_write (ffffffff81234567)` | a stack of `trace-cmd report` |
 
 use bstr::ByteSlice;
 
@@ -43,7 +48,10 @@ pub(super) fn find(line: &[u8], from: usize) -> Option<Bare<'_>> {
 fn bracketed(line: &[u8], from: usize) -> Option<Bare<'_>> {
     let mut at = from;
     loop {
-        at += line[at..].find(b"[<")? + 2;
+        at += line[at..].find_byte(b'<')? + 1;
+        if !line[from..at].ends_with(b"[<") {
+            continue;
+        }
         let Some((address, len)) = address(&line[at..]) else {
             continue;
         };
@@ -72,6 +80,9 @@ fn bracketed(line: &[u8], from: usize) -> Option<Bare<'_>> {
     }
 }
 
+/// Longest text before an address with `0x`, with it, in bytes: `RIP: 0010:0x`.
+const HEAD_MAX: usize = 12;
+
 /// The other formats, of which a line has one.
 fn of_whole_line(line: &[u8], from: usize) -> Option<Bare<'_>> {
     let text = &line[from..];
@@ -86,11 +97,14 @@ fn of_whole_line(line: &[u8], from: usize) -> Option<Bare<'_>> {
         end: from + indent + start + len,
     };
     // `? 0xffffffff81234567`, `RIP: 0010:0xffffffff81234567`
-    let before = words.find(b"0x").unwrap_or(words.len());
+    let head = &words[..words.len().min(HEAD_MAX)];
+    let before = head.windows(2).position(|pair| pair == b"0x");
+    let before = before.unwrap_or(words.len());
     let means = match words[..before].trim_ascii() {
         b"" if indent > 0 => Some(BareMeans::Return),
+        b"[<0>]" | b"lr :" => Some(BareMeans::Return),
         b"?" => Some(BareMeans::Unreliable),
-        b"RIP: 0010:" => Some(BareMeans::Exact),
+        b"RIP: 0010:" | b"pc :" => Some(BareMeans::Exact),
         _ => None,
     };
     if let (Some(means), Some((found, len))) = (means, words.get(before + 2..).and_then(address))
@@ -98,39 +112,99 @@ fn of_whole_line(line: &[u8], from: usize) -> Option<Bare<'_>> {
     {
         return Some(bare(found, means, b"", before, len + 2));
     }
-    // `RIP: ffffffff81234567  RSP: …`
-    if let Some(rest) = words.strip_prefix(b"RIP: ")
-        && let Some((found, len)) = address(rest)
-        && rest[len..].starts_with(b"  RSP: ")
-    {
-        return Some(bare(found, BareMeans::Exact, b"", 5, len));
-    }
-    // `#4 [ffffb1c0403bfc48] vfs_write at ffffffff81234567 [xfs]`
-    if words.starts_with(b"#")
-        && let Some((_, rest)) = words.split_once_str("] ")
-        && let Some((name, rest)) = rest.split_once_str(" at ")
-        && let Some((found, len)) = address(rest)
-        && matches!(rest.get(len), None | Some(b' '))
-    {
+    // `RIP: ffffffff81234567  RSP: …`, `PC: ffff800080123456  [vfs_write+248]`
+    for (header, means) in [
+        (b"RIP: ", BareMeans::Exact),
+        (b" PC: ", BareMeans::Exact),
+        (b" LR: ", BareMeans::Return),
+    ] {
+        let Some(rest) = words.strip_prefix(header.trim_ascii_start()) else {
+            continue;
+        };
+        let Some((found, len)) = address(rest) else {
+            continue;
+        };
+        let after = &rest[len..];
         let start = words.len() - rest.len();
-        return Some(bare(found, BareMeans::Return, name, start, len));
-    }
-    // `ffffffff81234567 vfs_write+0xf8 ([kernel.kallsyms])`
-    if indent > 0
-        && let Some((found, len)) = address(words)
-        && let Some((symbol, _)) = words.get(len + 1..)?.rsplit_once_str(" (")
-        && words.ends_with(b")")
-    {
-        let mut sample = bare(found, BareMeans::Sample, b"", 0, len + 1 + symbol.len());
-        if let Some((name, offset)) = symbol.rsplit_once_str("+0x") {
-            sample.name = name;
-            sample.offset = Some(u64::from_str_radix(offset.to_str().ok()?, 16).ok()?);
-        } else if symbol != b"[unknown]" {
-            return None;
+        if after.starts_with(b"  RSP: ") {
+            return Some(bare(found, means, b"", start, len));
         }
-        return Some(sample);
+        if let Some(inner) = after.strip_prefix(b"  [")
+            && let Some(name) = inner.strip_suffix(b"]")
+        {
+            return Some(bare(found, means, b"", start, len + after.len()).named(name));
+        }
     }
-    None
+    if let Some(rest) = words.strip_prefix(b"#") {
+        // `#4 [ffffb1c0403bfc48] vfs_write at ffffffff81234567 [xfs]`
+        if let Some((_, rest)) = rest.split_once_str("] ")
+            && let Some((name, rest)) = rest.split_once_str(" at ")
+            && let Some((found, len)) = address(rest)
+            && matches!(rest.get(len), None | Some(b' '))
+        {
+            let start = words.len() - rest.len();
+            return Some(bare(found, BareMeans::Return, b"", start, len).named(name));
+        }
+        // `#1  0xffffffff81234567 in vfs_write ()`
+        if let Some((number, rest)) = rest.split_once_str("  0x").or(rest.split_once_str(" 0x"))
+            && number.iter().all(u8::is_ascii_digit)
+            && let Some((found, len)) = address(rest)
+            && let Some(name) = rest[len..].strip_prefix(b" in ")
+            && let Some(name) = name.strip_suffix(b" ()")
+        {
+            let means = match number {
+                b"0" => BareMeans::Exact,
+                _ => BareMeans::Return,
+            };
+            let start = words.len() - rest.len() - 2;
+            return Some(bare(found, means, b"", start, words.len() - start).named(name));
+        }
+    }
+    let inner = words.strip_suffix(b")")?;
+    let (before, inner) = inner.rsplit_once_str(" (")?;
+    // `=> vfs_write (ffffffff81234567)`
+    if let Some(name) = before.strip_prefix(b"=> ") {
+        let (found, len) = address(inner)?;
+        let is_all = len == inner.len();
+        return is_all.then(|| bare(found, BareMeans::Return, b"", 0, words.len()).named(name));
+    }
+    // `ffffffff81234567 vfs_write+0xf8 ([kernel.kallsyms])`, alone or after the words of an event
+    let (before, symbol) = before.rsplit_once_str(" ")?;
+    let (event, digits) = before.rsplit_once_str(" ").unwrap_or((b"", before));
+    let (found, len) = address(digits)?;
+    let means = match event.trim_ascii().last() {
+        None if indent > 0 => BareMeans::Sample,
+        Some(b':') => BareMeans::Exact,
+        _ => return None,
+    };
+    let start = before.len() - digits.len();
+    let name = if symbol == b"[unknown]" { b"" } else { symbol };
+    (len == digits.len())
+        .then(|| bare(found, means, b"", start, len + 1 + symbol.len()).named(name))
+}
+
+impl<'a> Bare<'a> {
+    /// The same with a name, and with the offset that follows it: `+0xf8`, `+248`.
+    fn named(self, name: &'a [u8]) -> Self {
+        let number = |digits: &[u8]| {
+            let digits = digits.to_str().ok()?;
+            match digits.strip_prefix("0x") {
+                Some(digits) => u64::from_str_radix(digits, 16).ok(),
+                None => digits.parse().ok(),
+            }
+        };
+        let named = name
+            .rsplit_once_str("+")
+            .and_then(|(name, digits)| Some((name, number(digits)?)));
+        match named {
+            Some((name, offset)) => Self {
+                name,
+                offset: Some(offset),
+                ..self
+            },
+            None => Self { name, ..self },
+        }
+    }
 }
 
 /// Eight to sixteen digits at the start of a text, and how many they are.
@@ -139,7 +213,9 @@ fn address(text: &[u8]) -> Option<(u64, usize)> {
     let len = text.iter().take_while(|byte| is_digit(byte)).count();
     let digits = text[..len].to_str().ok()?;
     let address = u64::from_str_radix(digits, 16).ok()?;
-    (8..=16).contains(&len).then_some((address, len))
+    // The end of a stack is no address.
+    let is_one = (8..=16).contains(&len) && address != u64::MAX;
+    is_one.then_some((address, len))
 }
 
 #[cfg(test)]
@@ -197,6 +273,54 @@ mod tests {
                 "\tffffffff81234567 [unknown] ([kernel.kallsyms])",
                 " ([kernel.kallsyms])",
                 Some((Sample, "", None)),
+            ),
+            (
+                "\tffffffff81234567 vfs_write ([kernel.kallsyms])",
+                " ([kernel.kallsyms])",
+                Some((Sample, "vfs_write", None)),
+            ),
+            (
+                "bash 123 [000] 12.5:  1 cycles:P:  ffffffff81234567 vfs_write+0xf8 (/boot/vmlinux)",
+                " (/boot/vmlinux)",
+                Some((Exact, "vfs_write", Some(0xf8))),
+            ),
+            (
+                " #4 [ffffb1c0403bfc48] vfs_write+248 at ffffffff81234567",
+                "",
+                Some((Return, "vfs_write", Some(248))),
+            ),
+            (
+                "     PC: ffffffff81234567  [vfs_write+248]",
+                "",
+                Some((Exact, "vfs_write", Some(248))),
+            ),
+            (
+                "     LR: ffffffff81234567  [vfs_write+248]",
+                "",
+                Some((Return, "vfs_write", Some(248))),
+            ),
+            (
+                "#0  0xffffffff81234567 in vfs_write ()",
+                "",
+                Some((Exact, "vfs_write", None)),
+            ),
+            (
+                "#10 0xffffffff81234567 in vfs_write ()",
+                "",
+                Some((Return, "vfs_write", None)),
+            ),
+            (
+                " => vfs_write (ffffffff81234567)",
+                "",
+                Some((Return, "vfs_write", None)),
+            ),
+            ("[<0>] 0xffffffff81234567", "", Some((Return, "", None))),
+            ("pc : 0xffffffff81234567", "", Some((Exact, "", None))),
+            ("lr : 0xffffffff81234567", "", Some((Return, "", None))),
+            (
+                "#1  0xffffffff81234567 in vfs_write (file=0x0) at fs/read_write.c:681",
+                "",
+                None,
             ),
             ("RAX: ffffffff81234567 RBX: ffffffff81234567", "", None),
             ("R13: 0xffffffff81234567", "", None),

@@ -202,6 +202,10 @@ pub struct Annotator {
     style: Style,
     /// Inlined functions have lines of their own.
     inlines: bool,
+    /// Addresses alone are frames, too.
+    addresses: bool,
+    /// How many of them were left.
+    addresses_left: u64,
     /// What comes out and was not taken yet.
     out: Vec<u8>,
     /// What comes out for a frame; empty between frames.
@@ -220,6 +224,8 @@ impl Annotator {
             reader: Reader::new(),
             style,
             inlines,
+            addresses: false,
+            addresses_left: 0,
             out: Vec::new(),
             text: Text::default(),
             undecided: Vec::new(),
@@ -231,6 +237,11 @@ impl Annotator {
     /// What was in the log so far.
     pub const fn summary(&self) -> &Summary {
         &self.summary
+    }
+
+    /// How many addresses without a symbol were no frames.
+    pub const fn addresses_left(&self) -> u64 {
+        self.addresses_left
     }
 
     /// Takes the next line, with its newline if it has one, of a machine.
@@ -252,6 +263,10 @@ impl Annotator {
         let frames = self.reader.line(line, machine);
         let line = line.bytes;
         for frame in frames {
+            if frame.address.is_some() && !self.addresses {
+                self.addresses_left += 1;
+                continue;
+            }
             if self.style != Style::Json {
                 self.out.extend_from_slice(&line[copied..frame.end]);
                 copied = frame.end;
@@ -340,7 +355,7 @@ impl Annotator {
 
     /// Says whether addresses without a symbol are frames, too.
     pub const fn take_addresses(&mut self, addresses: bool) {
-        self.reader.take_addresses(addresses);
+        self.addresses = addresses;
     }
 
     /// Puts the instructions of the last line after it, if it is a `Code:` line of x86.

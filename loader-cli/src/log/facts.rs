@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 use bstr::ByteSlice;
 use memchr::memmem::Finder;
 
+use super::sender::Sender;
+
 /// What a boot begins with.
 static BANNER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("Linux version "));
 
@@ -49,19 +51,23 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What one line says: `Linux version RELEASE …`, or `Not tainted RELEASE #1 … BUILDID`.
+    /// What one line says: `Linux version RELEASE …`, `Not tainted RELEASE #1 … BUILDID`, or the release
+    /// at the start of a record of netconsole.
     pub fn of_line(line: &[u8]) -> Self {
+        let of_release = |word: &[u8]| Self {
+            release: release_of(word),
+            build_id: None,
+        };
         if let Some(at) = BANNER.find(line) {
-            let release = line[at + BANNER.needle().len()..]
-                .split(|byte| *byte == b' ')
-                .next();
-            return Self {
-                release: release.and_then(release_of),
-                build_id: None,
-            };
+            return of_release(&line[at + BANNER.needle().len()..]);
         }
         let Some(at) = TAINTED.find(line) else {
-            return Self::default();
+            let text = line.trim_ascii_start();
+            if let Some(word) = HEADERS.iter().find_map(|header| text.strip_prefix(*header)) {
+                return of_release(word);
+            }
+            let release = Sender::default().with_record(line).release;
+            return of_release(release.unwrap_or_default().as_bytes());
         };
         let rest = &line[at + TAINTED.needle().len()..];
         // `Not tainted 6.12.0 #1 …` or `Tainted: G        W  OE  6.12.0 #1 …`; in parentheses once.
@@ -70,6 +76,7 @@ impl Facts {
         let is_flag = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
         let is_flags = |word: &&[u8]| word.iter().all(is_flag);
         let release = words.find(|word| !is_flags(word)).and_then(release_of);
+        let release = release.or_else(|| release_before_taint(&line[..at]));
         let build_id = words
             .next_back()
             .filter(|word| word.len() == 40 && word.iter().all(u8::is_ascii_hexdigit));
@@ -106,11 +113,24 @@ impl Facts {
     }
 }
 
-/// A release: it begins with a digit and has a period.
-fn release_of(word: &[u8]) -> Option<String> {
-    let word = word.trim_ascii();
+/// What tools write before the release: crash, the notes of a core, perf script.
+const HEADERS: [&[u8]; 3] = [b"RELEASE: ", b"OSRELEASE=", b"# os release : "];
+
+/// The release at the start of a text: it begins with a digit and has a period.
+fn release_of(text: &[u8]) -> Option<String> {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b".+-_~".contains(byte);
+    let text = text.trim_ascii_start();
+    let len = text.iter().take_while(|byte| is_part(byte)).count();
+    let word = &text[..len];
     let is_release = word.first().is_some_and(u8::is_ascii_digit) && word.contains(&b'.');
     is_release.then(|| word.to_str().ok().map(str::to_owned))?
+}
+
+/// The release that lockdep writes before the taint: `6.12.0 #1 Not tainted`.
+fn release_before_taint(text: &[u8]) -> Option<String> {
+    let mut words = text.split(u8::is_ascii_whitespace).rev();
+    words.find(|word| word.starts_with(b"#"))?;
+    release_of(words.next()?)
 }
 
 #[cfg(test)]
@@ -177,6 +197,27 @@ mod tests {
             ),
             ("Comm: x Not tainted 0.1.0", Some("0.1.0"), None),
             ("Tainted: [W]=WARN, [O]=OOT_MODULE", None, None),
+            (
+                "[    1.0] 6.12.0-rc1+ #7 Tainted: G        W         ",
+                Some("6.12.0-rc1+"),
+                None,
+            ),
+            ("[    1.0] 6.12.0 #7 Not tainted", Some("6.12.0"), None),
+            (
+                r#"{"msg":"Comm: x Not tainted 6.12.0+\n"}"#,
+                Some("6.12.0+"),
+                None,
+            ),
+            ("    RELEASE: 6.12.0", Some("6.12.0"), None),
+            ("# os release : 6.12.0", Some("6.12.0"), None),
+            ("OSRELEASE=6.12.0", Some("6.12.0"), None),
+            ("6.12.0,4,12,1000000,-;x", Some("6.12.0"), None),
+            (
+                "10.0.0.5 6.12.0,4,12,1000000,-,caller=T1;x",
+                Some("6.12.0"),
+                None,
+            ),
+            ("4,12,1000000,-;x", None, None),
             ("the kernel is tainted", None, None),
             (&tagged, Some("5.15.0"), Some(id)),
         ];

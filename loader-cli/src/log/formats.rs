@@ -60,6 +60,10 @@ pub(super) enum Means {
     Interrupted,
     /// The next frame is an instruction that was interrupted.
     Interrupts,
+    /// The same, if it is on the next line: a trace that shows registers has it there, and no frame.
+    InterruptsNext,
+    /// A word that is not known: a frame of a trace, or a pointer to a function if its offset is 0.
+    Named,
     /// No text that is known: a frame of a trace.
     Trace,
 }
@@ -105,6 +109,7 @@ const FORMATS: &[Format] = &[
     before(r"\b[RE]?IP(?: is at|:)",                          Means::Exact),
     before(r"\brIP",                                          Means::Exact),
     before(r"\bidling at",                                    Means::Exact),
+    before(r"\bIP was at",                                    Means::Exact), // mmio-mod.c
     before(r"\?",                                             Means::Unreliable),
 
     // The program counter of the others, alone or `is at` it.
@@ -143,6 +148,7 @@ const FORMATS: &[Format] = &[
     symbol(r"__(?:irq|fiq|dabt|pabt|und)_(?:svc|invalid)",    Means::Interrupts), // arm
     symbol(r"el1_(?:irq|fiq|sync|error|da|ia|dbg|undef|sp_pc|inv)", Means::Interrupts), // arm64
     symbol(r"el1[ht]_64_(?:irq|fiq|sync|error)",              Means::Interrupts), // arm64
+    symbol(r"asm_(?:exc|sysvec)_\w+|asm_(?:common|spurious)_interrupt", Means::InterruptsNext), // x86, in saved stacks
     symbol(r"handle_exception|ret_from_exception",            Means::Interrupts), // riscv, mips
     symbol(r"ret_from_irq",                                   Means::Interrupts), // mips
     symbol(r"(?:pgm_check|io_int|ext_int|mcck_int|restart_int)_handler", Means::Interrupts), // s390
@@ -156,11 +162,17 @@ const FORMATS: &[Format] = &[
 
     // lockdep: `lock_map_acquire` and its like take `_THIS_IP_`, locks `_RET_IP_`.
     before(r"\((?:rcu_(?:read_lock\w*|callback)|jbd2_handle|\S*srcu\w*|tomoyo_ss|\([^()]*\)(?:\.work)?|\((?:work|wq)_completion\)\S*)\)\{\S*\}\S*, at", Means::Exact),
+    // Code that is patched or traps: jump_label.c, static_call.c, kprobes.c, alternative.c, bug.c, ftrace.c.
+    before(r"\b(?:patch \w+|static[ _]call|unexpected op|opcode 0x[0-9a-f]+|kprobe-ftrace|thunk|retpoline|ENDBR|[Kk]ernel BUG|mapping)(?: site)? at(?: address(?: \S+/)?)?", Means::Exact),
+    before(r"\bthunk:|\bENDBR:|\bfeat:.* old:",               Means::Exact),
+    before(r"\bFPU state detected at",                        Means::Exact), // mm/extable.c
     before(r"\bat",                                           Means::Return),
     before(r"\bat \(\d+\)",                                   Means::Return), // hardirqs last enabled
 
     // Pointers to functions.
     before(r"\b(?:initcall|calling|hint|target|threaded)",    Means::Exact),
+    before(r"\bStopper:|->",                                  Means::Exact),
+    after(r" (?:took|exceeded|returned|returns|callback)\b",   Means::Exact),
     before(r"\bWorkqueue: \S+",                               Means::Exact),
     before(r"\bhandlers",                                     Means::List),
 
@@ -170,6 +182,12 @@ const FORMATS: &[Format] = &[
     // kprobe and kretprobe events: `p: (f+…)`, `r: (f+… <- g)`.
     before(r"\d\.\d+: \w+: \(", Means::Exact),
     after(r" <- ", Means::Return),
+    after(r" <-", Means::Exact), // the function tracer
+    // What a trace has before a frame: what says that it is one, and what tools put before each line.
+    before(r"\b(?:[Cc]all )?[Tt]race:|\bBacktrace:|\bfrom",   Means::Trace),
+    before(r"^(?:\S*\d\d:\d\d:\d\d\S*|kern\s*:\w+\s*:)",    Means::Trace),
+    // Words and lists, which it has not.
+    before(r"\b\w*[g-zG-Z_]\w*\b[^?]*|,|<-",                  Means::Named),
 ];
 
 /// What may lie between a text and the symbol: separators, a segment, addresses, brackets.
@@ -247,10 +265,11 @@ impl Formats {
         })
     }
 
-    /// Whether a symbol is the entry of an exception.
-    pub(super) fn interrupts(&mut self, name: &[u8]) -> bool {
+    /// What a symbol says of the next frame, if it is the entry of an exception.
+    pub(super) fn entry(&mut self, name: &[u8]) -> Option<Means> {
         // Most symbols differ in their first bytes, where the DFA is dead.
-        self.symbol.whole([name, b""]).is_some()
+        let format = self.symbol.whole([name, b""])?;
+        Some(format.means)
     }
 }
 
@@ -365,8 +384,8 @@ mod tests {
                 Means::Exact,
             ),
             ("IP: [<ffffffff81000000>] ", Means::Exact),
-            ("TCP/IP ", Means::Trace),
-            ("SKIP: ", Means::Trace),
+            ("TCP/IP ", Means::Named),
+            ("SKIP: ", Means::Named),
             ("pc : ", Means::Pc),
             ("lr : ", Means::Link),
             ("epc : ", Means::Pc),
@@ -393,6 +412,14 @@ mod tests {
             ("__irq_svc from ", Means::Interrupted),
             ("(__irq_svc) from [<c0101234>] (", Means::Interrupted),
             ("show_stack from ", Means::Trace),
+            ("Call Trace: [<c0101234>] ", Means::Trace),
+            (" [<00000000abcdef12>] ", Means::Trace),
+            ("[<ffffffffabcdef12>] ", Means::Trace),
+            ("  0)     4064      48   ", Means::Trace),
+            (" #0: ", Means::Trace),
+            ("timer: ", Means::Named),
+            ("unexpected op at ", Means::Exact),
+            ("detected at ", Means::Return),
         ];
         for (text, means) in cases {
             assert_eq!(before(text), means, "{text:?}");

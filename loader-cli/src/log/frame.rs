@@ -1,4 +1,5 @@
-//! The words of a frame: `symbol+0xOFFSET/0xSIZE`, and `[module BUILDID]` after it.
+//! The words of a frame: `symbol+0xOFFSET/0xSIZE`, and `[module BUILDID]` after it; and the bytes that
+//! a kernel did not write as they are in the log ([`escape`]).
 
 use bstr::ByteSlice;
 
@@ -38,6 +39,7 @@ impl<'a> Words<'a> {
             return None;
         }
         let start = symbol_start(line, from.max(plus.saturating_sub(SYMBOL_MAX)), plus);
+        let start = start + cookie_len(&line[start..plus]);
         let symbol = &line[start..plus];
         // No name begins with a digit; what does is an address without a symbol.
         if symbol.first().is_none_or(u8::is_ascii_digit) {
@@ -79,12 +81,25 @@ fn symbol_start(line: &[u8], from: usize, end: usize) -> usize {
     if ends_in_group || line[from..start].ends_with(b"::") {
         start = path_start(line, from, end).unwrap_or(start);
     }
-    // A colour ends where the name begins: `ESC [ 1 m do_exit`.
-    let colour = line[from..end].rfind_byte(0x1b).map(|at| from + at);
-    colour
-        .and_then(|at| escape_end(line, at))
-        .filter(|at| (start..=end).contains(at))
+    // A colour or an escaped byte ends where the name begins: `ESC [ 1 m do_exit`, `\tdo_exit`.
+    let first = from.max(start.saturating_sub(ESCAPE_MAX));
+    if !may_have_escapes(&line[first..end]) {
+        return start;
+    }
+    let ends = (first..end).filter_map(|at| Some(escape(line, at)?.end));
+    ends.filter(|at| (start..=end).contains(at))
+        .max()
         .unwrap_or(start)
+}
+
+/// How long the number is that `async_schedule` puts before a function: `calling  1_f+0x0/0x10 @ 7`.
+fn cookie_len(symbol: &[u8]) -> usize {
+    let digits = symbol.iter().take_while(|byte| byte.is_ascii_digit());
+    match digits.count() {
+        0 => 0,
+        len if symbol.get(len) == Some(&b'_') => len + 1,
+        _ => 0,
+    }
 }
 
 fn word_start(line: &[u8], from: usize, end: usize) -> usize {
@@ -112,14 +127,82 @@ fn path_start(line: &[u8], from: usize, end: usize) -> Option<usize> {
     (depth == 0).then_some(at)
 }
 
-/// Where the escape sequence of a colour that starts at `at` ends.
-pub(super) fn escape_end(line: &[u8], at: usize) -> Option<usize> {
-    let rest = line.get(at..)?.strip_prefix(b"\x1b[")?;
+/// Longest escape that is looked for, in bytes.
+const ESCAPE_MAX: usize = 32;
+
+/// Bytes of a log that are one byte of the kernel's, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Escape {
+    /// Where they end, in bytes.
+    pub(super) end: usize,
+    /// The byte; `None` for a colour.
+    pub(super) byte: Option<u8>,
+}
+
+/// Whether a text has a byte that starts what [`escape`] knows.
+pub(super) fn may_have_escapes(text: &[u8]) -> bool {
+    memchr::memchr3(0x1b, b'\\', b'&', text).is_some()
+        || memchr::memchr2(b'#', b'^', text).is_some()
+}
+
+/// The escape that starts at `at`.
+///
+/// | text | of |
+/// |---|---|
+/// | `ESC [ 1 ; 31 m`, `ESC [ K`, with any `ESC` of below | a terminal |
+/// | `\t`, `\n`, `\"`, `\u003c` | JSON |
+/// | `\x09` | `/dev/kmsg`, `dmesg` |
+/// | `#011` | rsyslog |
+/// | `^I` | syslogd, `cat -v` |
+/// | `&lt;` | HTML |
+pub(super) fn escape(line: &[u8], at: usize) -> Option<Escape> {
+    let rest = line.get(at..)?;
+    let number = |digits: &[u8], radix| {
+        let value = u32::from_str_radix(digits.to_str().ok()?, radix).ok()?;
+        u8::try_from(value).ok()
+    };
+    let (byte, len) = match rest {
+        [0x1b, ..] => (0x1b, 1),
+        [b'\\', b'u', digits @ ..] => (number(digits.get(..4)?, 16)?, 6),
+        [b'\\', b'x', digits @ ..] => (number(digits.get(..2)?, 16)?, 4),
+        [b'\\', b'n', ..] => (b'\n', 2),
+        [b'\\', b'r', ..] => (b'\r', 2),
+        [b'\\', b't', ..] => (b'\t', 2),
+        [b'\\', byte @ (b'"' | b'\\' | b'/'), ..] => (*byte, 2),
+        [b'#', digits @ ..] if digits.starts_with(b"0") => (number(digits.get(..3)?, 8)?, 4),
+        [b'^', b'I', ..] => (b'\t', 2),
+        [b'^', b'[', b'[', ..] => (0x1b, 2),
+        [b'&', ..] => ENTITIES
+            .iter()
+            .find_map(|(name, byte)| rest.starts_with(name).then_some((*byte, name.len())))?,
+        _ => return None,
+    };
+    let end = at + len;
+    if byte != 0x1b {
+        return Some(Escape {
+            end,
+            byte: Some(byte),
+        });
+    }
+    let rest = line[end..].strip_prefix(b"[")?;
     let len = rest
         .iter()
-        .position(|byte| !matches!(byte, b'0'..=b'9' | b';'))?;
-    (rest[len] == b'm' || rest[len] == b'K').then_some(at + 2 + len + 1)
+        .position(|byte| !matches!(byte, b'0'..=b'9' | b';' | b':'))?;
+    matches!(rest[len], b'm' | b'K').then_some(Escape {
+        end: end + 1 + len + 1,
+        byte: None,
+    })
 }
+
+/// What HTML has for bytes of a log.
+const ENTITIES: [(&[u8], u8); 6] = [
+    (b"&lt;", b'<'),
+    (b"&gt;", b'>'),
+    (b"&amp;", b'&'),
+    (b"&quot;", b'"'),
+    (b"&#39;", b'\''),
+    (b"&nbsp;", b' '),
+];
 
 /// A module's mark at the start of a text, and its length: ` [xfs]`, ` [xfs(OE)]`, ` [xfs c0ffee…]`.
 pub(super) fn module(text: &[u8]) -> Option<(Module<'_>, usize)> {
@@ -147,7 +230,12 @@ pub(super) fn module(text: &[u8]) -> Option<(Module<'_>, usize)> {
         None if rest.is_empty() => rest,
         _ => return None,
     };
-    (!name.is_empty()).then_some((Module { name, build_id }, inner.len() + 3))
+    // `f+0x1/0x2 [00000000a1b2c3d4]` is where that is.
+    let is_digit = |byte: &u8| byte.is_ascii_digit();
+    let is_address = matches!(name.len(), 8 | 16)
+        && name.iter().all(u8::is_ascii_hexdigit)
+        && name.iter().any(is_digit);
+    (!name.is_empty() && !is_address).then_some((Module { name, build_id }, inner.len() + 3))
 }
 
 /// Whether a frame has its location already: ` (fs/read_write.c:681)`.
@@ -185,6 +273,17 @@ mod tests {
             ("\u{a0}f+0x1/0x2", Some("f")),
             ("\x1b[1mf+0x1/0x2", Some("f")),
             ("\x1b[1;31mf::g+0x1/0x2", Some("f::g")),
+            ("\x1b[38:5:1mf+0x1/0x2", Some("f")),
+            (r"\u001b[1;31mf+0x1/0x2", Some("f")),
+            (r#"{"log":"\tf+0x1/0x2"#, Some("f")),
+            (r"x\nf+0x1/0x2", Some("f")),
+            (r"\u0009f+0x1/0x2", Some("f")),
+            (r"\x09f+0x1/0x2", Some("f")),
+            ("#011f+0x1/0x2", Some("f")),
+            ("^If+0x1/0x2", Some("f")),
+            ("&gt;f+0x1/0x2", Some("f")),
+            ("calling  1_f+0x0/0x10", Some("f")),
+            ("calling  17_f_2+0x0/0x10", Some("f_2")),
             (" .do_exit+0x1/0x2", Some(".do_exit")),
             (" a::b::c+0x1/0x2", Some("a::b::c")),
             (
@@ -225,6 +324,9 @@ mod tests {
         assert_eq!(of(" [xfs 0aff]"), Some((["xfs", "0aff"], 11)));
         assert_eq!(of(" [xfs(OE) 0aff]"), Some((["xfs", "0aff"], 15)));
         assert_eq!(of(" [<ffffffff81000000>]"), None);
+        assert_eq!(of(" [00000000a1b2c3d4]"), None);
+        assert_eq!(of(" [c0ffee01]"), None);
+        assert_eq!(of(" [facade]"), Some((["facade", ""], 9)));
         assert_eq!(of(" [xfs"), None);
         assert_eq!(of(" [xfs says no]"), None);
     }

@@ -37,7 +37,7 @@ pub use self::sender::Sender;
 
 use self::address::{Bare, BareMeans};
 use self::formats::{BEFORE_MAX, Formats, Means};
-use self::frame::{Words, escape_end};
+use self::frame::{Escape, Words, escape, may_have_escapes};
 
 /// How many CPUs and threads of a machine are kept apart.
 const WRITERS_MAX: usize = 4096;
@@ -129,6 +129,8 @@ struct Context {
     pc: Option<FrameId>,
     /// The last frame of the trace is the entry of an exception.
     interrupted: bool,
+    /// The same, if the frame that was interrupted is on the line that follows or nowhere.
+    interrupted_next: bool,
     /// The last frame of the trace.
     last: Option<(FrameId, Kind)>,
     /// A `WARN` that is not decided.
@@ -196,9 +198,7 @@ pub struct Reader {
     plus: memmem::Finder<'static>,
     hasher: RandomState,
     tickets: u64,
-    /// Addresses alone are frames, too.
-    addresses: bool,
-    /// A text without its colours.
+    /// A text without its colours and escapes.
     plain: Vec<u8>,
 }
 
@@ -209,7 +209,6 @@ impl Default for Reader {
             plus: memmem::Finder::new("+0x"),
             hasher: RandomState::new(),
             tickets: 0,
-            addresses: false,
             plain: Vec::with_capacity(BEFORE_MAX),
         }
     }
@@ -221,11 +220,6 @@ impl Reader {
         Self::default()
     }
 
-    /// Says whether addresses without a symbol are frames, too.
-    pub const fn take_addresses(&mut self, addresses: bool) {
-        self.addresses = addresses;
-    }
-
     /// The frames of the next line of a machine, which may have its newline.
     ///
     /// To be read to the end: what the line says of the next one is kept there.
@@ -234,14 +228,17 @@ impl Reader {
         line: impl Into<Line<'l>>,
         machine: &'r mut Machine,
     ) -> Frames<'r, 'l> {
-        let Line { bytes, sender } = line.into();
+        let Line { bytes, mut sender } = line.into();
+        if sender.head == 0 {
+            sender = sender.with_record(bytes);
+        }
         let end = bytes.trim_end_with(|c| matches!(c, '\n' | '\r')).len();
         if let Some(writer) = sender.writer {
             machine.switch(writer);
         }
         let start = sender.head.min(end);
         Frames {
-            addresses: self.addresses,
+            addresses: true,
             bare: 0,
             reader: self,
             machine,
@@ -257,7 +254,7 @@ impl Reader {
         let text = plain(text, &mut self.plain);
         let means = self.formats.before([b"", text]);
         match (means, tail) {
-            (Means::Trace, Some(tail)) if continues(tail, text) => {
+            (Means::Trace | Means::Named, Some(tail)) if continues(tail, text) => {
                 self.formats.before([tail, text])
             }
             (means, _) => means,
@@ -274,10 +271,13 @@ impl Reader {
         behind: Option<Means>,
     ) -> (Kind, Option<(Ticket, Kind)>) {
         let start_or = |kind| if words.offset == 0 { Kind::Start } else { kind };
+        let is_interrupted = std::mem::take(&mut context.interrupted_next) || context.interrupted;
         let mut is_trace = false;
         let kind = match (before, behind) {
             (Means::Data, _) => Kind::Data,
-            (Means::Warning | Means::Exact, Some(Means::Return)) => Kind::Return,
+            (Means::Warning | Means::Exact, Some(Means::Return)) if words.offset > 0 => {
+                Kind::Return
+            }
             (Means::Warning, _) => {
                 self.tickets += 1;
                 let ticket = Ticket(self.tickets);
@@ -303,7 +303,15 @@ impl Reader {
             (Means::Return, _) => Kind::Return,
             (Means::Link, _) => start_or(Kind::Return),
             (Means::Unreliable, _) => start_or(Kind::Unreliable),
-            (Means::Trace | Means::Repeated | Means::Interrupts, behind) => {
+            (Means::Named, None) if words.offset == 0 => Kind::Exact,
+            (
+                Means::Trace
+                | Means::Named
+                | Means::Repeated
+                | Means::Interrupts
+                | Means::InterruptsNext,
+                behind,
+            ) => {
                 if let (Some(Means::Repeated), Some((last, kind))) = (behind, context.last)
                     && last == id
                 {
@@ -313,7 +321,7 @@ impl Reader {
                 match behind {
                     Some(Means::Exact) => Kind::Exact,
                     Some(Means::Link) => start_or(Kind::Return),
-                    _ if context.interrupted || context.pc == Some(id) => Kind::Exact,
+                    _ if is_interrupted || context.pc == Some(id) => Kind::Exact,
                     Some(Means::Unreliable) => start_or(Kind::Unreliable),
                     _ => start_or(Kind::Return),
                 }
@@ -321,7 +329,10 @@ impl Reader {
         };
         if is_trace {
             context.pc = None;
-            context.interrupted = self.formats.interrupts(words.symbol);
+            let entry = self.formats.entry(words.symbol);
+            context.interrupted = entry == Some(Means::Interrupts);
+            // What is perhaps no frame interrupts nothing.
+            context.interrupted_next = entry == Some(Means::InterruptsNext) && kind == Kind::Return;
             context.last = Some((id, kind));
         }
         let decided = match context.warning {
@@ -400,7 +411,10 @@ impl<'l> Frames<'_, 'l> {
         let mut module = None;
         loop {
             // A colour may end between a frame and its mark.
-            let at = escape_end(line, end).unwrap_or(end);
+            let at = match escape(line, end) {
+                Some(Escape { end, byte: None }) => end,
+                _ => end,
+            };
             let rest = &line[at..];
             if !matches!(rest.first(), Some(b' ' | b'(' | b')')) {
                 break;
@@ -485,6 +499,7 @@ impl<'l> Frames<'_, 'l> {
         let rest = plain(&self.line[self.text..], &mut self.reader.plain);
         let rest = &rest[rest.len().saturating_sub(TAIL_MAX)..];
         self.machine.context.list &= !self.first;
+        self.machine.context.interrupted_next &= !self.first;
         let tail = &mut self.machine.context.tail;
         tail.clear();
         if !rest.is_empty() {
@@ -516,12 +531,14 @@ struct Stamp {
 
 impl Stamp {
     /// The first in a text: `[    1.000000]`, with `[    C1]` or `[  T123]` behind it, the date of
-    /// `dmesg -T`, or `kernel:` of syslog.
+    /// `dmesg -T`, `kernel:` of syslog, or what is before a string in JSON.
     fn find(text: &[u8]) -> Option<Self> {
-        memchr::memchr2_iter(b'[', b'k', text).find_map(|at| {
+        memchr::memchr3_iter(b'[', b'k', b'"', text).find_map(|at| {
             let rest = &text[at + 1..];
-            if text[at] == b'k' {
-                let end = rest.starts_with(b"ernel: ").then_some(at + 8)?;
+            if text[at] != b'[' {
+                let heads: [&[u8]; 3] = [b"kernel: ", b"\":\"", b"\": \""];
+                let head = heads.iter().find(|head| text[at..].starts_with(head))?;
+                let end = at + head.len();
                 return Some(Self { end, writer: 0 });
             }
             let len = rest[..rest.len().min(STAMP_MAX)].find_byte(b']')?;
@@ -573,7 +590,7 @@ fn continues(tail: &[u8], text: &[u8]) -> bool {
     let is_filler = |byte: &u8| {
         byte.is_ascii_hexdigit()
             || byte.is_ascii_whitespace()
-            || b"[]<>({\"'|x\xc2\xa0".contains(byte)
+            || b"[]<>({\"'|x:\xc2\xa0".contains(byte)
     };
     !tail.is_empty()
         && (text.iter().all(is_filler)
@@ -592,17 +609,24 @@ fn is_quote(word: &[u8]) -> bool {
     word.iter().all(|byte| matches!(byte, b'>' | b'|'))
 }
 
-/// A text without its colours.
+/// A text as its kernel wrote it, without colours and escapes; after the last line break that is
+/// escaped.
 fn plain<'a>(text: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
     let text = &text[text.len().saturating_sub(BEFORE_MAX)..];
-    if !text.contains(&0x1b) {
+    if !may_have_escapes(text) {
         return text;
     }
     buffer.clear();
     let mut at = 0;
     while let Some(byte) = text.get(at) {
-        match escape_end(text, at) {
-            Some(end) => at = end,
+        match escape(text, at) {
+            Some(Escape { end, byte }) => {
+                at = end;
+                match byte {
+                    Some(b'\n') => buffer.clear(),
+                    byte => buffer.extend(byte),
+                }
+            }
             None => {
                 buffer.push(*byte);
                 at += 1;

@@ -6,6 +6,7 @@
 //! | `2026-11-25T12:58:43.5+01:00 web1 kernel: …` | rsyslog |
 //! | `<4>1 2026-11-25T12:58:43.5Z web1 kernel - - - …` | syslog (RFC 5424) |
 //! | `10.0.0.5 [  12.345678] …`, `10.0.0.5 6.12.0,4,1234,5678901,-,caller=T9;…` | netconsole, with the address that the collector writes before a message |
+//! | `4,1234,5678901,-,caller=T9;…` | `/dev/kmsg`, of one machine |
 
 use bstr::ByteSlice;
 
@@ -58,30 +59,51 @@ impl<'a> Sender<'a> {
         if is_stamp().is_some() {
             return sender;
         }
-        match netconsole(rest) {
-            Some(head) => Self {
-                head: line.len() - rest.len() + head.len,
-                release: head.release,
-                writer: head.writer,
+        let sender = sender.with_record(text);
+        match sender.head {
+            0 => Self::default(),
+            _ => Self {
+                head: sender.head + line.len() - text.len(),
                 ..sender
             },
-            None => Self::default(),
+        }
+    }
+
+    /// The same, with what the head of a record says, if the line begins with one, or with a machine
+    /// and one.
+    pub(super) fn with_record(self, line: &'a [u8]) -> Self {
+        let after_name = || {
+            let at = line.find_byte(b' ')? + 1;
+            Some((at, record(&line[at..])?))
+        };
+        match record(line).map(|head| (0, head)).or_else(after_name) {
+            Some((at, head)) => Self {
+                head: at + head.len,
+                release: head.release,
+                writer: head.writer,
+                ..self
+            },
+            None => self,
         }
     }
 }
 
-/// The head of a message of netconsole in its extended format (Documentation/networking/netconsole.rst).
+/// The head of a record of `/dev/kmsg` (Documentation/ABI/testing/dev-kmsg), which netconsole writes, too,
+/// in its extended format (Documentation/networking/netconsole.rst).
 struct Head<'a> {
     len: usize,
     release: Option<&'a str>,
     writer: Option<u64>,
 }
 
-fn netconsole(text: &[u8]) -> Option<Head<'_>> {
+fn record(text: &[u8]) -> Option<Head<'_>> {
+    if !text.first().is_some_and(u8::is_ascii_digit) {
+        return None;
+    }
     let len = text[..text.len().min(HEAD_MAX)].find_byte(b';')?;
     let is_number = |field: &[u8]| !field.is_empty() && field.iter().all(u8::is_ascii_digit);
     let mut fields = text[..len].split(|byte| *byte == b',').peekable();
-    let release = fields.next_if(|field| !is_number(field));
+    let release = fields.next_if(|field| !is_number(field) && !field.contains(&b' '));
     // Level, sequence number, microseconds.
     if !fields
         .by_ref()

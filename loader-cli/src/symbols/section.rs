@@ -24,9 +24,9 @@
 
 use std::io::{Read, Write};
 
-use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
+use flate2::{Compression, Decompress, FlushDecompress};
 use gimli::{EndianSlice, LittleEndian, Reader, leb128};
 use lineinfo_core::Error;
 use lineinfo_core::blob::SectionKind;
@@ -231,6 +231,18 @@ fn unsigned(to: &mut Vec<u8>, value: u64) {
 }
 
 /// A name or a release, which is printed; `None` inside if it is empty.
+/// The module and the release that a section says, of which only the first bytes are needed.
+pub(super) fn claim(start: &[u8]) -> Option<(Option<String>, Option<String>)> {
+    let compressed = start.get(size_of::<u32>()..)?;
+    let mut bytes = Vec::with_capacity(2 * (WORD_MAX + 1));
+    let mut stream = Decompress::new(false);
+    // The stream goes on after what is here.
+    let status = stream.decompress_vec(compressed, &mut bytes, FlushDecompress::None);
+    status.ok()?;
+    let mut at = EndianSlice::new(&bytes, LittleEndian);
+    Some((word(&mut at)?, word(&mut at)?))
+}
+
 fn word(from: &mut EndianSlice<'_, LittleEndian>) -> Option<Option<String>> {
     let word = from.read_null_terminated_slice().ok()?.slice();
     let text = String::from_utf8(word.to_vec()).ok()?;

@@ -118,6 +118,39 @@ fn bt_of_crash() {
 }
 
 #[test]
+fn other_tools_have_return_addresses_and_the_instruction() {
+    let log = "#0  0xA+05 in do_a ()\n\
+               #1  0xA+24 in do_b ()\n \
+                => do_b (A+24)\n\
+               [<0>] 0xA+24\n     \
+               PC: A+05  [do_a+5]\n\
+               cat 1 [0] 1.0: cycles: A+24 do_b+0x4 ([kernel.kallsyms])\n";
+    let (out, status) = decoded(&kernel(), SLIDE_ARGUMENT, log);
+    let expected = log
+        .replace("do_a ()", "do_a () (s0.c:6)")
+        .replace("do_b ()", "do_b () (s1.c:4)")
+        .replace("(A+24)", "(A+24) (s1.c:4)")
+        .replace("[<0>] 0xA+24", "[<0>] 0xA+24 do_b+0x4/0x30 (s1.c:4)")
+        .replace("[do_a+5]", "[do_a+5] (s0.c:6)")
+        .replace("do_b+0x4 (", "do_b+0x4 (s1.c:5) (");
+    assert_eq!((out, status), (expected, Some(0)));
+}
+
+#[test]
+fn addresses_that_are_left_are_counted() {
+    let kernel = kernel();
+    let log = format!(" [<{:x}>]\n", TEXT + SLIDE + 0x24);
+    let output = decode(&kernel.arguments_alone(), log.as_bytes());
+    assert_eq!(output.stdout, log.as_bytes());
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("addresses without a symbol: 1 were left"),
+        "{said}"
+    );
+}
+
+#[test]
 fn an_address_that_is_in_another_function_than_the_tool_says_is_left() {
     let kernel = kernel();
     for log in [

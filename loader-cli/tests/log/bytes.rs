@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use crate::search::compressed;
 use crate::synthetic::{Function, Synthetic, decode, lineinfo};
 
 /// A kernel with one function.
@@ -76,6 +77,52 @@ fn frames_among_any_bytes() {
     let log = [b"\xff\xfe", FRAME.as_bytes(), b"\xe9\n"].concat();
     let expected = [b"\xff\xfe", ANNOTATED.as_bytes(), b"\xe9\n"].concat();
     assert_eq!(out(&kernel, &log), expected);
+}
+
+#[test]
+fn a_compressed_log_is_decompressed() {
+    let kernel = kernel();
+    let log = format!("{FRAME}\n").repeat(50_000);
+    let expected = format!("{ANNOTATED}\n").repeat(50_000);
+    for end in [".gz", ".xz", ".zst"] {
+        let packed = compressed(end, log.as_bytes());
+        assert!(out(&kernel, &packed) == expected.as_bytes(), "{end}");
+        // Cut short: what there is, and an error.
+        let output = decode(&kernel.arguments(), &packed[..packed.len() - 6]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{end}: {said}");
+        assert!(said.contains("lineinfo: stdin: "), "{end}: {said}");
+        let whole = &output.stdout[..output.stdout.len() / 2];
+        assert!(expected.as_bytes().starts_with(whole), "{end}");
+    }
+}
+
+#[test]
+fn what_is_no_log_is_refused() {
+    let kernel = kernel();
+    let utf16: Vec<u8> = FRAME.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let marked = [b"\xff\xfe", &utf16[..]].concat();
+    let big: Vec<u8> = FRAME.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    for (log, what) in [
+        (&utf16[..], "text in UTF-16"),
+        (&marked, "text in UTF-16"),
+        (&big, "text in UTF-16"),
+        (b"BZh91AY&SY", "compressed by bzip2"),
+        (b"\x7fELF\x02\x01\x01\0", "an ELF file"),
+        (b"LPKSHHRH\0\0\0\0", "a journal of systemd"),
+        (b"KDUMP   \0\0\0\0", "a dump of a kernel"),
+    ] {
+        let output = decode(&kernel.arguments(), log);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let out = (output.status.code(), output.stdout.len());
+        assert_eq!(out, (Some(1), 0), "{what}: {said}");
+        assert!(said.contains(what), "{what}: {said}");
+    }
+    // Zeros and frames: a console; zeros and none: perhaps not.
+    let output = decode(&kernel.arguments(), format!("\0\0{FRAME}").as_bytes());
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("unknown kind"));
+    let output = decode(&kernel.arguments(), b"\x01\0\x02\0\0\0\0");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("unknown kind"));
 }
 
 #[test]

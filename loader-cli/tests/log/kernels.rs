@@ -5,6 +5,7 @@ use std::process::Output;
 use lineinfo_core::blob::Profile;
 use tempfile::TempDir;
 
+use crate::search::compressed;
 use crate::synthetic::{BUILD_ID, Function, decode, list, table, write};
 
 const TEXT: u64 = 0xffff_ffff_8100_0000;
@@ -93,15 +94,30 @@ fn a_list_of_a_kernel_that_was_moved() {
 }
 
 #[test]
+fn a_list_may_be_compressed_and_a_table_is_none() {
+    let files = two();
+    let list = std::fs::read(files.directory.path().join("kallsyms")).expect("the list");
+    for end in [".gz", ".xz", ".zst"] {
+        let packed = compressed(end, &list);
+        write(&files.directory.path().join("packed"), &packed);
+        assert_eq!(of(&files.decode("packed", &[], LOG)).0, DECODED, "{end}");
+    }
+    let (out, status, said) = of(&files.decode("table", &[], LOG));
+    assert_eq!((out.as_str(), status), ("", 1));
+    assert!(said.contains("name it with --table"), "{said}");
+}
+
+#[test]
 fn a_list_without_addresses_is_refused_with_the_remedy() {
     let files = two();
-    files.put(
-        "zeros",
-        "0000000000000000 T _text\n0000000000000000 t f\n0000000000000000 t g\n",
-    );
-    let (out, status, said) = of(&files.decode("zeros", &[], LOG));
-    assert_eq!((out.as_str(), status), ("", 1));
-    assert!(said.contains("kernel.kptr_restrict"), "{said}");
+    let zeros = "0000000000000000 T _text\n0000000000000000 t f\n0000000000000000 t g\n";
+    // Those of modules may be there.
+    for more in ["", "ffffffffc0000000 t h\t[xfs]\n"] {
+        files.put("zeros", &format!("{zeros}{more}"));
+        let (out, status, said) = of(&files.decode("zeros", &[], LOG));
+        assert_eq!((out.as_str(), status), ("", 1));
+        assert!(said.contains("kernel.kptr_restrict"), "{said}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod inlines;
 mod kernels;
 mod search;
 mod servers;
+mod store;
 mod synthetic;
 
 use std::collections::BTreeSet;
@@ -79,9 +80,20 @@ fn marked(text: &[u8], letter: u8) -> Marked {
                 at + before[at..].chars().next().map_or(1, char::len_utf8)
             });
             let name = before[start..].trim_start_matches('{');
-            let name = match before[..start].ends_with("\u{1b}[") {
-                true => name.split_once('m').map_or(name, |(_, name)| name),
-                false => name,
+            // What is left of a colour or of an escaped byte.
+            let before = &before[..start];
+            let escape_len = match before.chars().last() {
+                Some('[') if name.starts_with(|c: char| c.is_ascii_digit()) => name.find('m'),
+                Some('\\') if name.starts_with('x') => Some(2),
+                Some('\\' | '^') => Some(0),
+                _ => None,
+            };
+            let name = name.strip_prefix("#011").unwrap_or(name);
+            let name = escape_len.map_or(name, |len| &name[len + 1..]);
+            // The cookie of an async call.
+            let name = match name.split_once('_') {
+                Some((cookie, name)) if cookie.parse::<u64>().is_ok() => name,
+                _ => name,
             };
             // A segment.
             let is_segment = |word: &str| word.len() == 4 && u16::from_str_radix(word, 16).is_ok();

@@ -141,7 +141,7 @@ fn what_is_kept_needs_nothing_else() {
 }
 
 /// What a compressor makes of some bytes.
-fn compressed(end: &str, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn compressed(end: &str, bytes: &[u8]) -> Vec<u8> {
     let mut made = Vec::new();
     match end {
         ".gz" => {
