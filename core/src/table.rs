@@ -8,7 +8,7 @@ use crate::blob::{
     SectionEntry, SectionKind,
 };
 use crate::buffer::StrBuffer;
-use crate::chain::{self, Chain, FunctionName, RawFrame, Wanted};
+use crate::chain::{self, Chain, FunctionName, Ops, RawFrame, Wanted};
 use crate::encoding::packed::{self, Chunk, Model};
 use crate::encoding::{self, Fault, RegionTable, Row, Rows};
 use crate::error::Error;
@@ -386,8 +386,10 @@ impl<'a> Table<'a> {
 
     /// The table of the chains of a region, without a byte if there is none.
     pub(crate) fn chain_table(&self, region: usize) -> &'a [u8] {
-        let chains = self.chains();
-        let table = chains.and_then(|chains| chains.region(region));
+        let table = self.chains().and_then(|chains| {
+            let range = chains.region(region)?;
+            chains.chains.get(range)
+        });
         table.unwrap_or(&[])
     }
 
@@ -798,30 +800,36 @@ impl Layout {
         let Some(region) = self.chunk_at(bytes, address, &mut chunk) else {
             return false;
         };
-        let frame = self.raw_frame(bytes, region, &chunk, wanted);
+        let ops = self.ops(bytes, region, &chunk);
+        let frame = ops.and_then(|ops| self.raw_frame(bytes, ops, &chunk, wanted));
         if let Some(frame) = frame {
-            self.push_raw(bytes, text, frame);
+            frame.push_to(
+                text,
+                |text, function| self.push_name(bytes, text, function),
+                |text, place| self.push_place(bytes, text, place),
+            );
         }
         frame.is_some()
     }
 
     #[inline(never)]
-    fn raw_frame(
-        &self,
-        bytes: &[u8],
-        region: usize,
-        chunk: &Chunk,
-        wanted: Wanted,
-    ) -> Option<RawFrame> {
-        let table = self.chains_of(bytes).region(region)?;
-        RawFrame::read(self.functions.of(bytes), table, chunk, wanted)
+    fn ops(&self, bytes: &[u8], region: usize, chunk: &Chunk) -> Option<Ops> {
+        self.chains_of(bytes).ops(region, chunk)
     }
 
     #[inline(never)]
-    fn push_raw(&self, bytes: &[u8], text: &mut StrBuffer<'_>, frame: RawFrame) {
-        if let Some(frame) = self.chains_of(bytes).frame(frame) {
-            frame.push_to(text);
-        }
+    fn raw_frame(&self, bytes: &[u8], ops: Ops, chunk: &Chunk, wanted: Wanted) -> Option<RawFrame> {
+        RawFrame::read(&self.chains_of(bytes), ops, chunk, wanted)
+    }
+
+    #[inline(never)]
+    fn push_name(&self, bytes: &[u8], text: &mut StrBuffer<'_>, function: u32) {
+        self.chains_of(bytes).push_name(text, function);
+    }
+
+    #[inline(never)]
+    fn push_place(&self, bytes: &[u8], text: &mut StrBuffer<'_>, place: chain::Place) {
+        self.chains_of(bytes).push_place(text, place);
     }
 
     #[inline(always)] // As above.

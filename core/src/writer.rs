@@ -241,7 +241,7 @@ fn encode_all(
 
     let chains = match (&numbering, with_chains) {
         (Some(numbering), Some((inlines, _))) => {
-            Some(numbering.encode_chains(image, inlines, &encoded, &model)?)
+            numbering.encode_chains(image, inlines, &encoded, &model)?
         }
         _ => None,
     };
@@ -543,7 +543,7 @@ impl<'a> Numbering<'a> {
         inlines: &Inlines,
         tables: &Tables,
         model: &[u8],
-    ) -> Result<chain::Written, EncodeError> {
+    ) -> Result<Option<chain::Written>, EncodeError> {
         for (position, function) in inlines.functions.iter().enumerate() {
             if let Some(expected) = name::fault(function.name.as_bytes()) {
                 return Err(EncodeError::Name {

@@ -533,7 +533,7 @@ fn appended(blob: &[u8]) -> Vec<u8> {
 const DEVICE_SAYS: &str = "\
 no such policy: 22
 init: 0
-log: lineinfo: loaded 5 entries, 2 files, 199 bytes in 4 kB, packed, calls
+log: lineinfo: loaded 5 entries, 2 files, 215 bytes in 4 kB, packed, calls
 slot: 8: (a.c:7), 4096 bytes, 1 look-ups, 0 misses, pending 0
 free init: 0
 open: 0
@@ -562,13 +562,13 @@ encoding: packed
 profile: calls
 entries: 5
 files: 2
-bytes: 199
+bytes: 215
 memory: 4096
 last_error: ENOEXEC: truncated: 50 of 60 bytes; copy or build it again
 log: lineinfo: unloaded, 4 kB freed
 unload: 0
 slot: 0:, 0 bytes, 3 look-ups, 0 misses, pending 0
-log: lineinfo: loaded 2 entries, 2 files, 193 bytes in 4 kB, packed, calls
+log: lineinfo: loaded 2 entries, 2 files, 209 bytes in 4 kB, packed, calls
 left: 0 bytes, 0 pins
 ";
 

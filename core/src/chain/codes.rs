@@ -39,15 +39,17 @@ pub(super) enum Kind {
     Caller,
     CallLine,
     Edge,
+    Size,
 }
 
 impl Kind {
     /// How many there are.
-    pub(super) const COUNT: usize = 11;
+    pub(super) const COUNT: usize = 12;
 
     /// The first context of each, in the order of their numbers, and the end.
-    const BEGINS: [usize; Self::COUNT + 1] =
-        [0, 576, 577, 583, 833, 842, 866, 867, 883, 887, 891, 894];
+    const BEGINS: [usize; Self::COUNT + 1] = [
+        0, 576, 577, 583, 833, 842, 866, 867, 883, 887, 891, 894, CONTEXTS,
+    ];
 
     /// Its number.
     const fn number(self) -> usize {
@@ -63,6 +65,7 @@ impl Kind {
             Self::Caller => 8,
             Self::CallLine => 9,
             Self::Edge => 10,
+            Self::Size => 11,
         }
     }
 
@@ -78,6 +81,12 @@ impl Kind {
         }
     }
 }
+
+/// All contexts of the full form.
+const CONTEXTS: usize = 902;
+
+/// Contexts of sizes, which are the last ones.
+pub(super) const SIZE_CONTEXTS: usize = 8;
 
 /// Contexts of ops, which have defaults.
 pub(super) const OP_CONTEXTS: usize = 576;
@@ -111,7 +120,16 @@ impl Form {
     pub(super) const fn contexts(self) -> usize {
         match self {
             Self::Small => Kind::COUNT,
-            Self::Full => 894,
+            Self::Full => CONTEXTS,
+        }
+    }
+
+    /// The first context of sizes.
+    #[cfg(feature = "write")]
+    pub(super) const fn size(self) -> usize {
+        match self {
+            Self::Small => Kind::Size.number(),
+            Self::Full => CONTEXTS.wrapping_sub(SIZE_CONTEXTS),
         }
     }
 
@@ -253,6 +271,17 @@ pub(super) mod write {
                 0 => (0, 0),
                 length => (self.codes[usize::from(symbol)], length),
             }
+        }
+
+        /// Bits of a number; `None` if it has no code.
+        pub(in super::super) fn bits(&self, number: u32) -> Option<u32> {
+            let (symbol, _, raw_bits) = symbol(number);
+            let has_code = match self.codes[..] {
+                [only] => only == symbol,
+                _ => self.lengths[usize::from(symbol)] > 0,
+            };
+            let length = u32::from(self.lengths[usize::from(symbol)]);
+            has_code.then_some(length + raw_bits)
         }
 
         /// A code from its bytes in a section.

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::codes::{self, Form, Kind, SPECIAL_125, SPECIAL_126, SPECIAL_127};
 use crate::encoding::Fault;
-use crate::encoding::packed::bits::Bits;
+use crate::encoding::packed::bits::{Bits, field, low};
 use crate::steps::step;
 use crate::{index, wide};
 
@@ -33,10 +33,10 @@ pub(super) struct Header {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct Group {
-    /// Offset 0: the file of the first function.
-    pub(super) file: U16,
-    /// Offset 2: its line.
+    /// Offset 0: the line of the first function.
     pub(super) line: [u8; 3],
+    /// Offset 3: its file. Together they are a number by which the groups ascend.
+    pub(super) file: U16,
     /// Offset 5: where the data of the group end, in bytes from the start of all.
     pub(super) end: [u8; 3],
     /// Offset 8: bytes of its declarations.
@@ -76,7 +76,7 @@ const MAP: usize = size_of::<Header>();
 
 /// Where a function is declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) file: u32,
     pub(super) line: u32,
 }
@@ -88,12 +88,17 @@ impl Place {
         line: u32::MAX,
     };
 
-    /// Places in their order, as numbers, which are compared without a branch.
+    /// Places in their order, as numbers, which are compared without a branch. That of a group is in its first
+    /// [`KEY_BITS`]; no function is at a line above [`LINE_MAX`].
     #[inline]
     fn key(self) -> u64 {
-        u64::from(self.file).wrapping_shl(32) | u64::from(self.line)
+        u64::from(self.file).wrapping_shl(24) | u64::from(self.line.min(LINE_MAX))
     }
 }
+
+/// Largest line that is stored.
+pub(super) const LINE_MAX: u32 = 0xff_ffff;
+const KEY_BITS: u32 = 40;
 
 /// Which function is before places of a file.
 #[derive(Clone, Copy, Debug)]
@@ -249,7 +254,7 @@ impl<'a> Functions<'a> {
     /// The full check: declarations and lists of every function.
     pub(super) fn check_all(&self, files: u32) -> Result<(), Fault> {
         let mut last = Place { file: 0, line: 0 };
-        let mut group_begin = 0;
+        let mut group_begin = 0_usize;
         for function in 0..self.count {
             let fault = |expected| Fault {
                 at: 0,
@@ -271,10 +276,7 @@ impl<'a> Functions<'a> {
             }
             let number = index(function.wrapping_div(GROUP));
             let end = self.groups().get(number).map_or(0, Group::end);
-            if list
-                .begins_at(list_end)
-                .is_none_or(|begin| begin < group_begin)
-            {
+            if !(group_begin.saturating_mul(8)..=list_end).contains(&list.bits.position()) {
                 return Err(fault("a list inside its group"));
             }
             let is_last = function.wrapping_add(1) == self.count
@@ -298,15 +300,20 @@ impl<'a> Functions<'a> {
     }
 
     /// Reads a number in a context.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn number(
         &self,
         kind: Kind,
         context: usize,
         bits: &mut Bits<'_, true>,
     ) -> Option<u32> {
-        let at = MAP.wrapping_add(kind.context(self.form, context));
-        let code = *self.section.get(at)?;
+        self.number_in(kind.context(self.form, context), bits)
+    }
+
+    /// The same, given the number of the context among all.
+    #[inline(never)]
+    fn number_in(&self, context: usize, bits: &mut Bits<'_, true>) -> Option<u32> {
+        let code = *self.section.get(MAP.wrapping_add(context))?;
         codes::read(self.code_bytes(code.into())?, bits)
     }
 
@@ -330,6 +337,33 @@ impl<'a> Functions<'a> {
         Some(declarations.place)
     }
 
+    /// How many groups begin at a place with this key or before.
+    ///
+    /// As `partition_point`, but for each step there is one load that waits for the one before.
+    #[inline(always)]
+    fn groups_up_to(&self, key: u64) -> usize {
+        const SIZE: usize = size_of::<Group>();
+        let groups = self.section.get(index(self.groups)..index(self.data));
+        let groups = groups.unwrap_or(&[]);
+        let is_after = |at: usize| {
+            let word = groups.get(at..).and_then(<[u8]>::first_chunk);
+            let word = u64::from_le_bytes(*word.unwrap_or(&[0xff; 8]));
+            word & 1_u64.wrapping_shl(KEY_BITS).wrapping_sub(1) > key
+        };
+        let mut left = groups.len().wrapping_div(SIZE);
+        // All groups before this byte are such groups, and the first that is none is among those left.
+        let mut at = 0_usize;
+        while left > 1 {
+            step();
+            let half = left >> 1;
+            let middle = at.wrapping_add(half.wrapping_mul(SIZE));
+            at = if is_after(middle) { at } else { middle };
+            left = left.wrapping_sub(half);
+        }
+        let last = usize::from(left == 1 && !is_after(at));
+        at.wrapping_div(SIZE).wrapping_add(last)
+    }
+
     /// The last function of a file that is declared at a line or before.
     #[inline(always)] // A frame less on a short stack.
     pub(super) fn before(&self, place: Place) -> Option<u32> {
@@ -341,10 +375,7 @@ impl<'a> Functions<'a> {
     pub(super) fn near(&self, place: Place) -> Option<Near> {
         let key = place.key();
         let groups = self.groups();
-        let after = groups.partition_point(|group| {
-            step();
-            group_place(group).key() <= key
-        });
+        let after = self.groups_up_to(key);
         let mut next = groups.get(after).map_or(Place::MAX, group_place);
         let mut found = None;
         if let Some(number) = after.checked_sub(1) {
@@ -389,50 +420,62 @@ impl<'a> Functions<'a> {
         })
     }
 
-    /// Begins the list of the callers of a function; gives where it ends in the data.
-    #[inline(never)]
+    /// Begins the list of the callers of a function; gives the bit of the data that it begins below.
+    ///
+    /// In two parts, of which only one is on a short stack.
+    #[inline(always)]
     pub(super) fn open(&self, function: u32, list: &mut List<'a>) -> Option<usize> {
+        let bit = self.begin(function, list)?;
+        if list.entries == 0 {
+            list.read(self)?;
+        }
+        Some(bit)
+    }
+
+    /// Goes to the list of a function; without one, that is all of it.
+    #[inline(never)]
+    fn begin(&self, function: u32, list: &mut List<'a>) -> Option<usize> {
         let group = self.groups().get(index(function.wrapping_div(GROUP)))?;
         let position = function.wrapping_rem(GROUP);
         let lists = u32::from(group.lists.get());
         let sizes_end = group.end().checked_sub(group.declarations.into())?;
         let count = index(lists.count_ones());
         let at = sizes_end.checked_sub(count)?;
+        let mut bit = at.checked_mul(8)?;
         if lists.wrapping_shr(position) & 1 == 0 {
-            list.begin(self, function, at)?;
+            list.begin(self, function, bit)?;
             list.stop = 0;
             list.entries = 1;
-            return Some(at);
+            return Some(bit);
         }
         let below = 1_u32.wrapping_shl(position).wrapping_sub(1);
         let before = index((lists & below).count_ones());
-        let mut end = at;
         for size in self.data().get(at..at.checked_add(before)?)? {
             step();
-            end = end.checked_sub(self.list_size(*size, end)?)?;
+            let size = match *size {
+                LONG => self.long_size(bit)?,
+                size => size.into(),
+            };
+            bit = bit.checked_sub(size)?;
         }
         let size = *self.data().get(at.checked_add(before)?)?;
+        list.begin(self, function, bit)?;
         if size == LONG {
-            end = end.checked_sub(size_of::<u16>())?;
+            list.bits.take(LONG_BITS);
         }
-        list.begin(self, function, end)?;
-        list.read(self)?;
-        Some(end)
+        Some(bit)
     }
 
-    /// Bytes of a list that ends at `end`, with its own size if that is long.
-    fn list_size(&self, size: u8, end: usize) -> Option<usize> {
-        if size != LONG {
-            return Some(size.into());
-        }
-        let long = self.data().get(end.checked_sub(size_of::<u16>())?..end)?;
-        let long = u16::from_le_bytes(*long.first_chunk()?);
-        Some(long.into())
+    /// The size of a list that begins with it.
+    fn long_size(&self, bit: usize) -> Option<usize> {
+        let at = bit.checked_sub(index(LONG_BITS))?;
+        Some(index(low(field(self.data(), wide(at), LONG_BITS)?)))
     }
 }
 
-/// The size of a list that has its size in two bytes of its own.
+/// The size of a list that begins with its size, in so many raw bits.
 pub(super) const LONG: u8 = 255;
+pub(super) const LONG_BITS: u32 = 20;
 
 /// No default, among the defaults of op contexts.
 pub(super) const NO_DEFAULT: u8 = 255;
@@ -572,12 +615,12 @@ impl<'a> List<'a> {
         }
     }
 
-    /// A list that ends at `end` in the data: it is read from there down.
+    /// A list that begins below a bit of the data.
     #[inline(always)] // As above.
-    fn begin(&mut self, functions: &Functions<'a>, function: u32, end: usize) -> Option<()> {
+    fn begin(&mut self, functions: &Functions<'a>, function: u32, bit: usize) -> Option<()> {
         let function = u16::try_from(function).ok()?;
         *self = Self {
-            bits: Bits::new(functions.data(), end),
+            bits: Bits::below(functions.data(), bit),
             function,
             caller: function,
             ..Self::new()
@@ -585,7 +628,7 @@ impl<'a> List<'a> {
         Some(())
     }
 
-    #[inline(always)] // A frame less on a short stack.
+    #[inline(never)]
     fn read(&mut self, functions: &Functions<'a>) -> Option<()> {
         match functions.number(Kind::Options, 0, &mut self.bits)? {
             1 => {
@@ -661,11 +704,6 @@ impl<'a> List<'a> {
             .wrapping_add(usize::from(self.entries.min(9)))
             .wrapping_mul(5)
             .wrapping_add(position(self.escape))
-    }
-
-    /// Where the list begins in the data, if all of it was read and it ends at `end`.
-    fn begins_at(&self, end: usize) -> Option<usize> {
-        end.checked_sub(self.bits.taken(end).div_ceil(8))
     }
 
     /// Goes to the next edge.

@@ -8,8 +8,8 @@
 //! is one of few places. So a row takes a few bits.
 //!
 //! Only tables in the packed encoding have these sections, for their streams have an op for each entry
-//! of its blocks. A reader that does not know the sections goes on without them; a look-up of a line
-//! alone never reads them.
+//! of its blocks; and only if something is inlined. A reader that does not know the sections goes on without them; a
+//! look-up of a line alone never reads them.
 //!
 //! What follows is the specification. All integers are little-endian and unaligned. Streams are the
 //! *backward streams* of [the packed encoding](crate::encoding::packed#streams), and its *fold* writes
@@ -41,6 +41,7 @@
 //! | PD | 4 | caller of an edge |
 //! | LD | 4 | a line: 0 from a declaration, 1 from the edge before, 2 of a call, 3 a line itself |
 //! | EDGE | 3 | 0 the line of an edge, 1 a file, 2 a function: each by its fold from what is expected |
+//! | SIZE | 8 | the ops of a chunk in bits, and 1 more |
 //!
 //! A section of the form 0, for a module, has one context for each kind, and no default ops.
 //!
@@ -56,17 +57,16 @@
 //! | 2 | `u16` how many of them are in headers |
 //! | 1 | the form, 0 or 1 |
 //! | 1 | number of codes |
-//! | 11 or 894 | for every context, in the order of the kinds above, the code that it has |
+//! | 12 or 902 | for every context, in the order of the kinds above, the code that it has |
 //! | 0 or 576 | for every context of OP the default, an op, or 255 |
 //! | 2 per code, 2 | `u16` where each code begins, and where the last one ends |
 //! | | the codes |
-//! | 11 per 16 functions | the groups: `u16` file and `u24` line of the first function; `u24` where its data end; `u8` bytes of its declarations; `u16` which of its functions have a list, the first by the lowest bit |
+//! | 11 per 16 functions | the groups: `u24` line and `u16` file of the first function; `u24` where its data end; `u8` bytes of its declarations; `u16` which of its functions have a list, the first by the lowest bit |
 //! | | the data of the groups, one after the other |
 //!
 //! The data of a group are read from their end down: first its declarations, and then the
-//! sizes of the lists in bytes, `u8` each, ascending, and then the lists of callers in the order of the functions,
-//! each a stream that begins with a byte of its own. For a size of 255 the list begins, at its end, with its
-//! size as `u16`, these two bytes included.
+//! sizes of the lists in bits, `u8` each, ascending, and then one stream of the lists of callers in the order of the
+//! functions. For a size of 255 the list begins with its size as 20 raw bits, these included.
 //!
 //! The declarations are in ascending bytes. Each but that of the first function is so many lines after the one
 //! before; or 255, so many files and one more, and the line. Such a number is a byte below 192; or a byte
@@ -110,16 +110,16 @@
 //!
 //! | bytes | contents |
 //! |---|---|
-//! | 1 | bits of a size, at most 25 |
-//! | 4 per 32 blocks | `u32` where what the first of them has begins, in bytes from the first |
-//! | | for each block the bytes that it has, twice, and 1 more if these begin with sizes: fields of a forward stream |
-//! | | what the blocks have, one after the other |
+//! | 1 | bits of a size, at most 24 |
+//! | 4 per 32 blocks | `u32` where the stream of the first of them begins, in bytes from the first |
+//! | | for each block the bytes of its stream: fields of a forward stream |
+//! | | the streams, one after the other |
 //!
-//! The entries of a [block](crate::encoding::packed#a-block) are read in *chunks* of 12, each with a stream of its own, so
-//! that a look-up reads the ops of at most 12 entries. The stream of the first chunk is at the end of what the
-//! block has, and that of each other one before it. At the beginning are the sizes of all chunks but the last one that
-//! is not empty: a byte has in its lowest bit whether there is a further size, and above it the bytes of the stream;
-//! 127 there says that these are in two more bytes. A chunk without a stream has empty chains.
+//! The entries of a [block](crate::encoding::packed#a-block) are read in *chunks* of 12, and a look-up passes over
+//! the ops of all but the last one. The stream of a block has for each chunk a number, and then its ops. It is SIZE in the
+//! context of the number of the chunk, at most 7: how many bits the ops take, and 1 more; 0 if the chunk has no
+//! ops, for all its chains are empty; 126 if the ops are all that is left of the stream. The chunks after that, and
+//! all of a block whose stream has no byte, have no ops either.
 //!
 //! Otherwise a decoder has a chain, the outermost function first, each with the line of its call; `of` and
 //! `ol`, a file and a line to expect; and `pe`. At the start of a chunk
@@ -166,13 +166,15 @@ mod tests;
 pub(crate) mod write;
 
 use core::fmt;
+use core::ops::Range;
 
 use self::codes::{Kind, SPECIAL_126};
-use self::functions::{Functions, List, Near, Place, unfold, width};
+pub(crate) use self::functions::Place;
+use self::functions::{Functions, LINE_MAX, List, Near, unfold, width};
 use self::names::{NameBytes, Names};
 use crate::buffer::StrBuffer;
 use crate::encoding::packed::bits::{Bits, field, low};
-use crate::encoding::packed::{self, Block, Chunk, Entry, Visitor};
+use crate::encoding::packed::{self, Chunk, Entry, Visitor};
 use crate::encoding::{Fault, RegionTable};
 use crate::files::{Characters, FileName, NAME_STEPS_MAX};
 use crate::location::Location;
@@ -202,16 +204,16 @@ const SITE_EDGES: u32 = 16;
 const SITES: usize = 8;
 
 /// Functions near locations that are remembered.
-const NEARS: usize = 3;
+const NEARS: u8 = 3;
 
 /// What the search of a function by a location takes: one of 4,096 groups, and one of a group.
 const NEAR_STEPS: u32 = 12 + functions::GROUP;
 
-/// The size of a chunk whose size has two bytes of its own.
-const LONG_CHUNK: u8 = 127;
-
 /// Blocks whose sizes follow one position.
 const ANCHOR: u32 = 32;
+
+/// Most bits of the size of a block.
+const SIZE_BITS_MAX: u32 = 24;
 
 /// The name of a function.
 ///
@@ -291,16 +293,29 @@ pub struct Frame<'a> {
 impl Frame<'_> {
     /// Appends ` refcount_inc (include/linux/refcount.h:364) [inline]`, or for the physical function
     /// what [`Location::push_to`] does, without `core::fmt`.
-    #[inline(always)] // A frame less on a short stack.
     pub fn push_to(&self, text: &mut StrBuffer<'_>) {
-        if let Some(function) = self.function {
-            text.push_str(" ");
-            function.push_to(text);
-        }
-        self.location.push_to(text);
-        if self.function.is_some() {
-            text.push_str(" [inline]");
-        }
+        let function = self.function.as_ref();
+        let function = function.map(|name| |text: &mut StrBuffer<'_>| name.push_to(text));
+        push_frame(text, function, |text| self.location.push_to(text));
+    }
+}
+
+/// Appends the text of a frame by what appends its function and its location, of which only one is on the stack of
+/// an interrupt.
+#[inline(always)]
+fn push_frame<'t>(
+    text: &mut StrBuffer<'t>,
+    function: Option<impl FnOnce(&mut StrBuffer<'t>)>,
+    location: impl FnOnce(&mut StrBuffer<'t>),
+) {
+    let is_inlined = function.is_some();
+    if let Some(push_name) = function {
+        text.push_str(" ");
+        push_name(text);
+    }
+    location(text);
+    if is_inlined {
+        text.push_str(" [inline]");
     }
 }
 
@@ -318,9 +333,10 @@ pub struct Chain<'a> {
 impl<'a> Chain<'a> {
     /// Reads the chain of the last entry of a chunk of a region.
     pub(crate) fn read(sections: Sections<'a>, region: usize, chunk: &Chunk) -> Option<Self> {
+        let ops = sections.ops(region, chunk)?;
         let functions = Functions::new(sections.functions)?;
         let mut levels = Levels::EMPTY;
-        let ends = levels.read(&functions, sections.region(region)?, chunk)?;
+        let ends = levels.read(&functions, sections.chains, ops, chunk)?;
         Some(Self {
             sections,
             levels,
@@ -365,18 +381,31 @@ pub(crate) struct RawFrame {
 }
 
 impl RawFrame {
-    /// Reads one frame of the chain of the last entry of a chunk, given the section of functions and the table of
-    /// the region.
+    /// Appends the text of the frame, by what appends the name of a function and a location.
+    #[inline(always)] // A frame less on a short stack.
+    pub(crate) fn push_to<'t>(
+        &self,
+        text: &mut StrBuffer<'t>,
+        push_name: impl FnOnce(&mut StrBuffer<'t>, u32),
+        push_place: impl FnOnce(&mut StrBuffer<'t>, Place),
+    ) {
+        let function = self.function;
+        let function =
+            function.map(|number| move |text: &mut StrBuffer<'t>| push_name(text, number));
+        push_frame(text, function, |text| push_place(text, self.place));
+    }
+
+    /// Reads one frame of the chain of the last entry of a chunk, given the ops of that.
     #[inline(always)] // A frame less on a short stack.
     pub(crate) fn read(
-        functions: &[u8],
-        table: &[u8],
+        sections: &Sections<'_>,
+        ops: Ops,
         chunk: &Chunk,
         wanted: Wanted,
     ) -> Option<Self> {
-        let functions = Functions::new(functions)?;
+        let functions = Functions::new(sections.functions)?;
         let mut levels = Levels::EMPTY;
-        let ends = levels.read(&functions, table, chunk)?;
+        let ends = levels.read(&functions, sections.chains, ops, chunk)?;
         levels.frame(&functions, &ends, wanted)
     }
 }
@@ -385,8 +414,8 @@ impl RawFrame {
 #[derive(Clone, Copy, Debug)]
 struct Levels {
     functions: [u16; LEVELS_MAX],
-    /// The lines of the calls.
-    lines: [u32; LEVELS_MAX],
+    /// The lines of the calls, which are below 2^24, and so are sums of them modulo that.
+    lines: [[u8; 3]; LEVELS_MAX],
     /// Bit `n`: line `n` counts from the declaration of the function around it. It takes time to find that,
     /// and only the lines of the last chain are asked for.
     from_declaration: u16,
@@ -405,16 +434,22 @@ struct Ends {
 impl Levels {
     const EMPTY: Self = Self {
         functions: [0; LEVELS_MAX],
-        lines: [0; LEVELS_MAX],
+        lines: [[0; 3]; LEVELS_MAX],
         from_declaration: 0,
         depth: 0,
     };
 
     /// Reads the chain of the last entry of a chunk.
     #[inline(always)] // A frame less on a short stack.
-    fn read(&mut self, functions: &Functions<'_>, table: &[u8], chunk: &Chunk) -> Option<Ends> {
+    fn read(
+        &mut self,
+        functions: &Functions<'_>,
+        chains: &[u8],
+        ops: Ops,
+        chunk: &Chunk,
+    ) -> Option<Ends> {
         let mut cursor = Cursor::new(functions, self);
-        cursor.chunk(table, chunk)?;
+        cursor.chunk(chains, ops, chunk)?;
         let outermost = cursor.expected.file;
         let Entry { file, line, .. } = chunk.entries().next_back()?;
         Some(Ends {
@@ -443,13 +478,15 @@ impl Levels {
             Line::At(line) => (line, 0),
             Line::FromDeclaration(lines) => (lines, bit),
         };
-        *self.lines.get_mut(level)? = number;
+        let [low, middle, high, _] = number.to_le_bytes();
+        *self.lines.get_mut(level)? = [low, middle, high];
         self.from_declaration = self.from_declaration & !bit | bits;
         Some(())
     }
 
     fn line(&self, level: usize) -> Option<Line> {
-        let line = *self.lines.get(level)?;
+        let [low, middle, high] = *self.lines.get(level)?;
+        let line = u32::from_le_bytes([low, middle, high, 0]);
         let bit = 1_u16.wrapping_shl(u32::try_from(level).ok()?);
         Some(match self.from_declaration & bit {
             0 => Line::At(line),
@@ -484,7 +521,7 @@ impl Levels {
         };
         let line = match self.line(outer)? {
             Line::At(line) => line,
-            Line::FromDeclaration(lines) => lines.wrapping_add(declared.line),
+            Line::FromDeclaration(lines) => lines.wrapping_add(declared.line) & LINE_MAX,
         };
         let file = declared.file;
         let place = Place { file, line };
@@ -517,20 +554,30 @@ impl<'a> Sections<'a> {
         functions::count(self.functions)
     }
 
-    /// The table of a region: `None` if there is none, for then the section is not sound.
+    /// Where the table of a region is in the section of chains: `None` if there is none, for then the section is not
+    /// sound.
     #[inline(always)] // So that a look-up needs no `Sections` in memory.
-    pub(crate) fn region(&self, region: usize) -> Option<&'a [u8]> {
-        let ends = self.regions.checked_mul(size_of::<u32>())?;
-        let (ends, tables) = self.chains.split_at_checked(ends)?;
+    pub(crate) fn region(&self, region: usize) -> Option<Range<usize>> {
+        let tables = self.regions.checked_mul(size_of::<u32>())?;
+        let (ends, _) = self.chains.get(..tables)?.as_chunks();
         let end = |region: usize| {
-            let (ends, _) = ends.as_chunks();
-            ends.get(region).map(|end| index(u32::from_le_bytes(*end)))
+            let end = ends.get(region).map(|end| index(u32::from_le_bytes(*end)));
+            end?.checked_add(tables)
         };
         let begin = match region.checked_sub(1) {
             Some(before) => end(before)?,
-            None => 0,
+            None => tables,
         };
-        tables.get(begin..end(region)?)
+        let range = begin..end(region)?;
+        (range.start <= range.end && range.end <= self.chains.len()).then_some(range)
+    }
+
+    /// The ops of a chunk of a region. They are found before the chain is read, so that nothing of that is on the
+    /// stack yet.
+    #[inline(always)] // As above.
+    pub(crate) fn ops(&self, region: usize, chunk: &Chunk) -> Option<Ops> {
+        let functions = Functions::new(self.functions)?;
+        Ops::find(&functions, self.chains, self.region(region)?, chunk)
     }
 
     /// The name of a function.
@@ -544,21 +591,39 @@ impl<'a> Sections<'a> {
         })
     }
 
-    /// What the numbers of a frame stand for.
+    /// Appends the name of a function.
     #[inline(always)] // As above.
-    pub(crate) fn frame(&self, frame: RawFrame) -> Option<Frame<'a>> {
+    pub(crate) fn push_name(&self, text: &mut StrBuffer<'_>, function: u32) {
+        if let Some(name) = self.name(function) {
+            name.push_to(text);
+        }
+    }
+
+    /// Appends a location.
+    #[inline(always)] // As above.
+    pub(crate) fn push_place(&self, text: &mut StrBuffer<'_>, place: Place) {
+        if let Some(location) = self.location(place) {
+            location.push_to(text);
+        }
+    }
+
+    #[inline(always)] // As above.
+    fn location(&self, place: Place) -> Option<Location<'a>> {
+        Some(Location {
+            file: FileName::new(self.file_names, self.files, place.file)?,
+            line: place.line,
+            approximate: false,
+        })
+    }
+
+    /// What the numbers of a frame stand for.
+    fn frame(&self, frame: RawFrame) -> Option<Frame<'a>> {
         let function = match frame.function {
             Some(function) => Some(self.name(function)?),
             None => None,
         };
-        Some(Frame {
-            function,
-            location: Location {
-                file: FileName::new(self.file_names, self.files, frame.place.file)?,
-                line: frame.place.line,
-                approximate: false,
-            },
-        })
+        let location = self.location(frame.place)?;
+        Some(Frame { function, location })
     }
 
     /// The light check: everything but lists and streams.
@@ -607,81 +672,119 @@ impl<'a> Sections<'a> {
     /// The full check of the chains of a region: decodes them all.
     pub(crate) fn check_chains(&self, region: usize, rows: &RegionTable<'_>) -> Result<(), Fault> {
         let functions = self.view()?;
-        let table = self.region(region).unwrap_or(&[]);
         let mut levels = Levels::EMPTY;
-        let cursor = Cursor::new(&functions, &mut levels);
-        packed::visit(rows, &mut Checker { cursor, table })
+        let mut checker = Checker {
+            cursor: Cursor::new(&functions, &mut levels),
+            chains: self.chains,
+            table: self.region(region).unwrap_or(0..0),
+        };
+        packed::visit(rows, &mut checker)
     }
 }
 
-/// The size of a chunk, and whether another one has its size as well.
-fn chunk_size(sizes: &mut &[u8], more: &mut bool) -> Option<usize> {
-    let (first, rest) = sizes.split_first()?;
-    *sizes = rest;
-    *more = first & 1 == 1;
-    let size = first >> 1;
-    if size != LONG_CHUNK {
-        return Some(size.into());
-    }
-    let (size, rest) = sizes.split_first_chunk()?;
-    *sizes = rest;
-    Some(u16::from_le_bytes(*size).into())
+/// Where the ops of a chunk are in the section of chains: from below bit `begin` down to bit `end`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ops {
+    begin: u32,
+    end: u32,
 }
 
-/// Where the stream of a chunk ends in the table of a region, and its size in bytes; 0 if all chains are empty.
-#[inline(never)]
-fn stream(table: &[u8], block: &Block, chunk: u32) -> Option<(u32, u32)> {
-    let (block, blocks) = (block.number, block.count);
-    let Some((size_bits, rest)) = table.split_first() else {
-        return Some((0, 0));
-    };
-    let size_bits = u32::from(*size_bits);
-    if size_bits > 25 || block >= blocks {
-        return None;
+impl Ops {
+    /// Of a chunk whose chains are all empty. Others may take no bit either.
+    const NONE: Self = Self { begin: 0, end: 1 };
+
+    const fn are_there(self) -> bool {
+        self.end <= self.begin
     }
-    let anchors = index(blocks.div_ceil(ANCHOR)).checked_mul(size_of::<u32>())?;
-    let (anchors, rest) = rest.split_at_checked(anchors)?;
-    let bits = u64::from(blocks).wrapping_mul(size_bits.into());
-    let (sizes, streams) = rest.split_at_checked(usize::try_from(bits.div_ceil(8)).ok()?)?;
-    let (anchors, _) = anchors.as_chunks();
-    let first = block.wrapping_div(ANCHOR);
-    let mut end = index(u32::from_le_bytes(*anchors.get(index(first))?));
-    let (mut begin, mut more) = (end, false);
-    for block in first.wrapping_mul(ANCHOR)..block.wrapping_add(1) {
-        step();
-        let at = u64::from(block).wrapping_mul(size_bits.into());
-        let size = low(field(sizes, at, size_bits)?);
-        more = size & 1 == 1;
-        begin = end;
-        end = end.checked_add(index(size >> 1))?;
+
+    /// Whether a reader is not beyond them.
+    #[inline]
+    fn hold(self, bits: &Bits<'_, true>) -> bool {
+        let taken = index(self.begin).wrapping_sub(bits.position());
+        taken <= index(self.begin.wrapping_sub(self.end))
     }
-    let streams_at = table.len().checked_sub(streams.len())?;
-    let mut sizes = streams.get(begin..end)?;
-    end = end.checked_add(streams_at)?;
-    let narrow = |size: usize| u32::try_from(size).ok();
-    for _ in 0..chunk {
-        step();
-        if !more {
-            return Some((narrow(end)?, 0));
+
+    /// Finds those of a chunk, given where the table of the region is in the section of chains.
+    #[inline(always)] // A frame less on a short stack.
+    fn find(
+        functions: &Functions<'_>,
+        chains: &[u8],
+        table: Range<usize>,
+        chunk: &Chunk,
+    ) -> Option<Self> {
+        let (block, blocks) = (chunk.block().number, chunk.block().count);
+        let tables_end = table.end;
+        let Some((size_bits, rest)) = chains.get(table)?.split_first() else {
+            return Some(Self::NONE);
+        };
+        let size_bits = u32::from(*size_bits);
+        if size_bits > SIZE_BITS_MAX || block >= blocks {
+            return None;
         }
-        let size = chunk_size(&mut sizes, &mut more)?;
-        end = end.checked_sub(size)?;
-        sizes = sizes.get(..sizes.len().checked_sub(size)?)?;
+        let anchors = index(blocks.div_ceil(ANCHOR)).checked_mul(size_of::<u32>())?;
+        let (anchors, rest) = rest.split_at_checked(anchors)?;
+        let bits = u64::from(blocks).wrapping_mul(size_bits.into());
+        let (sizes, streams) = rest.split_at_checked(usize::try_from(bits.div_ceil(8)).ok()?)?;
+        let (anchors, _) = anchors.as_chunks();
+        let first = block.wrapping_div(ANCHOR);
+        let mut end = index(u32::from_le_bytes(*anchors.get(index(first))?));
+        let mut size = 0;
+        for block in first.wrapping_mul(ANCHOR)..block.wrapping_add(1) {
+            step();
+            let at = u64::from(block).wrapping_mul(size_bits.into());
+            size = index(low(field(sizes, at, size_bits)?));
+            end = end.checked_add(size)?;
+        }
+        if size == 0 {
+            return Some(Self::NONE);
+        }
+        if end > streams.len() {
+            return None;
+        }
+        let end = end.checked_add(tables_end.wrapping_sub(streams.len()))?;
+        let bit = |byte: usize| u32::try_from(byte).ok()?.checked_mul(8);
+        let mut ops = Self {
+            begin: bit(end)?,
+            end: bit(end.checked_sub(size)?)?,
+        };
+        let chunk = chunk.number;
+        for number in 0..chunk.wrapping_add(1) {
+            step();
+            let mut bits = Bits::below(chains, index(ops.begin));
+            let context = index(number).min(codes::SIZE_CONTEXTS.wrapping_sub(1));
+            let size = functions.number(Kind::Size, context, &mut bits)?;
+            if !ops.hold(&bits) {
+                return None;
+            }
+            let begin = u32::try_from(bits.position()).ok()?;
+            if size == SPECIAL_126 {
+                let is_last = number == chunk;
+                return Some(if is_last {
+                    Self { begin, ..ops }
+                } else {
+                    Self::NONE
+                });
+            }
+            let end = begin.checked_sub(size.saturating_sub(1));
+            let end = end.filter(|end| *end >= ops.end)?;
+            if number == chunk {
+                return Some(if size > 0 {
+                    Self { begin, end }
+                } else {
+                    Self::NONE
+                });
+            }
+            ops.begin = end;
+        }
+        None
     }
-    let size = match more {
-        true => chunk_size(&mut sizes, &mut more)?,
-        false => sizes.len(),
-    };
-    Some((narrow(end)?, narrow(size)?))
 }
 
 /// Follows the chain through the entries of a chunk.
 struct Cursor<'m, 'a> {
     functions: &'m Functions<'a>,
     bits: Bits<'a, true>,
-    /// Where the stream ends, and its reading begins, and its bytes.
-    end: u32,
-    size: u32,
+    ops: Ops,
     levels: &'m mut Levels,
     /// `of` and `ol` of the specification.
     expected: Place,
@@ -690,8 +793,8 @@ struct Cursor<'m, 'a> {
     run: u32,
     work: u32,
     /// What [`Functions::near`] said last, and which of it will be replaced next.
-    near: [Near; NEARS],
-    oldest: usize,
+    near: [Near; 3],
+    oldest: u8,
 }
 
 impl<'m, 'a> Cursor<'m, 'a> {
@@ -700,14 +803,13 @@ impl<'m, 'a> Cursor<'m, 'a> {
         Self {
             functions,
             bits: Bits::new(&[], 0),
-            end: 0,
-            size: 0,
+            ops: Ops::NONE,
             levels,
             expected: Place { file: 0, line: 0 },
             was_empty: true,
             run: 0,
             work: 0,
-            near: [Near::NOWHERE; NEARS],
+            near: [Near::NOWHERE; 3],
             oldest: 0,
         }
     }
@@ -733,7 +835,7 @@ impl<'m, 'a> Cursor<'m, 'a> {
         }
         self.spend(NEAR_STEPS)?;
         let near = self.functions.near(place)?;
-        if let Some(slot) = self.near.get_mut(self.oldest) {
+        if let Some(slot) = self.near.get_mut(usize::from(self.oldest)) {
             *slot = near;
         }
         self.oldest = self.oldest.wrapping_add(1).wrapping_rem(NEARS);
@@ -884,20 +986,24 @@ impl<'m, 'a> Cursor<'m, 'a> {
 /// Follows the chains of all blocks of a region.
 struct Checker<'m, 'a> {
     cursor: Cursor<'m, 'a>,
-    table: &'a [u8],
+    chains: &'a [u8],
+    /// Where the table of the region is in them.
+    table: Range<usize>,
 }
 
 impl Visitor for Checker<'_, '_> {
     fn chunk(&mut self, chunk: &Chunk) -> Option<()> {
-        self.cursor.chunk(self.table, chunk)
+        let functions = self.cursor.functions;
+        let ops = Ops::find(functions, self.chains, self.table.clone(), chunk)?;
+        self.cursor.chunk(self.chains, ops, chunk)
     }
 }
 
 impl<'a> Cursor<'_, 'a> {
     /// Reads the chains of a chunk.
     #[inline(always)] // A frame less on a short stack.
-    fn chunk(&mut self, table: &'a [u8], chunk: &Chunk) -> Option<()> {
-        self.begin(table, chunk)?;
+    fn chunk(&mut self, chains: &'a [u8], ops: Ops, chunk: &Chunk) -> Option<()> {
+        self.begin(chains, ops, chunk)?;
         for entry in chunk.entries() {
             self.entry(&entry)?;
         }
@@ -905,16 +1011,16 @@ impl<'a> Cursor<'_, 'a> {
     }
 
     #[inline(always)] // As above.
-    fn begin(&mut self, table: &'a [u8], chunk: &Chunk) -> Option<()> {
+    fn begin(&mut self, chains: &'a [u8], ops: Ops, chunk: &Chunk) -> Option<()> {
         self.levels.depth = 0;
         self.work = 0;
         let (file, line) = chunk.expected();
         self.expected = Place { file, line };
         self.was_empty = true;
         self.run = 0;
-        (self.end, self.size) = stream(table, chunk.block(), chunk.number)?;
-        self.bits = Bits::new(table, index(self.end));
-        if self.size > 0 && self.functions.form == codes::Form::Full {
+        self.ops = ops;
+        self.bits = Bits::below(chains, index(self.ops.begin));
+        if self.ops.are_there() && self.functions.form == codes::Form::Full {
             self.read_run()?;
         }
         Some(())
@@ -922,7 +1028,7 @@ impl<'a> Cursor<'_, 'a> {
 
     #[inline(always)] // As above.
     fn entry(&mut self, entry: &Entry) -> Option<()> {
-        if self.size == 0 || entry.line == 0 {
+        if !self.ops.are_there() || entry.line == 0 {
             return Some(());
         }
         let place = Place {
@@ -969,12 +1075,13 @@ impl<'a> Cursor<'_, 'a> {
             self.expected = place;
             self.was_empty = true;
         } else {
-            self.expected.line = *self.levels.lines.first()?;
+            self.expected.line = match self.levels.line(0)? {
+                Line::At(line) | Line::FromDeclaration(line) => line,
+            };
             self.was_empty = false;
         }
-        // What a stream takes beyond its bytes is not there.
-        let taken = self.bits.taken(index(self.end));
-        (taken <= index(self.size).wrapping_mul(8)).then_some(())
+        // What is taken beyond the ops is not there.
+        self.ops.hold(&self.bits).then_some(())
     }
 
     /// A function at a distance from another.

@@ -445,7 +445,9 @@ pub(crate) mod write {
     use alloc::collections::BTreeMap;
     use alloc::vec;
     use alloc::vec::Vec;
+    use core::cmp::Reverse;
 
+    use rayon::prelude::*;
     use zerocopy::IntoBytes;
     use zerocopy::byteorder::little_endian::U16;
 
@@ -463,11 +465,53 @@ pub(crate) mod write {
     /// A round makes tokens of the pairs that save at least this share of what the best one saves.
     const SHARE: f32 = 0.6;
 
-    /// What is written of a name.
+    /// How often names are spelled anew with the codes that fit how they were spelled before.
+    const ROUNDS: usize = 4;
+
+    /// A name in a group.
     struct Name<'a> {
+        underscores: u32,
+        /// The name after these underscores.
+        bare: &'a str,
+        /// What it shares with the last name and with the one before.
+        shared: [usize; 2],
+    }
+
+    impl<'a> Name<'a> {
+        /// The prefixes that it may have: which of the names before has it, and its bytes.
+        fn prefixes(&self) -> impl Iterator<Item = (usize, usize)> {
+            let of_one = |which: usize| (1..=self.shared[which]).map(move |prefix| (which, prefix));
+            let all = core::iter::once((0, 0)).chain((0..2).flat_map(of_one));
+            all.filter(|(_, prefix)| self.bare.is_char_boundary(*prefix))
+        }
+
+        /// The number of the longest of them, the underscores, and the rest.
+        fn front_coded(&self) -> (u32, u32, &'a [u8]) {
+            let longest = self
+                .prefixes()
+                .max_by_key(|(which, prefix)| (*prefix, Reverse(*which)));
+            // A shorter one costs more than its bytes.
+            let longest = longest.filter(|(_, prefix)| *prefix >= 2);
+            let (which, prefix) = longest.unwrap_or((0, 0));
+            let (number, rest) = self.split(which, prefix);
+            (number, self.underscores, rest)
+        }
+
+        /// Its prefix as it is written, and the rest.
+        fn split(&self, which: usize, prefix: usize) -> (u32, &'a [u8]) {
+            let number = which * (PREFIX_MAX + 1) + prefix;
+            (
+                u32::try_from(number).unwrap_or(0),
+                &self.bare.as_bytes()[prefix..],
+            )
+        }
+    }
+
+    /// What is written of a name.
+    struct Spelling {
         prefix: u32,
         underscores: u32,
-        rest: &'a [u8],
+        tokens: Vec<u16>,
     }
 
     /// A token: a byte, or two tokens.
@@ -482,17 +526,17 @@ pub(crate) mod write {
 
     /// Encodes names that keep the rules for names, with tokens of their own or with the built-in ones.
     pub(crate) fn encode(names: &[&str]) -> Result<Vec<u8>, EncodeError> {
-        let heads = heads(names);
+        let names = in_groups(names);
         let built_in = Model::built_in()?;
-        let with_built_in = match built_in.tokens_of(&heads) {
-            Some(tokens) => {
-                let groups = built_in.write_groups(&heads, &tokens)?;
+        let with_built_in = match built_in.spell(&names) {
+            Some(spellings) => {
+                let groups = built_in.write_groups(&spellings)?;
                 Some([&[0; 2][..], &groups].concat())
             }
             None => None,
         };
-        let (own, tokens) = Model::fit(&heads, TOKENS_MAX)?;
-        let own = [own.write()?, own.write_groups(&heads, &tokens)?].concat();
+        let (own, spellings) = Model::fit(&names)?;
+        let own = [own.write()?, own.write_groups(&spellings)?].concat();
         Ok(match with_built_in {
             Some(section) if section.len() <= own.len() => section,
             _ => own,
@@ -501,20 +545,92 @@ pub(crate) mod write {
 
     /// Codes and tokens that fit the names of many tables, which are to be built in.
     pub(crate) fn built_in(lists: &[Vec<&str>]) -> Result<Vec<u8>, EncodeError> {
-        let mut all: Vec<Name<'_>> = lists.iter().flat_map(|names| heads(names)).collect();
+        let names = lists.iter().flat_map(|names| in_groups(names));
+        let mut all: Vec<(u32, u32, &[u8])> = names.map(|name| name.front_coded()).collect();
         // Whatever is in other names, all these have a code.
         let bytes: Vec<u8> = (b' '..=b'~').collect();
         let number = |number: usize| u32::try_from(number).unwrap_or(0);
-        all.extend((0..=2 * PREFIX_MAX + 1).map(|prefix| Name {
-            prefix: number(prefix),
-            underscores: number(prefix) & 3,
-            rest: if prefix == 0 { &bytes } else { &[] },
+        all.extend((0..=2 * PREFIX_MAX + 1).map(|prefix| {
+            let rest: &[u8] = if prefix == 0 { &bytes } else { &[] };
+            (number(prefix), number(prefix) & 3, rest)
         }));
-        Model::fit(&all, BUILT_IN_TOKENS)?.0.write()
+        let (tokens, spellings) = grammar(&all, BUILT_IN_TOKENS);
+        Model::of(&tokens, spellings)?.0.write()
     }
 
-    fn heads<'a>(names: &[&'a str]) -> Vec<Name<'a>> {
-        names.chunks(index(GROUP)).flat_map(front_code).collect()
+    /// Names with what they share with those before them in their groups.
+    fn in_groups<'a>(names: &[&'a str]) -> Vec<Name<'a>> {
+        names.chunks(index(GROUP)).flat_map(group).collect()
+    }
+
+    /// Tokens for names without their prefixes and underscores, and these names in them.
+    fn grammar(names: &[(u32, u32, &[u8])], most: usize) -> (Vec<Token>, Vec<Spelling>) {
+        let rests: Vec<&[u8]> = names.iter().map(|(.., rest)| *rest).collect();
+        let mut grammar = Grammar::new(&rests, most);
+        grammar.run();
+        let spellings = names.iter().zip(grammar.names);
+        let spellings = spellings.map(|(&(prefix, underscores, _), tokens)| Spelling {
+            prefix,
+            underscores,
+            tokens,
+        });
+        (grammar.tokens, spellings.collect())
+    }
+
+    /// The codes of tokens by the bytes that they stand for.
+    struct Trie {
+        /// The node after a node and a byte.
+        next: BTreeMap<(usize, u8), usize>,
+        /// Of each node the bits of the shortest code, and its token.
+        tokens: Vec<Option<(u32, u16)>>,
+    }
+
+    impl Trie {
+        fn new(model: &Model) -> Self {
+            let mut trie = Self {
+                next: BTreeMap::new(),
+                tokens: vec![None],
+            };
+            let mut bytes = Vec::new();
+            for (token, length) in (0..).zip(&model.lengths).filter(|(_, length)| **length > 0) {
+                bytes.clear();
+                model.expand(token, &mut bytes);
+                let mut node = 0;
+                for byte in &bytes {
+                    let new = trie.tokens.len();
+                    node = *trie.next.entry((node, *byte)).or_insert(new);
+                    if node == new {
+                        trie.tokens.push(None);
+                    }
+                }
+                let choice = (u32::from(*length), token);
+                let best = trie.tokens[node].get_or_insert(choice);
+                *best = choice.min(*best);
+            }
+            trie
+        }
+
+        /// For each position in bytes, and for their end, the fewest bits of tokens from there on, and the end of the
+        /// first token and the token; `None` if there are no such tokens.
+        fn ways(&self, bytes: &[u8]) -> Vec<Option<(u32, usize, u16)>> {
+            let mut ways = vec![None; bytes.len() + 1];
+            ways[bytes.len()] = Some((0, 0, 0));
+            for from in (0..bytes.len()).rev() {
+                let mut node = 0;
+                for (to, byte) in (from + 1..).zip(&bytes[from..]) {
+                    let Some(next) = self.next.get(&(node, *byte)) else {
+                        break;
+                    };
+                    node = *next;
+                    if let (Some((bits, token)), Some((rest, ..))) = (self.tokens[node], ways[to]) {
+                        let way = (bits + rest, to, token);
+                        let best = ways[from].get_or_insert(way);
+                        *best = way.min(*best);
+                    }
+                }
+            }
+            ways
+        }
     }
 
     /// Codes and tokens; those with a code come first, in the order of the codes.
@@ -528,43 +644,80 @@ pub(crate) mod write {
     }
 
     impl Model {
-        /// A model that fits names, and the tokens of each.
-        fn fit(heads: &[Name<'_>], most: usize) -> Result<(Self, Vec<Vec<u16>>), EncodeError> {
-            let mut grammar = Grammar::new(heads, most);
-            grammar.run();
-            let mut counts = vec![0_u64; grammar.tokens.len()];
-            let symbols = grammar.names.iter().flatten();
-            symbols.for_each(|symbol| counts[usize::from(*symbol)] += 1);
+        /// A model that fits names, and their spellings.
+        fn fit(names: &[Name<'_>]) -> Result<(Self, Vec<Spelling>), EncodeError> {
+            let front_coded: Vec<_> = names.iter().map(Name::front_coded).collect();
+            let (tokens, spellings) = grammar(&front_coded, TOKENS_MAX);
+            let (mut model, mut spellings) = Self::of(&tokens, spellings)?;
+            for _ in 0..ROUNDS {
+                let Some(better) = model.spell(names) else {
+                    break;
+                };
+                (model, spellings) = Self::of(&model.tokens, better)?;
+            }
+            Ok((model, spellings))
+        }
+
+        /// The codes that fit spellings, and these with the numbers of the tokens in the model. Tokens that are not
+        /// needed are not in it.
+        fn of(
+            tokens: &[Token],
+            mut spellings: Vec<Spelling>,
+        ) -> Result<(Self, Vec<Spelling>), EncodeError> {
+            let mut counts = vec![0_u64; tokens.len()];
+            let (mut prefixes, mut underscores) =
+                ([0_u64; index(SYMBOLS)], [0_u64; index(SYMBOLS)]);
+            for spelling in &spellings {
+                for token in &spelling.tokens {
+                    counts[usize::from(*token)] += 1;
+                }
+                prefixes[usize::from(symbol(spelling.prefix).0)] += 1;
+                underscores[usize::from(symbol(spelling.underscores).0)] += 1;
+            }
+            let mut needed: Vec<bool> = counts.iter().map(|count| *count > 0).collect();
+            let mut halves: Vec<u16> = (0..)
+                .zip(&counts)
+                .filter(|(_, count)| **count > 0)
+                .map(|(token, _)| token)
+                .collect();
+            while let Some(token) = halves.pop() {
+                if let Token::Pair(first, second) = tokens[usize::from(token)] {
+                    let new = [first, second].into_iter();
+                    halves.extend(
+                        new.filter(|half| {
+                            !core::mem::replace(&mut needed[usize::from(*half)], true)
+                        }),
+                    );
+                }
+            }
             let by_token = lengths(&counts, CODE_BITS);
-            let mut order: Vec<usize> = (0..by_token.len()).collect();
+            let mut order: Vec<usize> =
+                (0..by_token.len()).filter(|token| needed[*token]).collect();
             order.sort_by_key(|token| (by_token[*token] == 0, by_token[*token], *token));
-            let mut new = vec![0_u16; order.len()];
+            let mut new = vec![0_u16; tokens.len()];
             for (number, token) in (0..).zip(&order) {
                 new[*token] = number;
             }
             let renumbered = |token: u16| new[usize::from(token)];
-            let tokens = order.iter().map(|token| match grammar.tokens[*token] {
+            let tokens = order.iter().map(|token| match tokens[*token] {
                 Token::Byte(byte) => Token::Byte(byte),
                 Token::Pair(first, second) => Token::Pair(renumbered(first), renumbered(second)),
             });
             let lengths: Vec<u8> = order.iter().map(|token| by_token[*token]).collect();
-            let numbers = |number: fn(&Name<'_>) -> u32| -> Result<Code, EncodeError> {
-                let mut counts = vec![0_u64; index(SYMBOLS)];
-                for name in heads {
-                    counts[usize::from(symbol(number(name)).0)] += 1;
-                }
-                Code::fit(&counts)
-            };
             let model = Self {
                 tokens: tokens.collect(),
                 codes: codes(&lengths)?,
                 lengths,
-                prefix: numbers(|name| name.prefix)?,
-                underscores: numbers(|name| name.underscores)?,
+                prefix: Code::fit(&prefixes)?,
+                underscores: Code::fit(&underscores)?,
             };
-            let names = grammar.names.iter();
-            let names = names.map(|name| name.iter().copied().map(renumbered).collect());
-            Ok((model, names.collect()))
+            for token in spellings
+                .iter_mut()
+                .flat_map(|spelling| &mut spelling.tokens)
+            {
+                *token = renumbered(*token);
+            }
+            Ok((model, spellings))
         }
 
         /// The one that every reader has.
@@ -603,48 +756,31 @@ pub(crate) mod write {
             }
         }
 
-        /// The tokens of each name that take the fewest bits; `None` if a name has something without a code.
-        fn tokens_of(&self, heads: &[Name<'_>]) -> Option<Vec<Vec<u16>>> {
-            let mut by_bytes: BTreeMap<Vec<u8>, (u32, u16)> = BTreeMap::new();
-            for (token, length) in (0..).zip(&self.lengths).filter(|(_, length)| **length > 0) {
-                let mut bytes = Vec::new();
-                self.expand(token, &mut bytes);
-                let choice = (u32::from(*length), token);
-                by_bytes
-                    .entry(bytes)
-                    .and_modify(|best| *best = choice.min(*best))
-                    .or_insert(choice);
-            }
-            let longest = by_bytes.keys().map(Vec::len).max().unwrap_or(0);
-            let tokens_of = |name: &Name<'_>| {
-                let bytes = [name.rest, &[0]].concat();
-                // The fewest bits up to each position, and the last token of them.
-                let mut best = vec![None; bytes.len() + 1];
-                best[0] = Some((0, 0, 0));
-                for from in 0..bytes.len() {
-                    let Some((bits, ..)) = best[from] else {
-                        continue;
-                    };
-                    for to in from + 1..=bytes.len().min(from + longest) {
-                        if let Some((length, token)) = by_bytes.get(&bytes[from..to]) {
-                            let way = (bits + length, from, *token);
-                            if best[to].is_none_or(|(bits, ..)| way.0 < bits) {
-                                best[to] = Some(way);
-                            }
-                        }
-                    }
-                }
+        /// The spelling of each name that takes the fewest bits; `None` if a name has something without a code.
+        fn spell(&self, names: &[Name<'_>]) -> Option<Vec<Spelling>> {
+            let trie = Trie::new(self);
+            let spell = |name: &Name<'_>| {
+                let bytes = [name.bare.as_bytes(), &[0]].concat();
+                let ways = trie.ways(&bytes);
+                let prefixes = name.prefixes().filter_map(|(which, prefix)| {
+                    let (number, _) = name.split(which, prefix);
+                    let (rest, ..) = ways[prefix]?;
+                    Some((self.prefix.bits(number)? + rest, prefix, number))
+                });
+                let (_, mut at, prefix) = prefixes.min()?;
                 let mut tokens = Vec::new();
-                let mut at = bytes.len();
-                while at > 0 {
-                    let (_, from, token) = best[at]?;
+                while at < bytes.len() {
+                    let (_, to, token) = ways[at]?;
                     tokens.push(token);
-                    at = from;
+                    at = to;
                 }
-                tokens.reverse();
-                Some(tokens)
+                Some(Spelling {
+                    prefix,
+                    underscores: name.underscores,
+                    tokens,
+                })
             };
-            heads.iter().map(tokens_of).collect()
+            names.par_iter().map(spell).collect()
         }
 
         /// The section up to the groups.
@@ -674,27 +810,22 @@ pub(crate) mod write {
         }
 
         /// Where the groups end, and their streams.
-        fn write_groups(
-            &self,
-            heads: &[Name<'_>],
-            tokens: &[Vec<u16>],
-        ) -> Result<Vec<u8>, EncodeError> {
+        fn write_groups(&self, spellings: &[Spelling]) -> Result<Vec<u8>, EncodeError> {
             let mut ends = Vec::new();
             let mut streams: Vec<u8> = Vec::new();
-            let all: Vec<(&Name<'_>, &Vec<u16>)> = heads.iter().zip(tokens).collect();
-            for names in all.chunks(index(GROUP)) {
+            for group in spellings.chunks(index(GROUP)) {
                 let mut stream = BitVec::<true>::default();
-                for (name, tokens) in names {
+                for spelling in group {
                     for (number, code) in [
-                        (name.prefix, &self.prefix),
-                        (name.underscores, &self.underscores),
+                        (spelling.prefix, &self.prefix),
+                        (spelling.underscores, &self.underscores),
                     ] {
                         let (symbol, raw, raw_bits) = symbol(number);
                         let (code, length) = code.of(symbol);
                         stream.push(code.into(), length.into());
                         stream.push(raw.into(), raw_bits);
                     }
-                    for token in tokens.iter().copied().map(usize::from) {
+                    for token in spelling.tokens.iter().copied().map(usize::from) {
                         stream.push(self.codes[token].into(), self.lengths[token].into());
                     }
                 }
@@ -714,8 +845,8 @@ pub(crate) mod write {
         }
     }
 
-    /// The names of a group, by what they share with the two before.
-    fn front_code<'a>(names: &[&'a str]) -> Vec<Name<'a>> {
+    /// The names of a group, with what they share with the two before.
+    fn group<'a>(names: &[&'a str]) -> Vec<Name<'a>> {
         let mut out = Vec::new();
         let mut before = ["", ""];
         for name in names {
@@ -724,20 +855,12 @@ pub(crate) mod write {
             let shared = |other: &str| {
                 let pairs = other.bytes().zip(bare.bytes());
                 let same = pairs.take_while(|(a, b)| a == b).count();
-                let mut prefix = same.min(PREFIX_MAX);
-                while !bare.is_char_boundary(prefix) {
-                    prefix -= 1;
-                }
-                // A shorter one costs more than its bytes.
-                if prefix < 2 { 0 } else { prefix }
+                same.min(PREFIX_MAX)
             };
-            let [last, older] = before.map(shared);
-            let (which, prefix) = if older > last { (1, older) } else { (0, last) };
-            let number = which * (PREFIX_MAX + 1) + prefix;
             out.push(Name {
-                prefix: u32::try_from(number).unwrap_or(0),
                 underscores: u32::try_from(underscores).unwrap_or(0),
-                rest: &bare.as_bytes()[prefix..],
+                bare,
+                shared: before.map(shared),
             });
             before = [bare, before[0]];
         }
@@ -755,7 +878,7 @@ pub(crate) mod write {
     }
 
     impl Grammar {
-        fn new(names: &[Name<'_>], most: usize) -> Self {
+        fn new(names: &[&[u8]], most: usize) -> Self {
             let mut number_of = [None; 256];
             let mut tokens = Vec::new();
             let mut number = |byte: u8| {
@@ -766,7 +889,7 @@ pub(crate) mod write {
                 })
             };
             let names = names.iter().map(|name| {
-                let bytes = name.rest.iter().copied().chain([0]);
+                let bytes = name.iter().copied().chain([0]);
                 bytes.map(&mut number).collect()
             });
             let names = names.collect();

@@ -14,17 +14,21 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use core::ops::Range;
 
 use zerocopy::IntoBytes;
 
 use super::codes::write::{Code, histogram, symbol};
-use super::codes::{Form, Kind, NUMBER_MAX, OP_CONTEXTS};
+use super::codes::{Form, Kind, NUMBER_MAX, OP_CONTEXTS, SIZE_CONTEXTS};
 use super::codes::{SPECIAL_125, SPECIAL_126, SPECIAL_127, SYMBOLS};
 use super::functions::{
-    ENTRIES_MAX, GROUP, Group, Header, LONG, NO_DEFAULT, Place, width, write_declaration,
+    ENTRIES_MAX, GROUP, Group, Header, LINE_MAX, LONG, LONG_BITS, NO_DEFAULT, Place, width,
+    write_declaration,
 };
 use super::names;
-use super::{ANCHOR, Cursor, Functions, LEVELS_MAX, LONG_CHUNK, Levels, Line, SITE_EDGES, SITES};
+use super::{
+    ANCHOR, Cursor, Functions, LEVELS_MAX, Levels, Line, SITE_EDGES, SITES, SIZE_BITS_MAX,
+};
 use crate::encoding::packed::bits::BitVec;
 use crate::encoding::packed::tokens::write::fold;
 use crate::encoding::packed::write::cluster::cluster;
@@ -35,12 +39,10 @@ use crate::writer::{EncodeError, narrow};
 
 /// What a code costs in its section, in bits.
 const CODE_PRICE: f32 = 400.0;
-/// Most codes.
-const CODES_MAX: usize = 250;
+/// Most codes, besides those of sizes.
+const CODES_MAX: usize = 240;
 /// An op context has a default op if of so many hundredths of its entries that is the op.
 const DEFAULT_PERCENT: u64 = 75;
-/// Largest line that is stored.
-const LINE_MAX: u32 = 0xff_ffff;
 /// Of a chain that is too deep so many of the outermost levels are kept.
 const OUTER_LEVELS: usize = LEVELS_MAX / 2;
 
@@ -119,14 +121,17 @@ pub(crate) struct Source<'a> {
     pub(crate) chains: &'a [Option<u32>],
 }
 
-/// Encodes the chains of regions; `new_of_old` has the number in the blob of each file.
+/// Encodes the chains of regions; `new_of_old` has the number in the blob of each file. `None` if nothing is inlined.
 pub(crate) fn encode(
     inlines: &Inlines,
     sources: &[Source<'_>],
     new_of_old: &[u32],
     header_files: u32,
-) -> Result<Written, EncodeError> {
+) -> Result<Option<Written>, EncodeError> {
     let mut job = Job::new(inlines, sources, new_of_old, header_files)?;
+    if job.places.is_empty() {
+        return Ok(None);
+    }
     job.choose_edges();
     let full = job.write(Form::Full)?;
     let small = job.write(Form::Small)?;
@@ -137,11 +142,11 @@ pub(crate) fn encode(
     };
     job.read_back(&functions, &chains, sources)?;
     let names: Vec<&str> = job.names.iter().map(String::as_str).collect();
-    Ok(Written {
+    Ok(Some(Written {
         functions,
         names: names::write::encode(&names)?,
         chains,
-    })
+    }))
 }
 
 /// The two sections that depend on the form.
@@ -217,7 +222,11 @@ struct Job {
 trait Sink {
     fn number(&mut self, kind: Kind, context: usize, number: u32);
     fn raw(&mut self, value: u32, bits: u32);
+    fn append(&mut self, bits: &BitVec<true>);
 }
+
+/// The ops of a chunk; `None` if all its chains are empty.
+type Ops = Option<BitVec<true>>;
 
 /// Collects the entries of the blocks of a region.
 struct Collect<'a> {
@@ -430,51 +439,57 @@ impl Job {
             Form::Full => self.defaults(),
             Form::Small => Vec::new(),
         };
-        let mut counts = Counts {
-            form,
-            counts: vec![vec![0; index(SYMBOLS)]; form.contexts()],
-            largest: 0,
-        };
+        let mut counts = Counts::new(form);
         for function in 0..self.lists.len() {
             if !self.lists[function].is_empty() {
                 self.list(function, &mut counts)?;
             }
         }
         for part in self.regions.iter().flatten() {
-            self.part(part, &defaults, &mut counts)?;
-        }
-        if counts.largest > NUMBER_MAX {
-            return Err(EncodeError::TooLarge {
-                what: "a number of a chain",
-                size: counts.largest.into(),
-            });
-        }
-        let histograms: Vec<_> = counts
-            .counts
-            .iter()
-            .map(|counts| histogram(counts))
-            .collect();
-        let (map, count) = cluster(&histograms, CODES_MAX, CODE_PRICE)?;
-        let mut sums = vec![vec![0_u64; index(SYMBOLS)]; count];
-        for (code, counts) in map.iter().zip(&counts.counts) {
-            for (sum, count) in sums[usize::from(*code)].iter_mut().zip(counts) {
-                *sum += u64::from(*count);
+            if part.steps.iter().any(|step| step.chain != 0) {
+                self.part(part, &defaults, &mut counts)?;
             }
         }
-        let codes: Vec<Code> = sums
-            .iter()
-            .map(|sum| Code::fit(sum))
-            .collect::<Result<_, _>>()?;
-        let writer = Writer {
-            form,
-            map: &map,
-            codes: &codes,
-            bits: BitVec::default(),
-        };
+        let (mut map, mut codes) = counts.codes()?;
+        let mut writer = Writer::new(form, &map, &codes);
+        let regions = self.regions.iter().map(|parts| {
+            let blocks = parts.chunk_by(|one, next| one.block == next.block);
+            let blocks = blocks.map(|parts| self.block(parts, &defaults, &mut writer));
+            blocks.collect::<Result<Vec<_>, _>>()
+        });
+        let regions: Vec<Vec<Vec<Ops>>> = regions.collect::<Result<_, _>>()?;
+        // Sizes are known when all other codes are, so theirs come last.
+        let mut counts = Counts::new(form);
+        for block in regions.iter().flatten() {
+            block_stream(block, &mut counts)?;
+        }
+        let (size_map, size_codes) = counts.codes()?;
+        for (code, of_size) in map.iter_mut().zip(&size_map).skip(form.size()) {
+            *code = narrow("the number of codes", codes.len() + usize::from(*of_size))?;
+        }
+        codes.extend(size_codes);
+        let mut writer = Writer::new(form, &map, &codes);
         Ok(Sections {
-            functions: self.function_section(writer.fresh(), &defaults)?,
-            chains: self.chain_section(writer, &defaults)?,
+            chains: chain_section(&regions, &mut writer)?,
+            functions: self.function_section(writer, &defaults)?,
         })
+    }
+
+    /// The ops of the chunks of a block; `None` where all chains are empty.
+    fn block(
+        &self,
+        parts: &[Part],
+        defaults: &[u8],
+        writer: &mut Writer<'_>,
+    ) -> Result<Vec<Ops>, EncodeError> {
+        let ops = parts.iter().map(|part| {
+            if part.steps.iter().all(|step| step.chain == 0) {
+                return Ok(None);
+            }
+            self.part(part, defaults, writer)?;
+            Ok(Some(core::mem::take(&mut writer.bits)))
+        });
+        ops.collect()
     }
 
     fn function_section(
@@ -505,25 +520,30 @@ impl Job {
                 write_declaration(pair[0], pair[1], &mut declared);
             }
             let declarations = narrow("the size of declarations", declared.len())?;
-            let mut parts: Vec<Vec<u8>> = Vec::new();
+            let mut stream = BitVec::<true>::default();
             let mut sizes = Vec::new();
             let mut lists = 0_u16;
             for function in group {
                 if !self.lists[function].is_empty() {
                     lists |= 1 << (function - first);
                     self.list(function, &mut writer)?;
-                    let mut list = writer.take();
+                    let list = core::mem::take(&mut writer.bits);
                     let size = u8::try_from(list.len()).unwrap_or(LONG);
                     sizes.push(size);
                     if size == LONG {
-                        let long = list.len() + size_of::<u16>();
-                        let long: u16 = narrow("the size of a list of callers", long)?;
-                        list.extend(long.to_le_bytes());
+                        let long = list.len() + index(LONG_BITS);
+                        if long >> LONG_BITS > 0 {
+                            return Err(EncodeError::TooLarge {
+                                what: "the size of a list of callers",
+                                size: crate::wide(long),
+                            });
+                        }
+                        stream.push(crate::wide(long), LONG_BITS);
                     }
-                    parts.push(list);
+                    stream.append(&list);
                 }
             }
-            parts.iter().rev().for_each(|part| data.extend(part));
+            data.extend(BitVec::<false>::default().join(&stream));
             data.extend(sizes);
             data.extend(declared);
             let end = u32::try_from(data.len()).unwrap_or(u32::MAX);
@@ -536,8 +556,8 @@ impl Job {
             };
             let place = self.places[first];
             groups.push(Group {
-                file: narrow::<u16>("the number of files", index(place.file))?.into(),
                 line: bytes(place.line, "the line of a function")?,
+                file: narrow::<u16>("the number of files", index(place.file))?.into(),
                 end: bytes(end, "the size of the lists of callers")?,
                 declarations,
                 lists: lists.into(),
@@ -557,32 +577,6 @@ impl Job {
             &data,
         ];
         Ok(parts.concat())
-    }
-
-    fn chain_section(
-        &self,
-        mut writer: Writer<'_>,
-        defaults: &[u8],
-    ) -> Result<Vec<u8>, EncodeError> {
-        let mut ends = Vec::new();
-        let mut tables: Vec<u8> = Vec::new();
-        for parts in &self.regions {
-            let mut streams = Vec::new();
-            for block in parts.chunk_by(|one, next| one.block == next.block) {
-                let mut chunks = Vec::new();
-                for part in block {
-                    if part.steps.iter().any(|step| step.chain != 0) {
-                        self.part(part, defaults, &mut writer)?;
-                    }
-                    chunks.push(writer.take());
-                }
-                streams.push(block_stream(chunks)?);
-            }
-            tables.extend(region_table(&streams)?);
-            let end: u32 = narrow("the size of the chains", tables.len())?;
-            ends.extend(end.to_le_bytes());
-        }
-        Ok([ends, tables].concat())
     }
 
     /// The ops that most of the entries of a context have.
@@ -678,9 +672,6 @@ impl Job {
 
     /// Writes the ops of a chunk.
     fn part(&self, part: &Part, defaults: &[u8], sink: &mut impl Sink) -> Result<(), EncodeError> {
-        if part.steps.iter().all(|step| step.chain == 0) {
-            return Ok(());
-        }
         let mut state = State::new(self, part.expected);
         let mut changes = Vec::with_capacity(part.steps.len());
         for step in &part.steps {
@@ -859,6 +850,7 @@ impl Job {
             let mut levels = Levels::EMPTY;
             let mut check = ReadBack {
                 cursor: Cursor::new(&functions, &mut levels),
+                chains,
                 table,
                 job: self,
                 parts: self.regions[region].iter(),
@@ -873,14 +865,17 @@ impl Job {
 /// Compares what is read with what should be there.
 struct ReadBack<'a, I> {
     cursor: Cursor<'a, 'a>,
-    table: &'a [u8],
+    chains: &'a [u8],
+    table: Range<usize>,
     job: &'a Job,
     parts: I,
 }
 
 impl<'a, I: Iterator<Item = &'a Part>> Visitor for ReadBack<'a, I> {
     fn chunk(&mut self, chunk: &Chunk) -> Option<()> {
-        self.cursor.begin(self.table, chunk)?;
+        let functions = self.cursor.functions;
+        let ops = super::Ops::find(functions, self.chains, self.table.clone(), chunk)?;
+        self.cursor.begin(self.chains, ops, chunk)?;
         let part = self.parts.next()?;
         if (part.block, part.number) != (chunk.block().number, chunk.number) {
             return None;
@@ -911,7 +906,7 @@ impl<I> ReadBack<'_, I> {
                     let found = match levels.line(level) {
                         Some(Line::At(found)) => Some(found),
                         Some(Line::FromDeclaration(lines)) => {
-                            around.map(|around| declared(around).wrapping_add(lines))
+                            around.map(|around| declared(around).wrapping_add(lines) & LINE_MAX)
                         }
                         None => None,
                     };
@@ -936,51 +931,75 @@ fn shorten(levels: &[InlineLevel]) -> Vec<InlineLevel> {
     short
 }
 
-/// What a block has: whether there are sizes, and the sizes of all chunks but the last that is not empty, and the
-/// chunks from the end.
-fn block_stream(mut chunks: Vec<Vec<u8>>) -> Result<(bool, Vec<u8>), EncodeError> {
-    while chunks.pop_if(|last| last.is_empty()).is_some() {}
-    let mut stream = Vec::new();
-    let sized = chunks.len().saturating_sub(1);
-    for (number, chunk) in chunks.iter().take(sized).enumerate() {
-        let more = u8::from(number + 1 < sized);
-        match u8::try_from(chunk.len()) {
-            Ok(size) if size < LONG_CHUNK => stream.push(size << 1 | more),
-            _ => {
-                stream.push(LONG_CHUNK << 1 | more);
-                let size: u16 = narrow("the size of a chunk", chunk.len())?;
-                stream.extend(size.to_le_bytes());
+/// The section of chains, of the ops of all chunks of all blocks of all regions.
+fn chain_section(
+    regions: &[Vec<Vec<Ops>>],
+    writer: &mut Writer<'_>,
+) -> Result<Vec<u8>, EncodeError> {
+    let mut ends = Vec::new();
+    let mut tables: Vec<u8> = Vec::new();
+    for blocks in regions {
+        let mut streams = Vec::new();
+        for block in blocks {
+            block_stream(block, writer)?;
+            let mut stream = core::mem::take(&mut writer.bits);
+            // Ops may take no bit, but a stream without a byte says that there are none.
+            if block.iter().any(Option::is_some) && stream.len() == 0 {
+                stream.push(0, 1);
             }
+            streams.push(BitVec::<false>::default().join(&stream));
+        }
+        tables.extend(region_table(&streams)?);
+        let end: u32 = narrow("the size of the chains", tables.len())?;
+        ends.extend(end.to_le_bytes());
+    }
+    Ok([ends, tables].concat())
+}
+
+/// Writes the sizes of the ops of the chunks of a block, each before its ops.
+fn block_stream(block: &[Ops], sink: &mut impl Sink) -> Result<(), EncodeError> {
+    let Some(last) = block.iter().rposition(Option::is_some) else {
+        return Ok(());
+    };
+    for (number, ops) in block.iter().take(last + 1).enumerate() {
+        let size = match ops {
+            _ if number == last => SPECIAL_126,
+            None => 0,
+            Some(ops) => narrow::<u32>("the size of a chunk", ops.len())? + 1,
+        };
+        sink.number(Kind::Size, number.min(SIZE_CONTEXTS - 1), size);
+        if let Some(ops) = ops {
+            sink.append(ops);
         }
     }
-    chunks.iter().rev().for_each(|chunk| stream.extend(chunk));
-    Ok((sized > 0, stream))
+    Ok(())
 }
 
 /// The table of a region: where the stream of each block is, and the streams.
-fn region_table(streams: &[(bool, Vec<u8>)]) -> Result<Vec<u8>, EncodeError> {
-    let largest = streams.iter().map(|(_, stream)| stream.len()).max();
-    let largest = largest.unwrap_or(0);
+fn region_table(streams: &[Vec<u8>]) -> Result<Vec<u8>, EncodeError> {
+    let largest = streams.iter().map(Vec::len).max().unwrap_or(0);
     if largest == 0 {
         return Ok(Vec::new());
     }
-    let size_bits = usize::BITS - largest.leading_zeros() + 1;
+    let size_bits = usize::BITS - largest.leading_zeros();
+    if size_bits > SIZE_BITS_MAX {
+        return Err(EncodeError::TooLarge {
+            what: "the size of the chains of a block",
+            size: crate::wide(largest),
+        });
+    }
     let mut table = vec![narrow::<u8>("the bits of a size", index(size_bits))?];
     let mut position = 0;
     for streams in streams.chunks(index(ANCHOR)) {
         table.extend(narrow::<u32>("the size of the chains", position)?.to_le_bytes());
-        position += streams
-            .iter()
-            .map(|(_, stream)| stream.len())
-            .sum::<usize>();
+        position += streams.iter().map(Vec::len).sum::<usize>();
     }
     let mut sizes = BitVec::<false>::default();
-    for (sized, stream) in streams {
-        let size = crate::wide(stream.len()) << 1 | u64::from(*sized);
-        sizes.push(size, size_bits);
+    for stream in streams {
+        sizes.push(crate::wide(stream.len()), size_bits);
     }
     table.extend(sizes.bytes());
-    table.extend(streams.iter().flat_map(|(_, stream)| stream));
+    table.extend(streams.iter().flatten());
     Ok(table)
 }
 
@@ -1084,6 +1103,37 @@ struct Counts {
     largest: u32,
 }
 
+impl Counts {
+    fn new(form: Form) -> Self {
+        Self {
+            form,
+            counts: vec![vec![0; index(SYMBOLS)]; form.contexts()],
+            largest: 0,
+        }
+    }
+
+    /// Codes that fit what was counted, and which of them each context has.
+    fn codes(&self) -> Result<(Vec<u8>, Vec<Code>), EncodeError> {
+        if self.largest > NUMBER_MAX {
+            return Err(EncodeError::TooLarge {
+                what: "a number of a chain",
+                size: self.largest.into(),
+            });
+        }
+        let histograms = self.counts.iter().map(|counts| histogram(counts));
+        let histograms: Vec<_> = histograms.collect();
+        let (map, count) = cluster(&histograms, CODES_MAX, CODE_PRICE)?;
+        let mut sums = vec![vec![0_u64; index(SYMBOLS)]; count];
+        for (code, counts) in map.iter().zip(&self.counts) {
+            for (sum, count) in sums[usize::from(*code)].iter_mut().zip(counts) {
+                *sum += u64::from(*count);
+            }
+        }
+        let codes = sums.iter().map(|sum| Code::fit(sum));
+        Ok((map, codes.collect::<Result<_, _>>()?))
+    }
+}
+
 impl Sink for Counts {
     fn number(&mut self, kind: Kind, context: usize, number: u32) {
         if number < SPECIAL_125 {
@@ -1096,6 +1146,8 @@ impl Sink for Counts {
     }
 
     fn raw(&mut self, _: u32, _: u32) {}
+
+    fn append(&mut self, _: &BitVec<true>) {}
 }
 
 /// Writes a stream.
@@ -1107,16 +1159,13 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn fresh(&self) -> Self {
+    fn new(form: Form, map: &'a [u8], codes: &'a [Code]) -> Self {
         Writer {
+            form,
+            map,
+            codes,
             bits: BitVec::default(),
-            ..*self
         }
-    }
-
-    /// The bytes that were written.
-    fn take(&mut self) -> Vec<u8> {
-        BitVec::<false>::default().join(&core::mem::take(&mut self.bits))
     }
 }
 
@@ -1131,5 +1180,9 @@ impl Sink for Writer<'_> {
 
     fn raw(&mut self, value: u32, bits: u32) {
         self.bits.push(value.into(), bits);
+    }
+
+    fn append(&mut self, bits: &BitVec<true>) {
+        self.bits.append(bits);
     }
 }

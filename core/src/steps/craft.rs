@@ -442,18 +442,23 @@ fn parts_of_blocks(count: u32) -> (Parts, u32) {
     (parts, len)
 }
 
-/// The section of functions in the form for a module: one symbol for each kind of number, which takes no bit;
-/// and one group with its data.
+/// The section of functions in the form for a module: one symbol for each kind of number, which takes no bit, but
+/// for a size a bit, see [`LAST_CHUNK`]; and one group with its data.
 fn functions(count: u16, symbols: [u8; 11], lists: u16, data: &[u8], declarations: u8) -> Vec<u8> {
     let mut section = count.to_le_bytes().to_vec();
-    section.extend([0, 0, 0, symbols.len() as u8]);
-    section.extend(0..symbols.len() as u8);
     let code = |symbol: u8| [&[0; 12][..], &[symbol]].concat();
-    for begin in 0..=symbols.len() as u16 {
-        section.extend((begin * 13).to_le_bytes());
+    let mut codes: Vec<Vec<u8>> = symbols.into_iter().map(code).collect();
+    codes.push([&[2][..], &[0; 11], &[1, THE_REST]].concat());
+    section.extend([0, 0, 0, codes.len() as u8]);
+    section.extend(0..codes.len() as u8);
+    let mut begin = 0_u16;
+    for code in &codes {
+        section.extend(begin.to_le_bytes());
+        begin += code.len() as u16;
     }
-    section.extend(symbols.into_iter().flat_map(code));
-    section.extend([0, 0, 1, 0, 0, data.len() as u8, 0, 0, declarations]);
+    section.extend(begin.to_le_bytes());
+    section.extend(codes.concat());
+    section.extend([1, 0, 0, 0, 0, data.len() as u8, 0, 0, declarations]);
     section.extend(lists.to_le_bytes());
     section.extend(data);
     section
@@ -488,15 +493,20 @@ fn function_names(count: usize, depth: u16) -> Vec<u8> {
     section
 }
 
-/// The section of chains of a region with blocks, of which only the last one has a stream: for its last chunk.
-fn chains_of_last(blocks: u32, chunks: usize, stream: &[u8]) -> Vec<u8> {
-    let has = [&vec![1; chunks - 2][..], &[0], stream].concat();
+/// The size of ops that are all that is left of a stream.
+const THE_REST: u8 = 126;
+
+/// From its last byte on: 13 chunks whose ops take no bit, and the last one, whose ops begin with two ones.
+const LAST_CHUNK: [u8; 2] = [0b0000_0111, 0];
+
+/// The section of chains of a region with blocks, of which only the last one has a stream.
+fn chains_of_last(blocks: u32, stream: &[u8]) -> Vec<u8> {
     let size_bits = 8;
     let mut table = vec![size_bits];
     table.extend([0; 4].repeat(blocks.div_ceil(32) as usize));
     table.extend(vec![0; blocks as usize - 1]);
-    table.push((has.len() * 2 + 1) as u8);
-    table.extend(has);
+    table.push(stream.len() as u8);
+    table.extend(stream);
     [&(table.len() as u32).to_le_bytes()[..], &table].concat()
 }
 
@@ -527,9 +537,9 @@ fn lists_of_callers() -> Hostile {
     ];
     parts.exact_files = 1;
     parts.chains = Some([
-        functions(1, symbols, 1, &[16, 1], 0),
+        functions(1, symbols, 1, &[16, 8], 0),
         function_names(1, 0),
-        chains_of_last(256, 14, &[0xff; 32]),
+        chains_of_last(256, &[&[0xff; 32][..], &LAST_CHUNK].concat()),
     ]);
     parts.hostile("long lists of callers", (len - 1).into(), false)
 }
@@ -542,7 +552,7 @@ fn long_function_names() -> Hostile {
     parts.chains = Some([
         functions(16, [OP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0, &[0; 15], 15),
         function_names(16, 10),
-        chains_of_last(256, 14, &[0]),
+        chains_of_last(256, &LAST_CHUNK),
     ]);
     parts.hostile("long names of functions", (len - 1).into(), false)
 }

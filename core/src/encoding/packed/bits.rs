@@ -108,6 +108,25 @@ impl<'a, const BACKWARD: bool> Bits<'a, BACKWARD> {
     }
 }
 
+impl<'a> Bits<'a, true> {
+    /// A stream that begins inside a byte: with the bit below bit `begin` of the bytes, of each of which bit 0 is
+    /// the lowest.
+    #[inline(always)]
+    pub(crate) fn below(bytes: &'a [u8], begin: usize) -> Self {
+        let mut stream = Self::new(bytes, begin.div_ceil(8));
+        stream.fill();
+        stream.take(low(crate::wide(begin.wrapping_neg() & 7)));
+        stream
+    }
+
+    /// The bit that the next one is below, so that [`Bits::below`] goes on there. It wraps below the first byte.
+    #[inline(always)]
+    pub(crate) fn position(&self) -> usize {
+        let bits = self.at.wrapping_mul(8);
+        bits.wrapping_add(crate::index(self.count))
+    }
+}
+
 /// Bytes that are not there read as zero.
 ///
 /// It gets no reference to a stream, so that the fields of one can stay in registers.
@@ -177,14 +196,31 @@ pub(crate) struct BitVec<const BACKWARD: bool> {
 impl<const BACKWARD: bool> BitVec<BACKWARD> {
     /// Appends the low `bits` (at most 57) of `value`.
     pub(crate) fn push(&mut self, value: u64, bits: u32) {
-        let value = if BACKWARD {
-            value.reverse_bits().wrapping_shr(64_u32.wrapping_sub(bits))
-        } else {
-            value & 1_u64.wrapping_shl(bits).wrapping_sub(1)
-        };
         if bits == 0 {
             return;
         }
+        self.push_in_order(
+            if BACKWARD {
+                value.reverse_bits().wrapping_shr(64_u32.wrapping_sub(bits))
+            } else {
+                value & 1_u64.wrapping_shl(bits).wrapping_sub(1)
+            },
+            bits,
+        );
+    }
+
+    /// Appends all bits of another stream.
+    pub(crate) fn append(&mut self, other: &Self) {
+        let mut bits = other.bits;
+        for byte in &other.bytes {
+            let taken = bits.min(8);
+            self.push_in_order((*byte).into(), low(crate::wide(taken)));
+            bits = bits.wrapping_sub(taken);
+        }
+    }
+
+    /// Appends bits, of which there is at least one, from the lowest one on; those above are zero.
+    fn push_in_order(&mut self, value: u64, bits: u32) {
         let taken = self.bits & 7;
         let shift = low(crate::wide(taken));
         let mut bytes = value.wrapping_shl(shift).to_le_bytes().into_iter();
@@ -196,6 +232,11 @@ impl<const BACKWARD: bool> BitVec<BACKWARD> {
         self.bits = self.bits.wrapping_add(crate::index(bits));
         let missing = self.bits.div_ceil(8).wrapping_sub(self.bytes.len());
         self.bytes.extend(bytes.take(missing));
+    }
+
+    /// Number of bits.
+    pub(crate) const fn len(&self) -> usize {
+        self.bits
     }
 
     pub(crate) fn clear(&mut self) {
@@ -251,6 +292,32 @@ mod tests {
             assert_eq!((up.number(7), down.number(9)), (value, value * 3));
         }
         assert_eq!((up.taken(0), down.taken(block.len())), (703, 901));
+    }
+
+    #[test]
+    fn a_stream_goes_on_inside_a_byte() {
+        let mut backward = BitVec::<true>::default();
+        let mut tail = BitVec::<true>::default();
+        for value in 0..100_u32 {
+            let to = if value < 50 { &mut backward } else { &mut tail };
+            to.push(value.into(), 7);
+        }
+        backward.append(&tail);
+        assert_eq!(backward.len(), 700);
+        let bytes = BitVec::<false>::default().join(&backward);
+        let mut at = 8 * bytes.len();
+        for value in 0..100 {
+            let mut stream = Bits::below(&bytes, at);
+            assert_eq!(stream.position(), at);
+            stream.fill();
+            assert_eq!(stream.number(7), value);
+            at -= 7;
+            assert_eq!(stream.position(), at);
+        }
+        let mut stream = Bits::below(&bytes, 3);
+        stream.fill();
+        stream.take(9);
+        assert!(stream.position() > 8 * bytes.len());
     }
 
     /// Bit `n` of a stream, by its definition.
