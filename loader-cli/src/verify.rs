@@ -191,12 +191,18 @@ impl fmt::Display for Difference {
 }
 
 impl Report {
-    fn merge(mut self, other: Self, show: usize) -> Self {
+    /// The report of both, with the first `show` differences.
+    #[must_use]
+    pub fn merge(mut self, other: Self, show: usize) -> Self {
+        let sum = |one: Option<u64>, other: Option<u64>| {
+            one.max(other)
+                .map(|_| one.unwrap_or(0) + other.unwrap_or(0))
+        };
+        self.row_ends += other.row_ends;
+        self.call_sites = sum(self.call_sites, other.call_sites);
+        self.random += other.random;
         self.checked += other.checked;
-        self.inlined = self
-            .inlined
-            .max(other.inlined)
-            .map(|_| self.inlined.unwrap_or(0) + other.inlined.unwrap_or(0));
+        self.inlined = sum(self.inlined, other.inlined);
         self.unclaimed += other.unclaimed;
         self.differences += other.differences;
         self.first.extend(other.first);

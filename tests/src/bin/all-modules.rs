@@ -64,6 +64,8 @@ struct Args {
 #[derive(Default)]
 struct Findings {
     files: u64,
+    /// Of the tables that are compared.
+    bytes: u64,
     /// One for the crate and one for each program.
     reports: Vec<Report>,
     /// Names that lead out of the tree.
@@ -117,18 +119,12 @@ impl Sizes {
 impl Findings {
     fn merge(mut self, other: Self) -> Self {
         self.files += other.files;
+        self.bytes += other.bytes;
         if self.reports.is_empty() {
             self.reports = other.reports;
         } else {
-            for (sum, report) in self.reports.iter_mut().zip(&other.reports) {
-                sum.row_ends += report.row_ends;
-                sum.call_sites = sum.call_sites.zip(report.call_sites).map(|(a, b)| a + b);
-                sum.random += report.random;
-                sum.inlined = sum.inlined.zip(report.inlined).map(|(a, b)| a + b);
-                sum.checked += report.checked;
-                sum.unclaimed += report.unclaimed;
-                sum.differences += report.differences;
-            }
+            let pairs = self.reports.into_iter().zip(other.reports);
+            self.reports = pairs.map(|(one, other)| one.merge(other, 0)).collect();
         }
         self.outside.extend(other.outside);
         self.complaints.extend(other.complaints);
@@ -214,6 +210,7 @@ fn check(path: &Path, args: &Args) -> Result<Findings> {
     let table = Table::parse(&blob)?;
     let mut found = Findings {
         files: 1,
+        bytes: blob.len() as u64,
         sizes: vec![Sizes::of(path, &elf)?],
         outside: extracted
             .files
@@ -264,6 +261,7 @@ fn print(args: &Args, found: &Findings) {
     table.load_style(presets::ASCII_MARKDOWN).set_header([
         "reference",
         "files",
+        "bytes of tables",
         "ends of rows",
         "calls and traps",
         "random bytes",
@@ -277,6 +275,7 @@ fn print(args: &Args, found: &Findings) {
         let mut row = vec![name_of(oracle)];
         let numbers = [
             found.files,
+            found.bytes,
             report.row_ends,
             report.call_sites.unwrap_or(0),
             report.random,

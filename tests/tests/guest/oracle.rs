@@ -157,8 +157,8 @@ impl Oracle {
         })
     }
 
-    /// What each frame may be: one answer for each symbol that it may be; none where there is none.
-    pub(crate) fn answers(&self, frames: &[Frame]) -> Result<Vec<Vec<Answer>>> {
+    /// What each frame may be: one answer for each symbol that it may be, `None` where that has none.
+    pub(crate) fn answers(&self, frames: &[Frame]) -> Result<Vec<Vec<Option<Answer>>>> {
         let mut by_module: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (number, frame) in frames.iter().enumerate() {
             by_module.entry(&frame.module).or_default().push(number);
@@ -188,7 +188,7 @@ impl Oracle {
                 let answers = addresses
                     .iter()
                     .filter_map(|address| known.answers.get(address));
-                all[*number] = answers.flatten().cloned().collect();
+                all[*number] = answers.cloned().collect();
             }
         }
         Ok(all)
