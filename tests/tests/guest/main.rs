@@ -323,7 +323,7 @@ fn no_more(_: &Path) -> Result<()> {
 }
 
 /// What the hooks may take of the stack of an NMI at most, in bytes, without the functions of the kernel.
-const STACK_BYTES_MAX: u64 = 1792;
+const STACK_BYTES_MAX: u64 = 1664;
 
 fn object(kernel: &GuestKernel, _: &[Arc<Lazy>]) -> Result<()> {
     let code = Code::read(kernel.module("lineinfo")?, kernel.is_arm64())?;
