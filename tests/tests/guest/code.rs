@@ -53,27 +53,38 @@ impl Code {
             instructions: 0,
         };
         let mut current = String::new();
+        // Where the last instruction leads, which is known when no relocation says otherwise.
+        let mut target = None;
         for line in text.lines() {
-            if let Some(name) = line.strip_suffix(">:") {
-                let name = name.split_once(" <").context("a function")?.1;
-                current = name.to_owned();
-                code.functions.insert(current.clone(), Function::default());
-                continue;
-            }
-            let Some(function) = code.functions.get_mut(&current) else {
-                continue;
-            };
             if let Some((kind, symbol)) = relocation(line) {
                 if ["PLT32", "PC32", "CALL26", "JUMP26"]
                     .iter()
                     .any(|call| kind.ends_with(call))
                 {
-                    function.callees.insert(name_of(symbol).to_owned());
+                    target = Some(name_of(symbol).to_owned());
                 }
-            } else if let Some((_, instruction)) = line.split_once(":\t") {
-                code.instructions += 1;
-                function.add(machine, &current, instruction.trim_end())?;
+                continue;
             }
+            let starts = line.strip_suffix(">:");
+            let instruction = line.split_once(":\t");
+            if let Some(function) = code.functions.get_mut(&current)
+                && (starts.is_some() || instruction.is_some())
+            {
+                function.callees.extend(target.take());
+            }
+            if let Some(name) = starts {
+                let name = name.split_once(" <").context("a function")?.1;
+                current = name.to_owned();
+                code.functions.insert(current.clone(), Function::default());
+            } else if let Some((_, instruction)) = instruction
+                && let Some(function) = code.functions.get_mut(&current)
+            {
+                code.instructions += 1;
+                target = function.add(machine, &current, instruction.trim_end())?;
+            }
+        }
+        if let Some(function) = code.functions.get_mut(&current) {
+            function.callees.extend(target);
         }
         for function in code.functions.values_mut() {
             // The return address; on arm64 it is in what a function saves.
@@ -108,8 +119,8 @@ impl Code {
 }
 
 impl Function {
-    /// Takes an instruction into account.
-    fn add(&mut self, machine: Machine, name: &str, instruction: &str) -> Result<()> {
+    /// Takes an instruction into account; says where it leads, if no relocation does.
+    fn add(&mut self, machine: Machine, name: &str, instruction: &str) -> Result<Option<String>> {
         let (mnemonic, operands) = instruction
             .split_once([' ', '\t'])
             .map_or((instruction, ""), |(mnemonic, operands)| {
@@ -137,14 +148,9 @@ impl Function {
             at()
         );
         self.stack += taken(machine, mnemonic, operands).with_context(at)?;
-        // A relocation names what is not in this section, and comes after it.
-        if let Some((_, target)) = operands.split_once('<')
-            && is_branch(machine, mnemonic)
-        {
-            self.callees
-                .insert(name_of(target.trim_end_matches('>')).to_owned());
-        }
-        Ok(())
+        let target = operands.split_once('<').map(|(_, target)| target);
+        let target = target.filter(|_| is_branch(machine, mnemonic));
+        Ok(target.map(|target| name_of(target.trim_end_matches('>')).to_owned()))
     }
 }
 
