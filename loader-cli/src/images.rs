@@ -711,15 +711,10 @@ impl Images {
             let Some(release) = release else {
                 return Ok(None);
             };
-            let found = self.stored(Some(name), &release).unwrap_or_else(|error| {
-                self.notes.push(error.to_string());
-                None
-            });
-            let image = found.map(|found| self.image_of(found)).transpose();
-            return Ok(image.unwrap_or_else(|error| {
-                self.notes.push(error.to_string());
-                None
-            }));
+            let stored = self.stored(Some(name), &release);
+            let stored = noted(stored, &mut self.notes);
+            let image = stored.map(|found| self.image_of(found)).transpose();
+            return Ok(noted(image, &mut self.notes));
         }
         let fetched = self.fetch(build_id);
         Ok(fetched.filter(|image| image.symbols.module() == Some(name)))
@@ -834,13 +829,18 @@ enum Candidate {
     Image(Symbols),
 }
 
+/// What was found; an error is noted.
+fn noted<T>(found: Result<Option<T>, impl ToString>, notes: &mut Vec<String>) -> Option<T> {
+    found.unwrap_or_else(|error| {
+        notes.push(error.to_string());
+        None
+    })
+}
+
 impl Candidate {
     /// Opens what a search found; what cannot be opened is noted, and the search goes on.
     fn found(path: &Path, notes: &mut Vec<String>) -> Option<Self> {
-        Self::open(path).unwrap_or_else(|error| {
-            notes.push(error.to_string());
-            None
-        })
+        noted(Self::open(path), notes)
     }
 
     /// Opens a table or an image; `None` for a table without symbols.

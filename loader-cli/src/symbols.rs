@@ -272,19 +272,15 @@ impl Symbols {
         let mut directory = vec![0; usize::from(header.sections) * size_of::<SectionEntry>()];
         file.read_exact_at(&mut directory, HEADER_SIZE as u64)
             .ok()?;
-        let mut at = (HEADER_SIZE + directory.len()) as u64;
         let entries = <[SectionEntry]>::ref_from_bytes(&directory).ok()?;
-        let symbols = entries.iter().find(|entry| {
-            let is_it = SectionKind::from_number(entry.kind.into()) == Some(SectionKind::Symbols);
-            at += if is_it {
-                0
-            } else {
-                u64::from(entry.size.get())
-            };
-            is_it
+        let index = entries.iter().position(|entry| {
+            SectionKind::from_number(entry.kind.into()) == Some(SectionKind::Symbols)
         })?;
+        let size = |entry: &SectionEntry| u64::from(entry.size.get());
+        let before: u64 = entries[..index].iter().map(size).sum();
+        let at = (HEADER_SIZE + directory.len()) as u64 + before;
         let mut start = [0; START];
-        let len = START.min(symbols.size.get() as usize);
+        let len = START.min(entries[index].size.get() as usize);
         file.read_exact_at(&mut start[..len], at).ok()?;
         let (module, release) = section::claim(&start[..len])?;
         let build_id = header.build_id.get(..usize::from(header.build_id_len))?;

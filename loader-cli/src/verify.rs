@@ -319,11 +319,7 @@ pub fn verify(
         })?;
     Ok(Report {
         inlined: frames.then(|| found.inlined.unwrap_or(0)),
-        checked: found.checked,
-        unclaimed: found.unclaimed,
-        differences: found.differences,
-        first: found.first,
-        ..counted
+        ..counted.merge(found, options.show)
     })
 }
 

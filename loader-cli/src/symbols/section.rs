@@ -230,7 +230,6 @@ fn unsigned(to: &mut Vec<u8>, value: u64) {
     leb128::write::unsigned(to, value).expect("a Vec takes all");
 }
 
-/// A name or a release, which is printed; `None` inside if it is empty.
 /// The module and the release that a section says, of which only the first bytes are needed.
 pub(super) fn claim(start: &[u8]) -> Option<(Option<String>, Option<String>)> {
     let compressed = start.get(size_of::<u32>()..)?;
@@ -243,6 +242,7 @@ pub(super) fn claim(start: &[u8]) -> Option<(Option<String>, Option<String>)> {
     Some((word(&mut at)?, word(&mut at)?))
 }
 
+/// A name or a release, which is printed; `None` inside if it is empty.
 fn word(from: &mut EndianSlice<'_, LittleEndian>) -> Option<Option<String>> {
     let word = from.read_null_terminated_slice().ok()?.slice();
     let text = String::from_utf8(word.to_vec()).ok()?;
