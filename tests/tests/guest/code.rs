@@ -53,38 +53,25 @@ impl Code {
             instructions: 0,
         };
         let mut current = String::new();
-        // Where the last instruction leads, which is known when no relocation says otherwise.
-        let mut target = None;
-        for line in text.lines() {
-            if let Some((kind, symbol)) = relocation(line) {
-                if ["PLT32", "PC32", "CALL26", "JUMP26"]
-                    .iter()
-                    .any(|call| kind.ends_with(call))
-                {
-                    target = Some(name_of(symbol).to_owned());
-                }
-                continue;
-            }
-            let starts = line.strip_suffix(">:");
-            let instruction = line.split_once(":\t");
-            if let Some(function) = code.functions.get_mut(&current)
-                && (starts.is_some() || instruction.is_some())
-            {
-                function.callees.extend(target.take());
-            }
-            if let Some(name) = starts {
+        let mut lines = text.lines().peekable();
+        while let Some(line) = lines.next() {
+            if let Some(name) = line.strip_suffix(">:") {
                 let name = name.split_once(" <").context("a function")?.1;
                 current = name.to_owned();
                 code.functions.insert(current.clone(), Function::default());
-            } else if let Some((_, instruction)) = instruction
+            } else if let Some((_, instruction)) = line.split_once(":\t")
                 && let Some(function) = code.functions.get_mut(&current)
             {
                 code.instructions += 1;
-                target = function.add(machine, &current, instruction.trim_end())?;
+                let target = function.add(machine, &current, instruction.trim_end())?;
+                // A relocation comes after its instruction, and says where that leads.
+                let relocation = lines.peek().and_then(|next| relocation(next));
+                let target = match relocation {
+                    Some((kind, symbol)) if is_call(kind) => Some(name_of(symbol).to_owned()),
+                    _ => target,
+                };
+                function.callees.extend(target);
             }
-        }
-        if let Some(function) = code.functions.get_mut(&current) {
-            function.callees.extend(target);
         }
         for function in code.functions.values_mut() {
             // The return address; on arm64 it is in what a function saves.
@@ -158,6 +145,13 @@ impl Function {
 fn relocation(line: &str) -> Option<(&str, &str)> {
     let text = line.trim_start().split_once(": R_")?.1;
     text.split_once('\t')
+}
+
+/// Whether a relocation of this kind may be that of a call or a jump.
+fn is_call(kind: &str) -> bool {
+    ["PLT32", "PC32", "CALL26", "JUMP26"]
+        .iter()
+        .any(|call| kind.ends_with(call))
 }
 
 /// The name in `name+0x10` or `name-0x4`.

@@ -94,7 +94,7 @@ pub(crate) struct GuestKernel {
 #[derive(Debug, Default)]
 pub(crate) struct Modules {
     /// The files that are loaded.
-    pub(crate) files: BTreeMap<String, PathBuf>,
+    files: BTreeMap<String, PathBuf>,
     /// Files with debug information.
     dwarf: HashMap<String, PathBuf>,
 }
